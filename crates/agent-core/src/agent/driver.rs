@@ -1,0 +1,208 @@
+//! The loop: `select!` only tells what happened, the session decides, the journal commits, effects follow.
+
+use stakpak_protocol::ToolCallId;
+use tokio::sync::mpsc;
+
+use super::{
+    Agent, Job, RequestError, Start,
+    effects::Effects,
+    history::{History, HistoryError},
+};
+use crate::{
+    Append, ErrorClass, JournalError, ModelError, Receipt,
+    session::{CallStatus, DeltaKind, Input, Outcome, Owed, Rules, Session},
+};
+
+/// Reports that one append may take together: bounds its size, and merges deltas when the disk is the slower side.
+const MAX_BATCH: usize = 256;
+
+pub(super) struct Driver<'a> {
+    agent: &'a Agent,
+    session: Session,
+    history: History,
+    effects: Effects,
+}
+
+enum Happened {
+    Job(Job),
+    Report(Input),
+    EffectGone,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(agent: &'a Agent, session: Session) -> Self {
+        Self { agent, session, history: History::default(), effects: Effects::new() }
+    }
+
+    pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Session, JournalError> {
+        self.start(start).await?;
+        loop {
+            self.reconcile().await?;
+            if self.session.active().is_none() && self.effects.is_empty() && jobs.is_empty() {
+                return Ok(self.session);
+            }
+            let happened = tokio::select! {
+                Some(job) = jobs.recv() => Happened::Job(job),
+                report = self.effects.next() => report.map_or(Happened::EffectGone, Happened::Report),
+            };
+            match happened {
+                Happened::Job(job) => self.answer(job).await?,
+                Happened::Report(report) => self.take_reports(report).await?,
+                Happened::EffectGone => {}
+            }
+        }
+    }
+
+    async fn start(&mut self, start: Start) -> Result<(), JournalError> {
+        let input = match start {
+            Start::Requests => return Ok(()),
+            Start::Recover => Input::Recover { ended: self.end_orphans().await },
+            Start::Fail { code, message } => Input::Fail { code, message },
+        };
+        let outcome = self.session.feed(input, &self.rules());
+        self.commit(outcome, None).await
+    }
+
+    /// Ends what an earlier process left of calls that have no result.
+    async fn end_orphans(&self) -> Vec<(ToolCallId, usize)> {
+        let started = self.session.active().into_iter().flat_map(|run| &run.calls);
+        let mut ended = Vec::new();
+        for call in started.filter(|call| matches!(call.status, CallStatus::Running { .. })) {
+            let id = call.resolved.call.id.clone();
+            let count = self.agent.tools.end_orphans(self.session.row.id, &id).await;
+            ended.push((id, count));
+        }
+        ended
+    }
+
+    async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
+        let rules = self.rules();
+        match self.session.handle(job.request, &rules) {
+            Err(refusal) => {
+                let _ = job.reply.send(Err(RequestError::Refused(refusal)));
+            }
+            Ok((reply, outcome)) => {
+                let receipt = (job.receipt)(&reply);
+                // A client that is gone does not need its answer: the effect stands.
+                match self.commit(outcome, receipt).await {
+                    Ok(()) => drop(job.reply.send(Ok(reply))),
+                    Err(error) => {
+                        let told = JournalError::Storage(error.to_string().into());
+                        let _ = job.reply.send(Err(RequestError::Journal(told)));
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_reports(&mut self, first: Input) -> Result<(), JournalError> {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH {
+            let Some(next) = self.effects.try_next() else { break };
+            push_merged(&mut batch, next);
+        }
+        let mut outcome = Outcome::default();
+        for mut input in batch {
+            if let Input::Answered { answer, .. } = &mut input {
+                self.history.make_call_ids_unique(answer);
+            }
+            outcome.extend(self.session.feed(input, &self.rules()));
+        }
+        self.commit(outcome, None).await
+    }
+
+    async fn commit(&mut self, outcome: Outcome, receipt: Option<Receipt>) -> Result<(), JournalError> {
+        if outcome.rows.is_empty() && receipt.is_none() {
+            return Ok(());
+        }
+        let append = Append {
+            epoch: self.agent.journal.epoch(),
+            session: self.session.row.clone(),
+            rows: outcome.rows,
+            run: if outcome.run_changed { self.session.run_view() } else { None },
+            receipt,
+        };
+        self.agent.journal.append(append).await?;
+        for (index, message) in outcome.messages {
+            self.history.put(index, message);
+        }
+        self.agent.publisher.publish(self.session.row.id, &outcome.events);
+        Ok(())
+    }
+
+    /// Starts what is owed and does not run; stops what runs and is no longer owed.
+    async fn reconcile(&mut self) -> Result<(), JournalError> {
+        let owed = self.session.owed();
+        self.effects.stop_others(&owed);
+        for owed in owed {
+            if self.effects.has(&owed) || !self.effects.may_start(&owed, self.agent.tools.as_ref()) {
+                continue;
+            }
+            match &owed {
+                Owed::Ask { request } => match self.prepare_ask().await {
+                    Ok(ask) => self.effects.ask(owed.clone(), *request, ask),
+                    Err(HistoryError::Journal(error)) => return Err(error),
+                    Err(HistoryError::Model(error)) => self.effects.fail_ask(owed.clone(), *request, error),
+                },
+                Owed::Wait { .. } | Owed::Deadline { .. } => self.effects.wait(owed, self.agent.clock.as_ref()),
+                Owed::Run { .. } => self.effects.run(owed, &self.agent.tools, &self.session),
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare_ask(&mut self) -> Result<super::effects::Ask, HistoryError> {
+        let Some(run) = self.session.active() else {
+            return Err(HistoryError::Model(internal("there is no run")));
+        };
+        let profile = self.agent.profiles.profile(Some(&run.accepted.profile)).map_err(|error| model_error(&error))?;
+        let model = profile.models.resolve(&run.accepted.model).map_err(|error| model_error(&error))?;
+        self.history.load(self.agent.journal.as_ref(), &self.session.row).await?;
+        let request = crate::ModelRequest {
+            system: run.accepted.system_prompt.as_str().into(),
+            messages: crate::view::render(self.history.messages()),
+            tools: self.agent.tools.specs().into(),
+            max_output_tokens: Some(model.info().limit.output.min(16_384)).filter(|limit| *limit > 0),
+            session_id: self.session.row.id,
+        };
+        Ok(super::effects::Ask { model, request })
+    }
+
+    fn rules(&self) -> Rules<'a> {
+        let config = &self.agent.config;
+        Rules {
+            now: self.agent.clock.now(),
+            tools: self.agent.tools.as_ref(),
+            attempts: config.attempts,
+            backoff: config.backoff,
+            longest_wait: config.longest_wait,
+            jitter: fastrand::f64() * 2.0 - 1.0,
+            approval_timeout: config.approval_timeout,
+            resume_max_age: config.resume_max_age,
+        }
+    }
+}
+
+/// Deltas that wait together become one event.
+fn push_merged(batch: &mut Vec<Input>, next: Input) {
+    if let (
+        Some(Input::Delta { request: last, kind: DeltaKind::Text, text }),
+        Input::Delta { request, kind: DeltaKind::Text, text: more },
+    ) = (batch.last_mut(), &next)
+        && last == request
+    {
+        text.push_str(more);
+        return;
+    }
+    batch.push(next);
+}
+
+fn model_error(error: &dyn std::error::Error) -> HistoryError {
+    HistoryError::Model(ModelError { class: ErrorClass::ModelNotFound, message: error.to_string(), retry_after: None })
+}
+
+pub(super) fn internal(message: &str) -> ModelError {
+    ModelError { class: ErrorClass::Decode, message: format!("internal error: {message}"), retry_after: None }
+}

@@ -1,0 +1,206 @@
+//! Running effects: each is a task that reports, and that can be stopped.
+//!
+//! A stopped call gets its cancel token and time to end its processes; everything else is aborted. The driver's exit, also
+//! by drop, stops them all.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::{FutureExt, StreamExt};
+use stakpak_protocol::ToolCallId;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::driver::internal;
+use crate::{
+    Clock, Effect, ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome, Tools,
+    session::{DeltaKind, Input, Owed, Session},
+};
+
+/// Reports on their way to the driver. Effects wait when it is full: the disk is then the slower side.
+const REPORTS: usize = 256;
+
+/// Pieces of a call's progress on their way; more are dropped, the result is not.
+const PROGRESS: usize = 64;
+
+/// A request that is ready to be sent.
+pub(super) struct Ask {
+    pub(super) model: Arc<dyn Model>,
+    pub(super) request: ModelRequest,
+}
+
+pub(super) struct Effects {
+    running: Vec<Running>,
+    tasks: JoinSet<()>,
+    report: mpsc::Sender<Input>,
+    reports: mpsc::Receiver<Input>,
+}
+
+struct Running {
+    owed: Owed,
+    task: AbortHandle,
+    /// Calls are asked to end; everything else is aborted.
+    cancel: Option<CancellationToken>,
+}
+
+impl Effects {
+    pub(super) fn new() -> Self {
+        let (report, reports) = mpsc::channel(REPORTS);
+        Self { running: Vec::new(), tasks: JoinSet::new(), report, reports }
+    }
+
+    /// Whether nothing runs, stopped calls that are still ending included.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn has(&self, owed: &Owed) -> bool {
+        self.running.iter().any(|running| running.owed == *owed)
+    }
+
+    /// A call with effects waits until calls that were stopped have ended.
+    pub(super) fn may_start(&self, owed: &Owed, tools: &dyn Tools) -> bool {
+        let ending = self.tasks.len() > self.running.iter().filter(|running| !running.task.is_finished()).count();
+        match owed {
+            Owed::Run { call, .. } => !ending || tools.effect(call) == Effect::Pure,
+            _ => true,
+        }
+    }
+
+    pub(super) fn stop_others(&mut self, owed: &[Owed]) {
+        self.running.retain(|running| {
+            let keep = owed.contains(&running.owed);
+            if !keep {
+                match &running.cancel {
+                    Some(cancel) => cancel.cancel(),
+                    None => running.task.abort(),
+                }
+            }
+            keep
+        });
+    }
+
+    /// Waits for the next report; none: a task has ended.
+    pub(super) async fn next(&mut self) -> Option<Input> {
+        tokio::select! {
+            report = self.reports.recv() => report,
+            Some(_) = self.tasks.join_next() => None,
+        }
+    }
+
+    /// A report that is here already.
+    pub(super) fn try_next(&mut self) -> Option<Input> {
+        self.reports.try_recv().ok()
+    }
+
+    pub(super) fn ask(&mut self, owed: Owed, request: u64, ask: Ask) {
+        let report = self.report.clone();
+        let task = async move {
+            let answer = AssertUnwindSafe(stream_answer(ask, request, &report)).catch_unwind().await;
+            let last = match answer {
+                Ok(last) => last,
+                Err(_) => Input::AskFailed { request, error: internal("the model adapter panicked") },
+            };
+            let _ = report.send(last).await;
+        };
+        self.spawn(owed, None, task);
+    }
+
+    pub(super) fn fail_ask(&mut self, owed: Owed, request: u64, error: ModelError) {
+        let report = self.report.clone();
+        self.spawn(owed, None, async move {
+            let _ = report.send(Input::AskFailed { request, error }).await;
+        });
+    }
+
+    pub(super) fn wait(&mut self, owed: Owed, clock: &dyn Clock) {
+        let (until, input) = match owed {
+            Owed::Wait { request, until } => (until, Input::Waited { request }),
+            Owed::Deadline { at } => (at, Input::DeadlinePassed),
+            Owed::Ask { .. } | Owed::Run { .. } => return,
+        };
+        let delay = (until - clock.now()).to_std().unwrap_or_default();
+        let report = self.report.clone();
+        self.spawn(owed, None, async move {
+            tokio::time::sleep(delay).await;
+            let _ = report.send(input).await;
+        });
+    }
+
+    pub(super) fn run(&mut self, owed: Owed, tools: &Arc<dyn Tools>, session: &Session) {
+        let (Owed::Run { call, attempt }, Some(run)) = (&owed, session.active()) else { return };
+        let cancel = CancellationToken::new();
+        let (progress, pieces) = mpsc::channel(PROGRESS);
+        let context = ToolContext {
+            session_id: session.row.id,
+            run_id: run.accepted.run_id,
+            cwd: run.accepted.cwd.clone().into(),
+            cancel: cancel.clone(),
+            progress,
+        };
+        let task = run_call(Arc::clone(tools), call.clone(), *attempt, context, pieces, self.report.clone());
+        self.spawn(owed, Some(cancel), task);
+    }
+
+    fn spawn(
+        &mut self,
+        owed: Owed,
+        cancel: Option<CancellationToken>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let task = self.tasks.spawn(task);
+        self.running.push(Running { owed, task, cancel });
+    }
+}
+
+/// Passes deltas on as they come; the last report is returned.
+async fn stream_answer(ask: Ask, request: u64, report: &mpsc::Sender<Input>) -> Input {
+    let mut stream = match ask.model.stream(ask.request).await {
+        Ok(stream) => stream,
+        Err(error) => return Input::AskFailed { request, error },
+    };
+    while let Some(event) = stream.next().await {
+        let (kind, text) = match event {
+            Ok(ModelEvent::Done(answer)) => return Input::Answered { request, answer },
+            Ok(ModelEvent::Text(text)) => (DeltaKind::Text, text),
+            Ok(ModelEvent::Thinking(text)) => (DeltaKind::Thinking, text),
+            Err(error) => return Input::AskFailed { request, error },
+        };
+        if report.send(Input::Delta { request, kind, text }).await.is_err() {
+            break;
+        }
+    }
+    let provider = &ask.model.info().provider;
+    let error = ModelError {
+        class: ErrorClass::StreamTruncated,
+        message: format!("{provider}: the answer was cut off before its end"),
+        retry_after: None,
+    };
+    Input::AskFailed { request, error }
+}
+
+async fn run_call(
+    tools: Arc<dyn Tools>,
+    call: ToolCall,
+    attempt: u64,
+    context: ToolContext,
+    mut pieces: mpsc::Receiver<String>,
+    report: mpsc::Sender<Input>,
+) {
+    let call_id: ToolCallId = call.id.clone();
+    let progress = async {
+        while let Some(text) = pieces.recv().await {
+            let input = Input::Progress { call_id: call_id.clone(), attempt, text };
+            if report.send(input).await.is_err() {
+                break;
+            }
+        }
+    };
+    let run = AssertUnwindSafe(tools.run(&call, context)).catch_unwind();
+    let (outcome, ()) = tokio::join!(run, progress);
+    let outcome =
+        outcome.unwrap_or_else(|_| ToolOutcome::error("TOOL_FAILED", "the tool panicked; its effects are not known"));
+    let _ = report.send(Input::CallEnded { call_id, attempt, outcome }).await;
+}

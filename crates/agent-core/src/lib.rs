@@ -1,0 +1,18 @@
+//! The agent: a session machine, the turn loop that drives it, approvals, and the ports it needs.
+//!
+//! It knows neither HTTP nor SQL, nor which provider answers, nor which platform asks.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod session;
+
+mod agent;
+mod policy;
+mod port;
+mod record;
+mod view;
+
+pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Start, run_agent};
+pub use policy::{OWN_PREFIX, Policy, full_name};
+pub use port::*;
+pub use record::{CallEnd, Record, ResolvedCall, RunAccepted};

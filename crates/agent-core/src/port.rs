@@ -1,0 +1,19 @@
+//! What the agent needs from the outside, as object-safe traits: models, tools, the journal, a clock.
+//!
+//! Each port says what its implementations must guarantee; the journal's is held by the conformance suite.
+
+mod clock;
+mod journal;
+mod model;
+mod tool;
+
+pub use clock::{Clock, SystemClock};
+pub use journal::{
+    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionPage, SessionQuery,
+    SessionRow,
+};
+pub use model::{
+    ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
+    Profiles, UnknownModel,
+};
+pub use tool::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};

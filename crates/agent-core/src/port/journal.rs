@@ -1,0 +1,223 @@
+//! The port to the journal: one append-only sequence of rows per session.
+//!
+//! Guarantees an implementation owes, held by the conformance suite:
+//! * an append is durable when its future resolves, and all of it or nothing is there;
+//! * sequences have no holes and never change; a row reads back as it was written, or not at all;
+//! * an append under an older epoch than the session's, or that does not continue its sequence, is refused alone;
+//! * a receipt and its rows are one fact.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use stakpak_protocol::{EventId, Run, RunId, RunStatus, SessionId, SessionStatus, Visibility};
+use uuid::Uuid;
+
+/// One row of a session's sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Position in the session, from 1. For an event it is the event's id.
+    pub seq: u64,
+    /// Who reads it.
+    pub class: RowClass,
+    /// Names the payload's format.
+    pub kind: String,
+    /// JSON.
+    pub payload: String,
+    /// Place in the history, if the row holds a message.
+    pub message_index: Option<u64>,
+}
+
+/// Who reads a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowClass {
+    /// Folding: what the state is made of.
+    Control,
+    /// SSE readers: `kind` is the event's name, the payload its envelope.
+    Event,
+}
+
+/// Rows to append, with the projections that change with them.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The owner's epoch.
+    pub epoch: u64,
+    /// The session as it is after these rows.
+    pub session: SessionRow,
+    /// Consecutive; may be empty when there is a receipt.
+    pub rows: Vec<Row>,
+    /// The run as it is after these rows, if it changed.
+    pub run: Option<Run>,
+    /// The idempotency key that these rows are the effect of.
+    pub receipt: Option<Receipt>,
+}
+
+/// What is known of a session without folding: a projection, written with the rows it follows from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionRow {
+    /// The session.
+    pub id: SessionId,
+    /// May be empty.
+    pub title: String,
+    /// Where its tools run.
+    pub cwd: Option<String>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// What it is doing.
+    pub run_status: RunStatus,
+    /// Whether it was deleted.
+    pub status: SessionStatus,
+    /// Who may see it.
+    pub visibility: Visibility,
+    /// The model of its last run.
+    pub model: Option<String>,
+    /// Messages in the history, without the system message.
+    pub message_count: u64,
+    /// Newest event, 0 if none.
+    pub last_event_id: EventId,
+    /// Last position in the sequence, 0 if none.
+    pub last_seq: u64,
+    /// First row of the last run: folding starts here. 0 before the first run.
+    pub run_first_seq: u64,
+    /// Version 5 id of (session, last message) at the last pause or end.
+    pub checkpoint_id: Option<Uuid>,
+}
+
+/// A session to make.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// The session, idle and empty.
+    pub session: SessionRow,
+    /// The idempotency key that made it.
+    pub receipt: Option<Receipt>,
+}
+
+/// The stored answer to a request with an idempotency key. Opaque to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Token name, method, path and key.
+    pub scope: String,
+    /// SHA-256 of the canonical body.
+    pub body_hash: [u8; 32],
+    /// Status of the answer.
+    pub status: u16,
+    /// Body of the answer.
+    pub body: String,
+    /// When the key is free again.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// One event as readers get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// Its id.
+    pub id: EventId,
+    /// Its SSE name.
+    pub name: String,
+    /// Its envelope: one line of ASCII JSON.
+    pub data: String,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SessionQuery {
+    /// Part of the title, any case, taken literally.
+    pub search: Option<String>,
+    /// None: all.
+    pub status: Option<SessionStatus>,
+    /// Page size.
+    pub limit: u64,
+    /// Matches to pass over.
+    pub offset: u64,
+}
+
+/// One page, newest `updated_at` first, ties by id.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionPage {
+    /// The page.
+    pub sessions: Vec<SessionRow>,
+    /// All matches.
+    pub total: u64,
+}
+
+/// Why the journal refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// No such session.
+    #[error("session {0} does not exist")]
+    UnknownSession(SessionId),
+    /// There is one already.
+    #[error("session {0} exists")]
+    SessionExists(SessionId),
+    /// Another process has taken the session over.
+    #[error("session {session} belongs to epoch {current}, not {attempted}")]
+    StaleEpoch {
+        /// The session.
+        session: SessionId,
+        /// The epoch of the append.
+        attempted: u64,
+        /// The session's.
+        current: u64,
+    },
+    /// The rows do not continue the sequence.
+    #[error("session {session} continues at {expected}, not {found}")]
+    OutOfSequence {
+        /// The session.
+        session: SessionId,
+        /// Where it continues.
+        expected: u64,
+        /// Where the append begins.
+        found: u64,
+    },
+    /// The receipt's scope has an answer already.
+    #[error("an answer is stored under this idempotency key")]
+    ReceiptExists,
+    /// A row does not read back as it was written.
+    #[error("session {session} is damaged at {seq}")]
+    Damaged {
+        /// The session.
+        session: SessionId,
+        /// The row.
+        seq: u64,
+    },
+    /// The storage failed.
+    #[error("journal storage failed")]
+    Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The journal.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// The epoch that this process owns sessions under: higher than that of any process before it.
+    fn epoch(&self) -> u64;
+
+    /// Makes a session. Durable when it returns.
+    async fn create_session(&self, new: NewSession) -> Result<(), JournalError>;
+
+    /// Appends. Durable when it returns.
+    async fn append(&self, append: Append) -> Result<(), JournalError>;
+
+    /// One session.
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError>;
+
+    /// A page of sessions.
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, JournalError>;
+
+    /// Sessions whose run has not ended.
+    async fn open_sessions(&self) -> Result<Vec<SessionRow>, JournalError>;
+
+    /// Control rows with `from <= seq <= to`, in order.
+    async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError>;
+
+    /// Message rows with `from <= message_index < to`, in order.
+    async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError>;
+
+    /// Events with an id above `after`, in order, until about `max_bytes`; empty only when there is none.
+    async fn events(&self, id: SessionId, after: EventId, max_bytes: usize) -> Result<Vec<EventRecord>, JournalError>;
+
+    /// One run, with the positions of its first and last row.
+    async fn run(&self, session: SessionId, run: RunId) -> Result<Option<Run>, JournalError>;
+
+    /// The stored answer under a scope, unless it has expired.
+    async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError>;
+}

@@ -1,0 +1,207 @@
+//! The port to models, and the profiles that choose between them.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stakpak_protocol::{FinishReason, Message, MessagePart, ModelInfo, SessionId, Usage};
+
+use super::ToolSpec;
+use crate::Policy;
+
+/// One request to a model. Messages are a *view* of the history: well formed for any provider.
+#[derive(Debug, Clone)]
+pub struct ModelRequest {
+    /// Instructions; not part of the history.
+    pub system: Arc<str>,
+    /// Starts with a user message; every call is answered exactly once, right after its message.
+    pub messages: Vec<Message>,
+    /// The run's tools, sorted by name.
+    pub tools: Arc<[ToolSpec]>,
+    /// Longest answer in tokens; none: the provider's default.
+    pub max_output_tokens: Option<u64>,
+    /// Key for the provider's prompt cache.
+    pub session_id: SessionId,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once, last")]
+pub enum ModelEvent {
+    /// More thinking.
+    Thinking(String),
+    /// More text.
+    Text(String),
+    /// The answer is complete; always the last item, and only with a stop reason from the provider.
+    Done(ModelAnswer),
+}
+
+/// A complete answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelAnswer {
+    /// Text and tool calls, in the provider's order. The text parts joined equal the streamed text. Arguments that
+    /// were not JSON are a JSON string, never `{}`.
+    pub parts: Vec<MessagePart>,
+    /// Reasoning and signatures that the same provider needs back; opaque.
+    pub reasoning: Option<Value>,
+    /// Tokens.
+    pub usage: Usage,
+    /// Why it ended.
+    pub finish: FinishReason,
+}
+
+/// An answer as it comes. Dropping it closes the connection.
+pub type ModelStream = BoxStream<'static, Result<ModelEvent, ModelError>>;
+
+/// A model at its provider.
+#[async_trait]
+pub trait Model: Send + Sync {
+    /// Name, provider, limits, price.
+    fn info(&self) -> &ModelInfo;
+
+    /// Asks the model. A stream that ends without [`ModelEvent::Done`] was torn.
+    ///
+    /// # Errors
+    /// Typed; whether to try again is part of the class.
+    async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
+}
+
+/// Why a request failed. The message is public: `provider: status class` and a short text, never a URL path, header or body.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    /// Decides whether to try again.
+    pub class: ErrorClass,
+    /// For people.
+    pub message: String,
+    /// The wait the provider asked for.
+    pub retry_after: Option<Duration>,
+}
+
+/// Class of a failed request, from status and code, never from free text alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// 429.
+    RateLimited,
+    /// 529, 503.
+    Overloaded,
+    /// Other 5xx.
+    Server,
+    /// Connect, TLS, reset.
+    Network,
+    /// No answer in time.
+    Timeout,
+    /// The stream ended without a stop reason.
+    StreamTruncated,
+    /// Out of credit.
+    Quota,
+    /// Bad key.
+    Auth,
+    /// 403.
+    Permission,
+    /// 404.
+    ModelNotFound,
+    /// The conversation is too long.
+    ContextOverflow,
+    /// Other 4xx.
+    BadRequest,
+    /// The provider refused the content.
+    ContentFilter,
+    /// The answer could not be read.
+    Decode,
+}
+
+impl ErrorClass {
+    /// Whether the same request may work later.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited | Self::Overloaded | Self::Server | Self::Network | Self::Timeout | Self::StreamTruncated
+        )
+    }
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RateLimited => "rate limited",
+            Self::Overloaded => "overloaded",
+            Self::Server => "server error",
+            Self::Network => "network error",
+            Self::Timeout => "timeout",
+            Self::StreamTruncated => "answer cut off",
+            Self::Quota => "out of quota",
+            Self::Auth => "key refused",
+            Self::Permission => "not permitted",
+            Self::ModelNotFound => "model not found",
+            Self::ContextOverflow => "conversation too long",
+            Self::BadRequest => "bad request",
+            Self::ContentFilter => "content refused",
+            Self::Decode => "unreadable answer",
+        })
+    }
+}
+
+/// The models of one profile.
+pub trait Models: Send + Sync {
+    /// The catalogue, default first.
+    fn list(&self) -> Vec<ModelInfo>;
+
+    /// `provider/id` of the default; none only when the catalogue is empty.
+    fn default_model(&self) -> Option<String>;
+
+    /// By `provider/id`, or `id`.
+    ///
+    /// # Errors
+    /// No such model; the error names near ones.
+    fn resolve(&self, id: &str) -> Result<Arc<dyn Model>, UnknownModel>;
+}
+
+/// A model that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct UnknownModel {
+    /// Names the model and near ones.
+    pub message: String,
+}
+
+/// What a run gets unless its message says otherwise.
+#[derive(Clone)]
+pub struct Profile {
+    /// Its name in `config.toml`.
+    pub name: String,
+    /// The models it can use.
+    pub models: Arc<dyn Models>,
+    /// What runs without a question.
+    pub policy: Policy,
+    /// Replaces the built-in prompt.
+    pub system_prompt: Option<Arc<str>>,
+    /// 1 to 256.
+    pub max_turns: Option<u64>,
+}
+
+impl fmt::Debug for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Profile").field("name", &self.name).field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// The profiles of the configuration.
+pub trait Profiles: Send + Sync {
+    /// By name; none: the one the process was started with.
+    ///
+    /// # Errors
+    /// Unknown or unusable; never an empty default.
+    fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ProfileError>;
+}
+
+/// A profile that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ProfileError {
+    /// Names the profile, the cause and the remedy.
+    pub message: String,
+}

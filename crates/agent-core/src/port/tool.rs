@@ -1,0 +1,123 @@
+//! The port to tools.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stakpak_protocol::{RunId, SessionId, ToolCallId};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A tool as the model sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolSpec {
+    /// `server__tool`.
+    pub name: String,
+    /// For the model.
+    pub description: String,
+    /// JSON Schema of the arguments, an object.
+    pub input_schema: Value,
+}
+
+/// A call as the model made it. Its arguments never change afterwards: approvals bind to them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Unique in the session.
+    pub id: ToolCallId,
+    /// `server__tool`.
+    pub name: String,
+    /// A JSON object once [`Tools::check`] has passed.
+    pub arguments: Value,
+    /// Opaque; goes back to the provider unchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Value>,
+}
+
+/// What may have happened when a call was started and its result was not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing: may run beside others, and again after a crash.
+    Pure,
+    /// Anything: runs alone, and never again.
+    Unsafe,
+}
+
+/// A call that cannot run as it stands: its error is the call's result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}\n{message}")]
+pub struct InvalidCall {
+    /// `INVALID_ARGUMENTS` or `UNKNOWN_TOOL`.
+    pub code: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// What a call runs with.
+#[derive(Debug, Clone)]
+pub struct ToolContext {
+    /// The session.
+    pub session_id: SessionId,
+    /// The run.
+    pub run_id: RunId,
+    /// The session's working directory.
+    pub cwd: PathBuf,
+    /// Fires when the result is no longer wanted: the call then ends what it started and returns soon.
+    pub cancel: CancellationToken,
+    /// New output as it comes, at most 4 KiB a piece and 4 pieces a second. A full channel drops progress, never the result.
+    pub progress: mpsc::Sender<String>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToolOutcome {
+    /// It ran.
+    Completed {
+        /// Normally a string; an error starts with an `UPPER_SNAKE` code line.
+        result: Value,
+        /// Whether it failed.
+        is_error: bool,
+    },
+    /// It was cancelled before it was done.
+    Cancelled,
+}
+
+impl ToolOutcome {
+    /// A text result.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Completed { result: Value::String(text.into()), is_error: false }
+    }
+
+    /// An error result: a code line, then what happened and what to do.
+    #[must_use]
+    pub fn error(code: &str, message: &str) -> Self {
+        Self::Completed { result: Value::String(format!("{code}\n{message}")), is_error: true }
+    }
+}
+
+/// The tools of a run.
+#[async_trait]
+pub trait Tools: Send + Sync {
+    /// All of them, sorted by name, the same bytes after a restart.
+    fn specs(&self) -> &[ToolSpec];
+
+    /// Whether the call can run: the name exists and the arguments fit. Called before any policy.
+    ///
+    /// # Errors
+    /// What is wrong, for the model.
+    fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall>;
+
+    /// The call's effect class; [`Effect::Unsafe`] unless it is certain that nothing can change.
+    fn effect(&self, call: &ToolCall) -> Effect;
+
+    /// Why a call that policy approves still needs a person, such as a read of a file outside `cwd`; none if it does not.
+    fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String>;
+
+    /// Runs the call. Never panics on bad input; errors are results.
+    async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome;
+
+    /// Ends every process that an earlier server process started for this call; how many there were.
+    async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize;
+}

@@ -1,0 +1,233 @@
+//! What is stored of a run: each record is appended before what it allows.
+//!
+//! The stored form is a contract with the past: variants and fields may be added, never renamed or removed.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use stakpak_protocol::{
+    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, RunId, StopReason, ToolCallId,
+    Usage, to_ascii_json,
+};
+
+use crate::{Effect, Policy, Row, RowClass, ToolCall};
+
+/// One step of a session that folding reads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "records are made, stored and folded one at a time")]
+pub enum Record {
+    /// A message was accepted and its run exists.
+    RunAccepted(RunAccepted),
+    /// A user's message entered the history.
+    UserMessage {
+        /// The message.
+        message: Message,
+        /// The queued command it was, if any.
+        command: Option<u64>,
+    },
+    /// The model is about to be asked.
+    ModelRequested {
+        /// The turn.
+        turn: u64,
+        /// From 1 in the turn.
+        attempt: u64,
+        /// How often a restart has repeated this attempt.
+        restarts: u64,
+    },
+    /// The request is repeated after a wait.
+    BackingOff {
+        /// The attempt that failed.
+        attempt: u64,
+        /// When to ask again.
+        until: DateTime<Utc>,
+    },
+    /// The answer, paid for: never asked for again.
+    ModelAnswered {
+        /// What enters the history.
+        message: Message,
+        /// What the same provider needs back.
+        reasoning: Option<Value>,
+        /// Tokens.
+        usage: Usage,
+        /// Why it ended.
+        finish: FinishReason,
+    },
+    /// What policy said about the answer's calls.
+    CallsResolved {
+        /// In declared order.
+        calls: Vec<ResolvedCall>,
+    },
+    /// A person's decision.
+    Decided {
+        /// The call.
+        call_id: ToolCallId,
+        /// Who, what, when.
+        decision: DecidedBy,
+    },
+    /// Intent: the call is about to run.
+    CallStarted {
+        /// The call.
+        call_id: ToolCallId,
+        /// From 1.
+        attempt: u64,
+    },
+    /// The call's result entered the history.
+    CallEnded {
+        /// The call.
+        call_id: ToolCallId,
+        /// How.
+        end: CallEnd,
+        /// The tool message.
+        message: Message,
+    },
+    /// The turn is over.
+    TurnEnded,
+    /// A steering or follow-up was accepted.
+    CommandQueued {
+        /// Unique in the run.
+        id: u64,
+        /// Which of the two.
+        kind: MessageType,
+        /// What it says.
+        message: Message,
+    },
+    /// The run is over.
+    RunEnded {
+        /// Why.
+        stop_reason: StopReason,
+        /// Present when it failed.
+        last_error: Option<LastError>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+/// A run as its message was accepted: everything that later steps need, so that a restart needs nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunAccepted {
+    /// The run.
+    pub run_id: RunId,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// `provider/id`.
+    pub model: String,
+    /// Profile that the model belongs to.
+    pub profile: String,
+    /// The whole system prompt.
+    pub system_prompt: String,
+    /// 1 to 256.
+    pub max_turns: u64,
+    /// What runs without a question.
+    pub policy: Policy,
+    /// Where tools run.
+    pub cwd: String,
+}
+
+/// A call with what policy said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedCall {
+    /// The call.
+    pub call: ToolCall,
+    /// What may have happened if it starts and no result is recorded.
+    pub effect: Effect,
+    /// What policy said.
+    pub approval: Approval,
+    /// Why, if there is a reason to give.
+    pub reason: Option<String>,
+    /// When no decision becomes a reject.
+    pub deadline: DateTime<Utc>,
+    /// Why it cannot run at all: its result.
+    pub invalid: Option<String>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallEnd {
+    /// It ran.
+    Done,
+    /// It could not run as it stood.
+    Invalid,
+    /// Refused by a person, by policy, or for want of an answer.
+    Rejected,
+    /// A person gave the result.
+    Answered,
+    /// Steering came first.
+    Skipped,
+    /// The run was cancelled.
+    Cancelled,
+    /// It was started, and the process died before its result.
+    Unknown,
+}
+
+impl Record {
+    /// The message that this record adds to the history.
+    #[must_use]
+    pub fn message(&self) -> Option<&Message> {
+        match self {
+            Self::UserMessage { message, .. }
+            | Self::ModelAnswered { message, .. }
+            | Self::CallEnded { message, .. } => Some(message),
+            Self::RunAccepted(_)
+            | Self::ModelRequested { .. }
+            | Self::BackingOff { .. }
+            | Self::CallsResolved { .. }
+            | Self::Decided { .. }
+            | Self::CallStarted { .. }
+            | Self::TurnEnded
+            | Self::CommandQueued { .. }
+            | Self::RunEnded { .. } => None,
+        }
+    }
+
+    /// The row's `kind`: for people and tools that read the file.
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::RunAccepted(_) => "run_accepted",
+            Self::UserMessage { .. } => "user_message",
+            Self::ModelRequested { .. } => "model_requested",
+            Self::BackingOff { .. } => "backing_off",
+            Self::ModelAnswered { .. } => "model_answered",
+            Self::CallsResolved { .. } => "calls_resolved",
+            Self::Decided { .. } => "decided",
+            Self::CallStarted { .. } => "call_started",
+            Self::CallEnded { .. } => "call_ended",
+            Self::TurnEnded => "turn_ended",
+            Self::CommandQueued { .. } => "command_queued",
+            Self::RunEnded { .. } => "run_ended",
+        }
+    }
+
+    /// The row to store.
+    #[expect(clippy::expect_used, reason = "records hold no map with keys that are not strings")]
+    pub(crate) fn to_row(&self, seq: u64, message_index: Option<u64>) -> Row {
+        Row {
+            seq,
+            class: RowClass::Control,
+            kind: self.kind().to_owned(),
+            payload: serde_json::to_string(self).expect("a record is JSON"),
+            message_index,
+        }
+    }
+
+    /// Reads a control row.
+    ///
+    /// # Errors
+    /// When the payload is no record: written by a later version, or damaged.
+    pub fn from_row(row: &Row) -> serde_json::Result<Self> {
+        serde_json::from_str(&row.payload)
+    }
+}
+
+/// The row of an event.
+#[expect(clippy::expect_used, reason = "events hold no map with keys that are not strings")]
+pub(crate) fn event_row(envelope: &EventEnvelope) -> Row {
+    Row {
+        seq: envelope.id.0,
+        class: RowClass::Event,
+        kind: envelope.event.name().to_owned(),
+        payload: to_ascii_json(envelope).expect("an event is JSON"),
+        message_index: None,
+    }
+}

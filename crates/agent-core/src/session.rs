@@ -1,0 +1,212 @@
+//! The session machine: a value, and pure functions on it.
+//!
+//! * [`Session::evolve`] folds one record into the state; nothing else changes it, live and after a restart alike.
+//! * [`Session::handle`] and [`Session::feed`] decide: they append records (and fold them) until nothing is left to decide.
+//! * [`Session::owed`] tells which effects the state waits for. The driver starts those that do not run and stops those
+//!   that run and are no longer owed: cancelling, retrying and resuming need nothing else.
+
+mod advance;
+mod call;
+mod decide;
+mod end;
+mod evolve;
+mod input;
+mod owed;
+mod transition;
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+use stakpak_protocol::{
+    EventId, LastError, Message, MessageType, Run, RunState, RunStatus, StopReason, ToolCallId, Usage,
+};
+use uuid::Uuid;
+
+pub use call::{Call, CallStatus};
+pub use decide::{Refusal, Reply, Request};
+pub use input::{DeltaKind, Input};
+pub use owed::Owed;
+use transition::Transition;
+pub use transition::{Outcome, Rules};
+
+use crate::{RunAccepted, SessionRow};
+
+/// A session's control state. The messages themselves are not part of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Session {
+    /// The projection that is stored with every append.
+    pub row: SessionRow,
+    /// The active or last run; none before the first.
+    pub run: Option<ActiveRun>,
+}
+
+/// The active or last run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActiveRun {
+    /// As accepted.
+    pub accepted: RunAccepted,
+    /// Turns begun.
+    pub turn: u64,
+    /// Model requests made: names the current one, so that a stale answer can be told.
+    pub requests: u64,
+    /// Summed over the answers.
+    pub total_usage: Usage,
+    /// Whether a call that is not pure was started.
+    pub side_effects: bool,
+    /// Calls of all turns, in order.
+    pub calls: Vec<Call>,
+    /// Accepted commands that are not used yet.
+    pub queued: VecDeque<Queued>,
+    /// Commands accepted so far.
+    pub commands: u64,
+    /// Where it stands.
+    pub step: Step,
+}
+
+/// An accepted steering or follow-up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queued {
+    /// Unique in the run.
+    pub id: u64,
+    /// Which of the two.
+    pub kind: MessageType,
+    /// What it says.
+    pub message: Message,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Between turns.
+    Ready,
+    /// The model is asked.
+    Asking {
+        /// From 1 in the turn.
+        attempt: u64,
+        /// How often a restart has repeated this attempt.
+        restarts: u64,
+        /// Whether readers have seen text of it.
+        text_shown: bool,
+    },
+    /// The model will be asked again.
+    BackingOff {
+        /// The attempt that failed.
+        attempt: u64,
+        /// When.
+        until: DateTime<Utc>,
+    },
+    /// The answer's calls run or wait.
+    Calling {
+        /// Place of the answer in the history; results follow in declared order.
+        answer_index: u64,
+        /// Index in [`ActiveRun::calls`] of the turn's first call.
+        first_call: usize,
+    },
+    /// Over.
+    Ended {
+        /// Why.
+        stop_reason: StopReason,
+        /// Present when it failed.
+        last_error: Option<LastError>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Session {
+    /// A session whose last run is not folded yet.
+    #[must_use]
+    pub fn new(row: SessionRow) -> Self {
+        Self { row, run: None }
+    }
+
+    /// The run, if it has not ended.
+    #[must_use]
+    pub fn active(&self) -> Option<&ActiveRun> {
+        self.run.as_ref().filter(|run| !run.is_ended())
+    }
+
+    /// The run as clients see it.
+    #[must_use]
+    pub fn run_view(&self) -> Option<Run> {
+        let run = self.run.as_ref()?;
+        let (stop_reason, last_error, ended_at) = match &run.step {
+            Step::Ended { stop_reason, last_error, at } => (Some(*stop_reason), last_error.clone(), Some(*at)),
+            _ => (None, None, None),
+        };
+        Some(Run {
+            run_id: run.accepted.run_id,
+            session_id: self.row.id,
+            state: run.state(),
+            stop_reason,
+            started_at: run.accepted.at,
+            ended_at,
+            turns: run.turn,
+            side_effects: run.side_effects,
+            checkpoint_id: self.row.checkpoint_id,
+            first_event_id: EventId(self.row.run_first_seq),
+            last_event_id: self.row.last_event_id,
+            total_usage: run.total_usage.clone(),
+            last_error,
+        })
+    }
+
+    /// Follows the run into the projection.
+    fn project(&mut self) {
+        let Some(run) = &self.run else { return };
+        self.row.run_status = match &run.step {
+            Step::Ended { last_error: Some(error), .. } => RunStatus::Failed { last_error: Some(error.clone()) },
+            Step::Ended { .. } => RunStatus::Idle,
+            _ => RunStatus::Running {
+                run_id: run.accepted.run_id,
+                pending_tool_calls: Some(run.waiting_calls().count() as u64).filter(|count| *count > 0),
+                cancelling: None,
+            },
+        };
+        if run.is_ended() || run.waiting_calls().next().is_some() {
+            let last_message = self.row.message_count.saturating_sub(1);
+            self.row.checkpoint_id = Some(Uuid::new_v5(&self.row.id.0, last_message.to_string().as_bytes()));
+        }
+    }
+}
+
+impl ActiveRun {
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.step, Step::Ended { .. })
+    }
+
+    /// Calls that wait for a person.
+    pub fn waiting_calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| matches!(call.status, CallStatus::Waiting))
+    }
+
+    /// The call with this id.
+    #[must_use]
+    pub fn call(&self, id: &ToolCallId) -> Option<&Call> {
+        self.calls.iter().find(|call| call.resolved.call.id == *id)
+    }
+
+    fn call_mut(&mut self, id: &ToolCallId) -> Option<&mut Call> {
+        self.calls.iter_mut().find(|call| call.resolved.call.id == *id)
+    }
+
+    /// Calls of the current turn.
+    fn turn_calls(&self) -> &[Call] {
+        match self.step {
+            Step::Calling { first_call, .. } => &self.calls[first_call..],
+            _ => &[],
+        }
+    }
+
+    fn state(&self) -> RunState {
+        match &self.step {
+            Step::Ended { stop_reason: StopReason::Cancelled, .. } => RunState::Cancelled,
+            Step::Ended { stop_reason: StopReason::Error, .. } => RunState::Failed,
+            Step::Ended { .. } => RunState::Completed,
+            _ if self.waiting_calls().next().is_some() => RunState::WaitingApproval,
+            _ => RunState::Running,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What follows by itself: the next turn, the next call, the end.
+
+use serde_json::{Value, json};
+use stakpak_protocol::{Event, Message, MessageType, StopReason, ToolCallId};
+
+use super::{Call, CallStatus, Step, Transition, end::Ending};
+use crate::{CallEnd, Record};
+
+/// Calls of one turn that run side by side.
+const MAX_PARALLEL_CALLS: usize = 8;
+
+impl Transition<'_> {
+    /// Records what follows from the state until it waits for the outside.
+    pub(super) fn advance(&mut self) {
+        while self.advance_once() {}
+    }
+
+    fn advance_once(&mut self) -> bool {
+        let Some(run) = self.session.active() else { return false };
+        match run.step {
+            Step::Ready => self.begin_turn(),
+            Step::Asking { .. } | Step::BackingOff { .. } | Step::Ended { .. } => return false,
+            Step::Calling { .. } => return self.advance_calls(),
+        }
+        true
+    }
+
+    fn begin_turn(&mut self) {
+        self.use_commands(|kind| kind == MessageType::Steering);
+        let Some(run) = self.session.active() else { return };
+        let (run_id, turn) = (run.accepted.run_id, run.turn + 1);
+        if run.turn >= run.accepted.max_turns {
+            return self.finish(Ending::Stopped(StopReason::MaxTurns));
+        }
+        self.event(Event::TurnStarted { run_id, turn });
+        self.record(&Record::ModelRequested { turn, attempt: 1, restarts: 0 });
+    }
+
+    /// Turns queued commands into user messages; how many there were.
+    pub(super) fn use_commands(&mut self, wanted: impl Fn(MessageType) -> bool) -> usize {
+        let commands: Vec<(u64, Message)> = self
+            .session
+            .active()
+            .iter()
+            .flat_map(|run| &run.queued)
+            .filter(|queued| wanted(queued.kind))
+            .map(|queued| (queued.id, queued.message.clone()))
+            .collect();
+        for (id, message) in &commands {
+            self.record(&Record::UserMessage { message: message.clone(), command: Some(*id) });
+        }
+        commands.len()
+    }
+
+    /// Uses the oldest follow-up, if there is one.
+    pub(super) fn use_follow_up(&mut self) -> bool {
+        let oldest = self.session.active().and_then(|run| run.queued.front()).cloned();
+        if let Some(queued) = &oldest {
+            self.record(&Record::UserMessage { message: queued.message.clone(), command: Some(queued.id) });
+        }
+        oldest.is_some()
+    }
+
+    fn advance_calls(&mut self) -> bool {
+        let Some(run) = self.session.active() else { return false };
+        if run.queued.iter().any(|queued| queued.kind == MessageType::Steering) && self.skip_calls() {
+            return true;
+        }
+        let Some(run) = self.session.active() else { return false };
+        if run.turn_calls().iter().all(Call::has_ended) {
+            let (run_id, turn) = (run.accepted.run_id, run.turn);
+            self.record(&Record::TurnEnded);
+            self.event(Event::TurnCompleted {
+                run_id,
+                turn,
+                finish_reason: stakpak_protocol::FinishReason::ToolCalls,
+                truncated: None,
+            });
+            return true;
+        }
+        self.start_calls()
+    }
+
+    /// Steering comes before calls that have not started.
+    fn skip_calls(&mut self) -> bool {
+        let reason = "skipped: the user sent a new message";
+        let skipped = self.calls_with(|call| matches!(call.status, CallStatus::Waiting | CallStatus::Approved));
+        for id in &skipped {
+            self.reject(id, json!({ "skipped": reason }), reason, CallEnd::Skipped);
+        }
+        !skipped.is_empty()
+    }
+
+    fn start_calls(&mut self) -> bool {
+        let calls = self.session.active().map(|run| run.turn_calls()).unwrap_or_default();
+        let running = calls.iter().filter(|call| matches!(call.status, CallStatus::Running { .. })).count();
+        let next = calls.iter().enumerate().find(|(position, call)| {
+            call.status == CallStatus::Approved
+                && calls[..*position].iter().all(|earlier| call.may_start_before(earlier))
+        });
+        let Some((_, call)) = next.filter(|_| running < MAX_PARALLEL_CALLS) else { return false };
+        let (id, tool_name) = (call.resolved.call.id.clone(), call.resolved.call.name.clone());
+        self.record(&Record::CallStarted { call_id: id.clone(), attempt: 1 });
+        self.event(Event::ToolExecutionStarted { run_id: self.run_id(), tool_call_id: id, tool_name });
+        true
+    }
+
+    /// Calls of the turn that can never run get their result at once.
+    pub(super) fn refuse_calls(&mut self) {
+        let calls = self.session.active().map(|run| run.turn_calls().to_vec()).unwrap_or_default();
+        for call in calls {
+            let id = &call.resolved.call.id;
+            match (&call.resolved.invalid, call.resolved.approval) {
+                (Some(error), _) => self.complete(id, Value::String(error.clone()), true, CallEnd::Invalid),
+                (None, stakpak_protocol::Approval::Deny) => {
+                    let text = format!(
+                        "Tool call rejected by policy: {} is not allowed in profile {}",
+                        call.resolved.call.name,
+                        self.profile()
+                    );
+                    self.reject(id, Value::String(text.clone()), &text, CallEnd::Rejected);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn profile(&self) -> String {
+        self.session.active().map(|run| run.accepted.profile.clone()).unwrap_or_default()
+    }
+
+    /// Tells readers which calls wait for a person.
+    pub(super) fn announce_waiting(&mut self) {
+        let waiting = self.calls_with(|call| call.status == CallStatus::Waiting);
+        if !waiting.is_empty() {
+            self.event(Event::WaitingForToolApproval { run_id: self.run_id(), pending_tool_call_ids: waiting });
+        }
+    }
+
+    fn calls_with(&self, wanted: impl Fn(&Call) -> bool) -> Vec<ToolCallId> {
+        self.session
+            .active()
+            .iter()
+            .flat_map(|run| run.turn_calls())
+            .filter(|call| wanted(call))
+            .map(|call| call.resolved.call.id.clone())
+            .collect()
+    }
+}

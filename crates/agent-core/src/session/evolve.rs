@@ -1,0 +1,143 @@
+//! Folding: the only place where the state changes.
+
+use std::collections::VecDeque;
+
+use stakpak_protocol::{EventId, ToolCallId, Usage};
+
+use super::{ActiveRun, Call, CallStatus, Queued, Session, Step};
+use crate::{CallEnd, Effect, Record, Row, RunAccepted, SessionRow};
+
+impl Session {
+    /// The state after the last run's control rows, which begin at [`SessionRow::run_first_seq`].
+    ///
+    /// # Errors
+    /// When a row is no record.
+    pub fn fold(row: SessionRow, rows: &[Row]) -> serde_json::Result<Self> {
+        let mut session = Self::new(row);
+        if let Some(first) = rows.iter().find_map(|row| row.message_index) {
+            session.row.message_count = first;
+        }
+        for row in rows {
+            session.evolve(row.seq, &Record::from_row(row)?);
+        }
+        Ok(session)
+    }
+
+    /// Folds one record that stands at `seq`.
+    pub fn evolve(&mut self, seq: u64, record: &Record) {
+        self.row.last_seq = self.row.last_seq.max(seq);
+        match record {
+            Record::RunAccepted(accepted) => self.begin_run(accepted),
+            Record::UserMessage { command, .. } => self.use_message(*command),
+            Record::ModelRequested { turn, attempt, restarts } => self.ask(*turn, *attempt, *restarts),
+            Record::ModelAnswered { usage, .. } => self.take_answer(usage),
+            Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
+            _ => self.evolve_run(record),
+        }
+        self.project();
+    }
+
+    /// Folds an event: it changes nothing but the newest id.
+    pub(super) fn note_event(&mut self, id: EventId) {
+        self.row.last_seq = id.0;
+        self.row.last_event_id = id;
+    }
+
+    /// Where the record's message stands in the history.
+    pub(super) fn message_index(&self, record: &Record) -> Option<u64> {
+        record.message()?;
+        match (record, self.run.as_ref().map(|run| &run.step)) {
+            (Record::CallEnded { call_id, .. }, Some(Step::Calling { answer_index, .. })) => {
+                let calls = self.run.as_ref()?.turn_calls();
+                let position = calls.iter().position(|call| call.resolved.call.id == *call_id)?;
+                Some(answer_index + 1 + position as u64)
+            }
+            _ => Some(self.row.message_count),
+        }
+    }
+
+    /// Results count once all before them are there: readers never see a hole.
+    fn end_call(&mut self, id: &ToolCallId, end: CallEnd) {
+        let Some(run) = &mut self.run else { return };
+        if let Some(call) = run.call_mut(id) {
+            call.status = CallStatus::Ended(end);
+        }
+        if let Step::Calling { answer_index, .. } = run.step {
+            let ended = run.turn_calls().iter().take_while(|call| call.has_ended()).count();
+            self.row.message_count = answer_index + 1 + ended as u64;
+        }
+    }
+
+    fn begin_run(&mut self, accepted: &RunAccepted) {
+        self.row.model = Some(accepted.model.clone());
+        self.run = Some(ActiveRun {
+            accepted: accepted.clone(),
+            turn: 0,
+            requests: 0,
+            total_usage: Usage::default(),
+            side_effects: false,
+            calls: Vec::new(),
+            queued: VecDeque::new(),
+            commands: 0,
+            step: Step::Ready,
+        });
+    }
+
+    fn use_message(&mut self, command: Option<u64>) {
+        self.row.message_count += 1;
+        if let (Some(id), Some(run)) = (command, &mut self.run) {
+            run.queued.retain(|queued| queued.id != id);
+        }
+    }
+
+    fn ask(&mut self, turn: u64, attempt: u64, restarts: u64) {
+        let Some(run) = &mut self.run else { return };
+        run.turn = turn;
+        run.requests += 1;
+        run.step = Step::Asking { attempt, restarts, text_shown: false };
+    }
+
+    fn take_answer(&mut self, usage: &Usage) {
+        let answer_index = self.row.message_count;
+        self.row.message_count += 1;
+        let Some(run) = &mut self.run else { return };
+        run.total_usage.add(usage);
+        run.step = Step::Calling { answer_index, first_call: run.calls.len() };
+    }
+
+    fn evolve_run(&mut self, record: &Record) {
+        let Some(run) = &mut self.run else { return };
+        match record {
+            Record::BackingOff { attempt, until } => {
+                run.step = Step::BackingOff { attempt: *attempt, until: *until };
+            }
+            Record::CallsResolved { calls } => run.calls.extend(calls.iter().cloned().map(Call::new)),
+            Record::Decided { call_id, decision } => {
+                if let Some(call) = run.call_mut(call_id) {
+                    call.decided = Some(decision.clone());
+                    call.status = CallStatus::Approved;
+                }
+            }
+            Record::CallStarted { call_id, attempt } => {
+                if let Some(call) = run.call_mut(call_id) {
+                    call.status = CallStatus::Running { attempt: *attempt };
+                    run.side_effects |= call.resolved.effect == Effect::Unsafe;
+                }
+            }
+            Record::TurnEnded => run.step = Step::Ready,
+            Record::CommandQueued { id, kind, message } => {
+                run.commands = *id;
+                run.queued.push_back(Queued { id: *id, kind: *kind, message: message.clone() });
+            }
+            Record::RunEnded { stop_reason, last_error, at } => {
+                run.queued.clear();
+                run.step = Step::Ended { stop_reason: *stop_reason, last_error: last_error.clone(), at: *at };
+            }
+            Record::RunAccepted(_)
+            | Record::UserMessage { .. }
+            | Record::ModelRequested { .. }
+            | Record::ModelAnswered { .. }
+            | Record::CallEnded { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What effects report. A report of an effect that is no longer owed is dropped.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use stakpak_protocol::{Approval, Event, FinishReason, LastErrorCode, Message, MessagePart, StopReason, ToolCallId};
+
+use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Transition, end::Ending};
+use crate::{
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Record, ResolvedCall, ToolCall, ToolOutcome,
+};
+
+/// Requests that may repeat one attempt of a turn after restarts, the first not counted.
+const MAX_RESTARTS: u64 = 2;
+
+/// What an effect reports.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a report is moved once, and few wait at a time")]
+pub enum Input {
+    /// More of the answer.
+    Delta {
+        /// Which request.
+        request: u64,
+        /// Text or thinking.
+        kind: DeltaKind,
+        /// What is new.
+        text: String,
+    },
+    /// The whole answer.
+    Answered {
+        /// Which request.
+        request: u64,
+        /// The answer.
+        answer: ModelAnswer,
+    },
+    /// The request failed.
+    AskFailed {
+        /// Which request.
+        request: u64,
+        /// Why.
+        error: ModelError,
+    },
+    /// The back-off is over.
+    Waited {
+        /// The request that failed.
+        request: u64,
+    },
+    /// A call has printed more.
+    Progress {
+        /// The call.
+        call_id: ToolCallId,
+        /// Which start of it.
+        attempt: u64,
+        /// What is new.
+        text: String,
+    },
+    /// A call has ended.
+    CallEnded {
+        /// The call.
+        call_id: ToolCallId,
+        /// Which start of it.
+        attempt: u64,
+        /// How.
+        outcome: ToolOutcome,
+    },
+    /// The first approval deadline has passed.
+    DeadlinePassed,
+    /// The process is new: what was under way is settled, the rest goes on.
+    Recover {
+        /// Processes that were ended, by call.
+        ended: Vec<(ToolCallId, usize)>,
+    },
+    /// The run cannot go on.
+    Fail {
+        /// Class.
+        code: LastErrorCode,
+        /// For people.
+        message: String,
+    },
+}
+
+/// Which part of an answer a delta belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeltaKind {
+    /// The visible answer.
+    Text,
+    /// The thinking before it.
+    Thinking,
+}
+
+impl Session {
+    /// Takes a report and goes on from there.
+    pub fn feed(&mut self, input: Input, rules: &Rules<'_>) -> Outcome {
+        let mut transition = Transition::new(self, rules);
+        transition.take(input);
+        transition.advance();
+        transition.outcome
+    }
+}
+
+impl Transition<'_> {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Delta { request, kind, text } if self.is_asking(request) => self.delta(kind, text),
+            Input::Answered { request, answer } if self.is_asking(request) => self.answered(answer),
+            Input::AskFailed { request, error } if self.is_asking(request) => self.ask_failed(&error),
+            Input::Waited { request } if self.is_backing_off(request) => self.ask_again(),
+            Input::Progress { call_id, attempt, text } if self.is_running(&call_id, attempt) => {
+                let run_id = self.run_id();
+                self.event(Event::ToolExecutionProgress { run_id, tool_call_id: call_id, message: text });
+            }
+            Input::CallEnded { call_id, attempt, outcome } if self.is_running(&call_id, attempt) => match outcome {
+                ToolOutcome::Completed { result, is_error } => {
+                    self.complete(&call_id, result, is_error, CallEnd::Done);
+                }
+                ToolOutcome::Cancelled => {
+                    self.complete(&call_id, "TOOL_CALL_CANCELLED".into(), true, CallEnd::Cancelled);
+                }
+            },
+            Input::DeadlinePassed => self.expire_calls(),
+            Input::Recover { ended } => self.recover(&ended),
+            Input::Fail { code, message } => self.end(Ending::Failed { code, message, retryable: true }),
+            Input::Delta { .. }
+            | Input::Answered { .. }
+            | Input::AskFailed { .. }
+            | Input::Waited { .. }
+            | Input::Progress { .. }
+            | Input::CallEnded { .. } => {}
+        }
+    }
+
+    fn active_run(&self) -> Option<&ActiveRun> {
+        self.session.active()
+    }
+
+    fn is_asking(&self, request: u64) -> bool {
+        self.active_run().is_some_and(|run| run.requests == request && matches!(run.step, Step::Asking { .. }))
+    }
+
+    fn is_backing_off(&self, request: u64) -> bool {
+        self.active_run().is_some_and(|run| run.requests == request && matches!(run.step, Step::BackingOff { .. }))
+    }
+
+    fn is_running(&self, id: &ToolCallId, attempt: u64) -> bool {
+        self.active_run()
+            .and_then(|run| run.call(id))
+            .is_some_and(|call| call.status == CallStatus::Running { attempt })
+    }
+
+    fn delta(&mut self, kind: DeltaKind, delta: String) {
+        let run_id = self.run_id();
+        match kind {
+            DeltaKind::Thinking => self.event(Event::ThinkingDelta { run_id, delta }),
+            DeltaKind::Text => {
+                if let Some(Step::Asking { text_shown, .. }) = self.session.run.as_mut().map(|run| &mut run.step) {
+                    *text_shown = true;
+                }
+                self.event(Event::TextDelta { run_id, delta });
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: ModelAnswer) {
+        let Some(run) = self.active_run() else { return };
+        let (run_id, turn) = (run.accepted.run_id, run.turn);
+        let message = Message::assistant(answer.parts);
+        let text = message.text();
+        let calls = self.resolve_calls(&message);
+        self.record(&Record::ModelAnswered {
+            message,
+            reasoning: answer.reasoning,
+            usage: answer.usage.clone(),
+            finish: answer.finish,
+        });
+        if !text.is_empty() {
+            self.event(Event::TextComplete { run_id, text });
+        }
+        self.event(Event::UsageReport { run_id, turn, usage: answer.usage });
+        if calls.is_empty() {
+            self.end_answered_turn(answer.finish);
+        } else {
+            self.propose(calls);
+        }
+    }
+
+    fn propose(&mut self, calls: Vec<ResolvedCall>) {
+        self.record(&Record::CallsResolved { calls });
+        let tool_calls = self.active_run().map(|run| run.turn_calls().iter().map(super::Call::proposed).collect());
+        self.event(Event::ToolCallsProposed { run_id: self.run_id(), tool_calls: tool_calls.unwrap_or_default() });
+        self.announce_waiting();
+        self.refuse_calls();
+    }
+
+    /// "Nothing is queued" and "the run has ended" are one decision: a command cannot fall between.
+    fn end_answered_turn(&mut self, finish: FinishReason) {
+        let (run_id, turn) = (self.run_id(), self.active_run().map_or(0, |run| run.turn));
+        let truncated = (finish == FinishReason::MaxOutputTokens).then_some(true);
+        self.record(&Record::TurnEnded);
+        self.event(Event::TurnCompleted { run_id, turn, finish_reason: finish, truncated });
+        let steered = self.use_commands(|kind| kind == stakpak_protocol::MessageType::Steering) > 0;
+        if !steered && !self.use_follow_up() {
+            self.finish(Ending::Stopped(StopReason::Completed));
+        }
+    }
+
+    fn resolve_calls(&self, answer: &Message) -> Vec<ResolvedCall> {
+        let calls = answer.parts().iter().filter_map(|part| match part {
+            MessagePart::ToolCall { id, name, arguments, metadata, .. } => Some(ToolCall {
+                id: id.clone(),
+                name: name.clone(),
+                arguments: arguments.clone(),
+                metadata: metadata.clone(),
+            }),
+            _ => None,
+        });
+        calls.map(|call| self.resolve_call(call)).collect()
+    }
+
+    /// Arguments and name are checked before any policy; then policy, and the more restrictive of it and the tool.
+    fn resolve_call(&self, call: ToolCall) -> ResolvedCall {
+        let deadline = self.rules.now + time_delta(self.rules.approval_timeout);
+        let invalid = self.rules.tools.check(&call.name, &call.arguments).err();
+        let Some(run) = self.active_run().filter(|_| invalid.is_none()) else {
+            let invalid = invalid.as_ref().map(InvalidCall::to_string);
+            let (effect, approval) = (Effect::Unsafe, Approval::Auto);
+            return ResolvedCall { call, effect, approval, reason: None, deadline, invalid };
+        };
+        let effect = self.rules.tools.effect(&call);
+        let read_only = effect == Effect::Pure;
+        let mut approval = run.accepted.policy.decide(&call.name, read_only);
+        let mut reason = None;
+        if approval == Approval::Auto && !run.accepted.policy.approves_everything() {
+            reason = self.rules.tools.needs_question(&call, run.accepted.cwd.as_ref());
+            approval = if reason.is_some() { Approval::Ask } else { approval };
+        }
+        ResolvedCall { call, effect, approval, reason, deadline, invalid: None }
+    }
+
+    fn ask_failed(&mut self, error: &ModelError) {
+        let Some(Step::Asking { attempt, text_shown, .. }) = self.active_run().map(|run| run.step.clone()) else {
+            return;
+        };
+        let wait = self.wait_after(attempt, error.retry_after);
+        let retryable = error.class.is_retryable();
+        if !retryable || attempt >= self.rules.attempts || wait > self.rules.longest_wait {
+            let code = match error.class {
+                ErrorClass::ContextOverflow => LastErrorCode::ContextOverflow,
+                _ => LastErrorCode::ProviderError,
+            };
+            let message = match error.retry_after {
+                Some(wait) if retryable => format!("{}; try again in {} s", error.message, wait.as_secs()),
+                _ => error.message.clone(),
+            };
+            return self.end(Ending::Failed { code, message, retryable });
+        }
+        self.record(&Record::BackingOff { attempt, until: self.rules.now + time_delta(wait) });
+        self.event(Event::RetryAttempt {
+            run_id: self.run_id(),
+            attempt,
+            delay_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+            reason: error.message.clone(),
+            discard_text: text_shown.then_some(true),
+        });
+    }
+
+    /// The larger of our back-off, spread by a fifth, and what the provider asked for.
+    fn wait_after(&self, attempt: u64, asked: Option<Duration>) -> Duration {
+        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(8);
+        let backoff = self.rules.backoff.saturating_mul(1 << doublings).mul_f64(1.0 + 0.2 * self.rules.jitter);
+        asked.map_or(backoff, |asked| asked.max(backoff))
+    }
+
+    fn ask_again(&mut self) {
+        let Some(run) = self.active_run() else { return };
+        if let Step::BackingOff { attempt, .. } = run.step {
+            let turn = run.turn;
+            self.record(&Record::ModelRequested { turn, attempt: attempt + 1, restarts: 0 });
+        }
+    }
+
+    fn recover(&mut self, ended: &[(ToolCallId, usize)]) {
+        let Some(run) = self.active_run() else { return };
+        let (run_id, turn, step) = (run.accepted.run_id, run.turn, run.step.clone());
+        let waits = run.waiting_calls().next().is_some();
+        let age = (self.rules.now - self.session.row.updated_at).to_std().unwrap_or_default();
+        let too_old = age > self.rules.resume_max_age && !waits;
+        self.settle_started_calls(ended);
+        match step {
+            _ if too_old => self.interrupt("the server was stopped for too long; send the message again to go on"),
+            Step::Asking { restarts, .. } if restarts >= MAX_RESTARTS => {
+                self.interrupt("the server stopped again and again while the model was asked");
+            }
+            Step::Asking { attempt, restarts, .. } => {
+                self.event(Event::RetryAttempt {
+                    run_id,
+                    attempt,
+                    delay_ms: 0,
+                    reason: "the server was restarted".to_owned(),
+                    discard_text: Some(true),
+                });
+                self.record(&Record::ModelRequested { turn, attempt, restarts: restarts + 1 });
+            }
+            Step::Calling { .. } => self.announce_waiting(),
+            Step::Ready | Step::BackingOff { .. } | Step::Ended { .. } => {}
+        }
+    }
+
+    fn interrupt(&mut self, why: &str) {
+        let message = format!("interrupted: {why}");
+        self.end(Ending::Failed { code: LastErrorCode::Interrupted, message, retryable: true });
+    }
+}
+
+fn time_delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}

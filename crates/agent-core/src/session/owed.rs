@@ -1,0 +1,56 @@
+//! Which effects the state waits for, live and after a restart.
+
+use chrono::{DateTime, Utc};
+
+use super::{CallStatus, Session, Step};
+use crate::ToolCall;
+
+/// An effect that the state waits for. Equal values are the same effect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Owed {
+    /// Ask the model.
+    Ask {
+        /// Names the request.
+        request: u64,
+    },
+    /// Wait, then report.
+    Wait {
+        /// The request that failed.
+        request: u64,
+        /// Until when.
+        until: DateTime<Utc>,
+    },
+    /// Run a call.
+    Run {
+        /// The call.
+        call: ToolCall,
+        /// From 1.
+        attempt: u64,
+    },
+    /// Report when the first approval deadline has passed.
+    Deadline {
+        /// When.
+        at: DateTime<Utc>,
+    },
+}
+
+impl Session {
+    /// Everything the state waits for.
+    #[must_use]
+    pub fn owed(&self) -> Vec<Owed> {
+        let Some(run) = self.active() else { return Vec::new() };
+        match run.step {
+            Step::Asking { .. } => vec![Owed::Ask { request: run.requests }],
+            Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.requests, until }],
+            Step::Calling { .. } => {
+                let running = run.turn_calls().iter().filter_map(|call| match call.status {
+                    CallStatus::Running { attempt } => Some(Owed::Run { call: call.resolved.call.clone(), attempt }),
+                    _ => None,
+                });
+                let deadline = run.waiting_calls().map(|call| call.resolved.deadline).min();
+                running.chain(deadline.map(|at| Owed::Deadline { at })).collect()
+            }
+            Step::Ready | Step::Ended { .. } => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The agent server in this process: the same for `up` and for a `run` that hosts its own.
+//!
+//! Order: bind without accepting, open and migrate, take over open runs, accept. A client that comes early waits; it never
+//! sees half a state.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use stakpak_agent_core::{AgentConfig, Profiles, SystemClock};
+use stakpak_client::StakpakClient;
+use stakpak_redact::Redactor;
+use stakpak_server::{Server, ServerConfig, edge};
+use stakpak_store::SqliteJournal;
+use stakpak_tools::{LocalTools, LocalToolsConfig};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{home::Home, instance::explain_bind_error};
+
+/// What the server is started with.
+pub(crate) struct Options {
+    pub(crate) bind: SocketAddr,
+    /// None: every route is open.
+    pub(crate) token: Option<String>,
+    pub(crate) profiles: Arc<dyn Profiles>,
+    pub(crate) workdir: PathBuf,
+    pub(crate) edge: edge::EdgePolicy,
+    pub(crate) resume_max_age: Duration,
+    /// The boot profile's name.
+    pub(crate) profile: String,
+    /// Variables that the configuration reads secrets from: no tool sees them.
+    pub(crate) credential_variables: Vec<String>,
+}
+
+/// A server that listens and does not answer yet.
+pub(crate) struct Bound {
+    listener: TcpListener,
+    options: Options,
+    address: SocketAddr,
+}
+
+/// A server that answers.
+pub(crate) struct AgentServer {
+    pub(crate) server: Server,
+    pub(crate) address: SocketAddr,
+    serving: JoinHandle<std::io::Result<()>>,
+    shutdown: CancellationToken,
+}
+
+impl Bound {
+    pub(crate) async fn new(options: Options) -> Result<Self> {
+        let listener =
+            TcpListener::bind(options.bind).await.map_err(|error| explain_bind_error(options.bind, &error))?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, options, address })
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", reachable(self.address))
+    }
+
+    /// Opens the journal, takes over what is open, and answers. Beside the server's own routes it serves `protected`, behind
+    /// the same bearer check, and `mounted`, which checks for itself.
+    pub(crate) async fn start(self, home: &Home, protected: Router, mounted: Router) -> Result<AgentServer> {
+        let Self { listener, options, address } = self;
+        let path = home.autopilot("journal.db");
+        let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&path)).await?;
+        let journal = Arc::new(journal.context("the journal cannot be opened")?);
+        let redactor = Redactor::new(options.token.iter())?;
+        let tools = LocalToolsConfig {
+            artefacts: home.autopilot("artefacts"),
+            credential_variables: options.credential_variables,
+            profile: Some(options.profile),
+        };
+        let tools = LocalTools::new(tools, redactor);
+        let config = ServerConfig {
+            token: options.token,
+            default_cwd: options.workdir,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent: AgentConfig { resume_max_age: options.resume_max_age, ..AgentConfig::default() },
+        };
+        let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
+        let resumed = server.recover().await.context("open runs cannot be taken over")?;
+        if resumed > 0 {
+            tracing::info!(resumed, "runs of an earlier process go on");
+        }
+        let mut edge = options.edge;
+        edge.allowed_hosts.push(address.ip().to_string());
+        let router = stakpak_server::router(&server).merge(server.protect(protected)).merge(mounted);
+        let router = edge::wrap(router, edge);
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(edge::serve(listener, router, shutdown.clone()));
+        Ok(AgentServer { server, address, serving, shutdown })
+    }
+}
+
+impl AgentServer {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", reachable(self.address))
+    }
+
+    /// Gives active runs `budget`, then stops; what is not finished goes on at the next start.
+    pub(crate) async fn stop(self, budget: Duration) {
+        self.server.drain(budget).await;
+        self.shutdown.cancel();
+        match self.serving.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the listener failed"),
+            Err(error) => tracing::error!(%error, "the server task failed"),
+        }
+    }
+}
+
+/// The address to reach a listener by: an unspecified one is reached over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => ([127, 0, 0, 1], v4.port()).into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => ([0, 0, 0, 0, 0, 0, 0, 1], v6.port()).into(),
+        other => other,
+    }
+}
+
+/// A client of this server.
+pub(crate) fn client(url: &str, token: Option<&str>) -> StakpakClient {
+    StakpakClient::new(url, token.unwrap_or_default())
+}

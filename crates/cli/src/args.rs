@@ -1,0 +1,241 @@
+//! The command line. `autopilot X` and `X` are the same commands.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The agent that lives on your machine around the clock.
+#[derive(Debug, Parser)]
+#[command(name = "stakpak", version, propagate_version = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Profile of config.toml
+    #[arg(long, global = true, env = "STAKPAK_PROFILE", default_value = "default", value_name = "NAME")]
+    pub(crate) profile: String,
+    /// Another config.toml
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// State directory [default: ~/.stakpak]
+    #[arg(long, global = true, env = "STAKPAK_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Directory that tools run in [default: your home directory for `up`, the current one for `run`]
+    #[arg(short, long, global = true, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+    /// One JSON document on stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Autopilot(AutopilotCommand),
+    /// The agent around the clock: `stakpak autopilot up` is `stakpak up`
+    #[command(subcommand, name = "autopilot")]
+    AutopilotTree(AutopilotCommand),
+    /// One run of the agent: streams the answer, asks before it does harm
+    Run(RunArgs),
+    /// Prints a completion script for your shell
+    Completion {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Prints the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AutopilotCommand {
+    /// Starts server, chat gateway and scheduler in the foreground
+    #[command(after_help = "Examples:\n  stakpak up\n  stakpak up --bind 127.0.0.1:5000 --model openai/gpt-5")]
+    Up(UpArgs),
+    /// What is running, with which model, channels and schedules
+    Status,
+    /// Schedules: prompts that run by the clock
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Channels: chat platforms that reach the agent
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// Address to listen on [default: [server].listen, else 127.0.0.1:4096]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Model of runs that name none, as provider/id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Open every route without a token; loopback only, never saved
+    #[arg(long)]
+    pub(crate) no_auth: bool,
+    /// Run every tool without a question; this start only
+    #[arg(long)]
+    pub(crate) auto_approve_all: bool,
+    /// Without the chat gateway
+    #[arg(long)]
+    pub(crate) no_gateway: bool,
+    /// Without the scheduler
+    #[arg(long, alias = "no-watch")]
+    pub(crate) no_scheduler: bool,
+    /// How long active runs may go on after Ctrl-C [default: [server].drain_timeout, else 10s]
+    #[arg(long, value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
+    pub(crate) drain_timeout: Option<Duration>,
+    /// Accepted for older scripts; this is how `up` runs
+    #[arg(long, hide = true)]
+    pub(crate) foreground: bool,
+    /// Accepted for older scripts; `up` never asks
+    #[arg(long, hide = true)]
+    pub(crate) non_interactive: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  stakpak run \"how full are my disks?\"\n  stakpak run \"restart nginx\" --model openai/gpt-5\n  echo \"what changed?\" | stakpak run"
+)]
+pub(crate) struct RunArgs {
+    /// What to do [default: read from stdin]
+    pub(crate) prompt: Option<String>,
+    /// provider/id or id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Most turns of the run, 1 to 256
+    #[arg(short, long, visible_alias = "max-turns", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub(crate) max_steps: u64,
+    /// Go on in this session
+    #[arg(short, long, value_name = "ID")]
+    pub(crate) session: Option<String>,
+    /// Approve every call that would ask
+    #[arg(long, conflicts_with = "reject_all")]
+    pub(crate) approve_all: bool,
+    /// Reject every call that would ask
+    #[arg(long)]
+    pub(crate) reject_all: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Adds a schedule to autopilot.toml
+    #[command(
+        after_help = "Example:\n  stakpak schedule add morning --cron '0 8 * * 1-5' --tz Europe/Berlin --prompt 'status'"
+    )]
+    Add(ScheduleAddArgs),
+    /// Lists schedules with their next run
+    List,
+    /// Starts a run now
+    Trigger {
+        /// Schedule
+        name: String,
+    },
+    /// What ran, when, and what came of it
+    History {
+        /// Schedule
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// All schedules
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+        /// Newest runs to show
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Removes a schedule from autopilot.toml; its history stays
+    Remove {
+        /// Schedule
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleAddArgs {
+    /// Name, unique among the schedules
+    pub(crate) name: String,
+    /// When: five fields, six with seconds first, or @daily and the like
+    #[arg(long)]
+    pub(crate) cron: String,
+    /// What to do
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// IANA time zone, such as Europe/Berlin [default: [defaults].timezone, else UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// Model of its runs
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Most turns of a run
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=256))]
+    pub(crate) max_turns: Option<i64>,
+    /// Longest run
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// Write it disabled
+    #[arg(long)]
+    pub(crate) disabled: bool,
+    /// Replace a schedule of this name
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+/// Chat platforms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChannelType {
+    Telegram,
+    Slack,
+    Discord,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChannelCommand {
+    /// Adds or changes a channel in autopilot.toml
+    #[command(
+        after_help = "Example:\n  TELEGRAM_BOT_TOKEN=123:abc stakpak channel add telegram --allow-user 42\n\nThe token comes from @BotFather; your user id from @userinfobot."
+    )]
+    Add(ChannelAddArgs),
+    /// Lists channels: state, who is allowed, who was turned away
+    List,
+    /// Asks each platform who the bot is; fails with the cause
+    Test {
+        /// Only this one
+        channel: Option<ChannelType>,
+    },
+    /// Removes a channel from autopilot.toml
+    Remove {
+        /// Channel
+        channel: ChannelType,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChannelAddArgs {
+    /// Channel
+    pub(crate) channel: ChannelType,
+    /// Bot token [default: stored as a reference to $TELEGRAM_BOT_TOKEN]
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// Store a reference to this environment variable instead of a token
+    #[arg(long, value_name = "NAME", conflicts_with = "token")]
+    pub(crate) token_env: Option<String>,
+    /// User id that may talk to the bot; repeat for several
+    #[arg(long = "allow-user", value_name = "ID")]
+    pub(crate) allow_users: Vec<String>,
+    /// Chat id in which everybody may talk to the bot; repeat for several
+    #[arg(long = "allow-chat", value_name = "ID")]
+    pub(crate) allow_chats: Vec<String>,
+    /// Proxy or self-hosted Bot API server
+    #[arg(long, value_name = "URL")]
+    pub(crate) api_base_url: Option<String>,
+    /// Profile of its runs
+    #[arg(id = "channel_profile", long = "channel-profile", value_name = "NAME")]
+    pub(crate) channel_profile: Option<String>,
+    /// Do not ask the platform whether the token is good
+    #[arg(long)]
+    pub(crate) no_test: bool,
+}

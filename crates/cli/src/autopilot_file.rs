@@ -1,0 +1,105 @@
+//! `autopilot.toml`: one strict parser, used by every command and by the running process.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use chrono::Utc;
+use serde::{Deserialize, de::IgnoredAny};
+use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
+use stakpak_scheduler::ScheduleSet;
+
+use crate::home::Home;
+
+const TEMPLATE: &str = include_str!("autopilot.template.toml");
+const CODES: Codes = Codes::all("E002");
+const TABLES: [&str; 10] =
+    ["server", "watch", "defaults", "budget", "notifications", "schedules", "gateway", "routing", "channels", "strict"];
+
+/// The file as this process reads it.
+pub(crate) struct AutopilotFile {
+    pub(crate) server: ServerTable,
+    pub(crate) schedules: ScheduleSet,
+    /// What is odd but stops nothing.
+    pub(crate) warnings: Vec<Finding>,
+}
+
+/// `[server]`. Keys that have no effect yet are known, so that files of 0.3.x are read without a warning.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+pub(crate) struct ServerTable {
+    pub(crate) listen: SocketAddr,
+    pub(crate) model: Option<String>,
+    pub(crate) auto_approve_all: bool,
+    pub(crate) token: Option<Secret>,
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) allowed_origins: Vec<String>,
+    #[serde(with = "stakpak_config::duration")]
+    pub(crate) drain_timeout: Duration,
+    #[serde(with = "stakpak_config::duration")]
+    pub(crate) resume_max_age: Duration,
+    show_token: IgnoredAny,
+    no_auth: IgnoredAny,
+    sandbox_mode: IgnoredAny,
+    url: IgnoredAny,
+    log_format: IgnoredAny,
+    approval_ceiling: Option<toml::Value>,
+    limits: IgnoredAny,
+}
+
+impl Default for ServerTable {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 4096).into(),
+            model: None,
+            auto_approve_all: false,
+            token: None,
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            drain_timeout: Duration::from_secs(10),
+            resume_max_age: Duration::from_secs(3600),
+            show_token: IgnoredAny,
+            no_auth: IgnoredAny,
+            sandbox_mode: IgnoredAny,
+            url: IgnoredAny,
+            log_format: IgnoredAny,
+            approval_ceiling: None,
+            limits: IgnoredAny,
+        }
+    }
+}
+
+impl AutopilotFile {
+    /// Reads the file; an absent one is an empty one.
+    ///
+    /// # Errors
+    /// File, line and what is expected. The file is never changed.
+    pub(crate) fn load(home: &Home) -> Result<Self> {
+        let document = match Document::load(&home.autopilot_toml())? {
+            Some(document) => document,
+            None => Document::parse("autopilot.toml", "")?,
+        };
+        Self::read(&document)
+    }
+
+    pub(crate) fn read(document: &Document) -> Result<Self> {
+        let mut warnings = document.unknown_tables(&TABLES);
+        let server: ServerTable = document.table(&["server"], CODES, &mut warnings)?;
+        if server.approval_ceiling.is_some() {
+            bail!(
+                "[server].approval_ceiling is not supported by this version; remove the key to start without a ceiling"
+            );
+        }
+        let schedules = ScheduleSet::read(document, Utc::now()).map_err(|findings| {
+            anyhow::anyhow!(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        warnings.extend(schedules.warnings.iter().cloned());
+        Ok(Self { server, schedules, warnings })
+    }
+
+    /// Writes the commented template if there is no file. Whether it did.
+    pub(crate) fn create(home: &Home) -> Result<bool> {
+        let zone = iana_time_zone::get_timezone().unwrap_or_else(|_| "UTC".to_owned());
+        let template = TEMPLATE.replace("@TIMEZONE@", &zone);
+        create_if_absent(&home.autopilot_toml(), &template).context("autopilot.toml cannot be written")
+    }
+}

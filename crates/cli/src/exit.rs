@@ -1,0 +1,47 @@
+//! How a command ends.
+
+use std::process::ExitCode;
+
+/// An error that has its own exit code. Everything else is 1.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A flag or a combination of flags that is refused.
+    #[error("{0}")]
+    Usage(String),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// Everything is said already.
+    #[error("failed")]
+    Silent,
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+            Self::Silent => 1,
+        }
+    }
+}
+
+/// Says what went wrong, with its causes, and tells the shell.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let failure = error.downcast_ref::<Failure>();
+    let text = format!("{error:#}");
+    match failure {
+        Some(Failure::Silent) => {}
+        _ if json => eprintln!("{}", serde_json::json!({ "error": text, "code": code_word(failure) })),
+        _ => eprintln!("error: {text}"),
+    }
+    ExitCode::from(failure.map_or(1, Failure::code))
+}
+
+fn code_word(failure: Option<&Failure>) -> &'static str {
+    match failure {
+        Some(Failure::Usage(_)) => "invalid_argument",
+        Some(Failure::Interrupted) => "interrupted",
+        Some(Failure::Silent) | None => "failed",
+    }
+}

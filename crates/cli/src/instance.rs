@@ -1,0 +1,130 @@
+//! Which process owns the state directory: an OS lock, nothing else, decides.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+};
+
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use stakpak_config::write_private;
+
+use crate::home::Home;
+
+/// What the owner tells people and scripts; never decides anything.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    pub(crate) pid: u32,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) version: String,
+    pub(crate) url: String,
+    /// `up` or `run`.
+    pub(crate) mode: String,
+    pub(crate) profile: String,
+}
+
+/// Ownership of the state directory, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "holding the file is holding the lock")] File);
+
+/// What asking for the lock came to.
+pub(crate) enum Owner {
+    /// This process.
+    Us(Lock),
+    /// Another one; its facts, once it has written them.
+    Other(Option<Facts>),
+}
+
+impl Lock {
+    pub(crate) fn acquire(home: &Home) -> Result<Owner> {
+        let path = home.autopilot("autopilot.lock");
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Owner::Us(Self(file))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(Owner::Other(Facts::read(home))),
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+}
+
+impl Facts {
+    fn read(home: &Home) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(home.autopilot("runtime.json")).ok()?).ok()
+    }
+
+    /// The facts of the instance that lives; none when none does.
+    pub(crate) fn of_running(home: &Home) -> Result<Option<Self>> {
+        match Lock::acquire(home)? {
+            Owner::Us(_) => Ok(None),
+            Owner::Other(facts) => Ok(facts),
+        }
+    }
+
+    pub(crate) fn write(&self, home: &Home) -> Result<()> {
+        let json = serde_json::to_vec_pretty(self)?;
+        write_private(&home.autopilot("runtime.json"), &json)?;
+        write_private(&home.autopilot("autopilot.pid"), format!("{}\n", self.pid).as_bytes())?;
+        Ok(())
+    }
+
+    pub(crate) fn remove(home: &Home) {
+        for name in ["runtime.json", "autopilot.pid"] {
+            if let Err(error) = std::fs::remove_file(home.autopilot(name)) {
+                tracing::debug!(name, %error, "not removed");
+            }
+        }
+    }
+}
+
+/// Why the address cannot be had, and which process to look for.
+pub(crate) fn explain_bind_error(address: SocketAddr, error: &io::Error) -> anyhow::Error {
+    if error.kind() != io::ErrorKind::AddrInUse {
+        return anyhow::anyhow!("cannot listen on {address}: {error}");
+    }
+    let port = address.port();
+    let owner = match port_owner(port) {
+        Some((pid, command)) => format!("process {pid} ({command})"),
+        None => format!("another process; find it with `ss -ltnp 'sport = :{port}'`"),
+    };
+    anyhow::anyhow!("port {port} is taken by {owner}; stop it, or choose another address with --bind")
+}
+
+/// The process that listens on this port, as far as /proc shows it to us.
+fn port_owner(port: u16) -> Option<(u32, String)> {
+    let suffix = format!(":{port:04X}");
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let table = std::fs::read_to_string(table).ok()?;
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let listens = *fields.get(3)? == "0A" && fields.get(1)?.ends_with(&suffix);
+            listens.then(|| (*fields.get(9).unwrap_or(&"")).to_owned())
+        })
+    })?;
+    let socket = format!("socket:[{inode}]");
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let mut descriptors = std::fs::read_dir(entry.path().join("fd")).ok()?.flatten();
+        descriptors.any(|fd| std::fs::read_link(fd.path()).is_ok_and(|link| link.as_os_str() == socket.as_str())).then(
+            || {
+                let command = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                (pid, command.trim().to_owned())
+            },
+        )
+    })
+}
+
+/// Flushes what was printed; a closed stdout is not our problem.
+pub(crate) fn flush() {
+    let _ = io::stdout().flush();
+}

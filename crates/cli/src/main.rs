@@ -1,0 +1,70 @@
+//! The `stakpak` binary: the composition root, and the only place that names concrete implementations.
+
+mod agent_server;
+mod args;
+mod autopilot_file;
+mod channel;
+mod exit;
+mod home;
+mod instance;
+mod logging;
+mod offline;
+mod profiles;
+mod run;
+mod schedule;
+mod status;
+mod up;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+
+use args::{AutopilotCommand, Cli, Command};
+use home::Home;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    // Two TLS providers may end up in the graph; the first client would panic without a choice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.context("the async runtime cannot start").and_then(|runtime| {
+        let result = runtime.block_on(dispatch(cli, started));
+        // A thread that waits for the terminal must not hold up the exit.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error, json),
+    }
+}
+
+async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Autopilot(command) | Command::AutopilotTree(command) => match command {
+            AutopilotCommand::Up(args) => up::run(&global, args, started).await,
+            AutopilotCommand::Status => status::run(&global).await,
+            AutopilotCommand::Schedule(command) => {
+                let home = Home::open(global.home.clone(), global.config.clone())?;
+                schedule::run(&home, global.json, command).await
+            }
+            AutopilotCommand::Channel(command) => {
+                let home = Home::open(global.home.clone(), global.config.clone())?;
+                channel::run(&home, &global, command).await
+            }
+        },
+        Command::Run(args) => run::run(&global, args).await,
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Version => {
+            println!("stakpak {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    }
+}

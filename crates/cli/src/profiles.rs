@@ -1,0 +1,101 @@
+//! Profiles of `config.toml` as the server's port: each resolved when it is asked for, never an empty default.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Result;
+use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles};
+use stakpak_config::{ConfigFile, ProviderConfig, ProviderKind as Kind};
+use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
+
+/// The profiles of a file, with what the command line says about the one it names.
+pub(crate) struct ConfigProfiles {
+    file: ConfigFile,
+    boot: String,
+    model: Option<String>,
+    approve_all: bool,
+    made: Mutex<HashMap<String, Arc<Profile>>>,
+}
+
+impl ConfigProfiles {
+    /// # Errors
+    /// When the boot profile cannot be used.
+    pub(crate) fn new(file: ConfigFile, boot: &str, model: Option<String>, approve_all: bool) -> Result<Self> {
+        let profiles = Self { file, boot: boot.to_owned(), model, approve_all, made: Mutex::default() };
+        let profile = profiles.profile(None)?;
+        if let Some(model) = profile.models.default_model() {
+            profile.models.resolve(&model)?;
+        }
+        Ok(profiles)
+    }
+
+    fn make(&self, name: &str) -> Result<Profile, ProfileError> {
+        let profile = self.file.profile(name).map_err(|error| unusable(name, &error))?;
+        if let Some((provider, finding)) = profile.invalid_providers.iter().next() {
+            return Err(ProfileError {
+                message: format!("profile {name}: provider {provider} is unusable: {finding}"),
+            });
+        }
+        let is_boot = name == self.boot;
+        let providers = profile.providers.iter().map(|(id, provider)| settings(name, id, provider));
+        let default = self.model.as_deref().filter(|_| is_boot).or(profile.model.as_deref());
+        let models = ProviderModels::new(providers.collect::<Result<_, _>>()?, default)
+            .map_err(|error| unusable(name, &error))?;
+        Ok(Profile {
+            name: name.to_owned(),
+            models: Arc::new(models),
+            policy: if self.approve_all && is_boot { Policy::All } else { grant(&profile) },
+            system_prompt: profile.system_prompt.as_deref().map(Into::into),
+            max_turns: profile.max_turns.map(u64::from),
+        })
+    }
+}
+
+impl Profiles for ConfigProfiles {
+    fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ProfileError> {
+        let name = name.unwrap_or(&self.boot);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(profile) = made.get(name) {
+            return Ok(Arc::clone(profile));
+        }
+        let profile = Arc::new(self.make(name)?);
+        made.insert(name.to_owned(), Arc::clone(&profile));
+        Ok(profile)
+    }
+}
+
+/// What runs without a question: `allowed_tools` in place of the safe set, and `auto_approve` besides.
+fn grant(profile: &stakpak_config::Profile) -> Policy {
+    let granted = match &profile.allowed_tools {
+        Some(tools) => Policy::approving(tools.iter().map(String::as_str)),
+        None => Policy::with_defaults(),
+    };
+    granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str))
+}
+
+fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<ProviderSettings, ProfileError> {
+    let (Kind::Custom, Some(endpoint)) = (provider.kind, &provider.api_endpoint) else {
+        return Err(ProfileError {
+            message: format!(
+                "profiles.{profile}.providers.{id}: only `type = \"custom\"`, an OpenAI-compatible api_endpoint, is \
+                 supported by this version"
+            ),
+        });
+    };
+    let mut settings = ProviderSettings::new(id, ProviderKind::Custom, endpoint);
+    settings.api_key = provider.api_key.as_ref().map(|key| key.expose().to_owned());
+    settings.models.clone_from(&provider.models);
+    settings.headers = provider.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+    settings.requires_done = provider.requires_done.unwrap_or(true);
+    Ok(settings)
+}
+
+fn unusable(name: &str, error: &dyn std::error::Error) -> ProfileError {
+    let mut message = format!("profile {name}: {error}");
+    if let Some(cause) = error.source() {
+        message.push_str(&format!(": {cause}"));
+    }
+    ProfileError { message }
+}

@@ -1,0 +1,212 @@
+//! `stakpak schedule …`: edits of `autopilot.toml`, and what the ledger knows.
+
+mod table;
+
+use std::{io, path::Path};
+
+use anyhow::{Result, bail};
+use chrono::Utc;
+use serde_json::json;
+use stakpak_config::{Document, edit};
+use stakpak_scheduler::{Definition, Ledger, Schedule, ScheduleSet, list, trigger};
+use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
+
+pub(crate) use table::{json as schedule_json, local, schedules as schedule_table};
+
+use crate::{
+    agent_server::client,
+    args::{ScheduleAddArgs, ScheduleCommand},
+    autopilot_file::AutopilotFile,
+    exit::Failure,
+    home::Home,
+    instance::Facts,
+};
+
+pub(crate) async fn run(home: &Home, json: bool, command: ScheduleCommand) -> Result<()> {
+    match command {
+        ScheduleCommand::Add(args) => add(home, json, &args),
+        ScheduleCommand::List => show_list(home, json).await,
+        ScheduleCommand::Trigger { name } => start(home, json, &name).await,
+        ScheduleCommand::History { name, limit, .. } => history(home, json, name.as_deref(), limit).await,
+        ScheduleCommand::Remove { name } => remove(home, json, &name),
+    }
+}
+
+fn add(home: &Home, json: bool, args: &ScheduleAddArgs) -> Result<()> {
+    let path = home.autopilot_toml();
+    let added = edit(&path, |document| {
+        insert(document, args)?;
+        check(&path, document, &args.name)
+    });
+    let schedule = added.map_err(edit_error)?;
+    let Definition::Valid { cron, spec } = schedule.definition else { bail!("schedule {} is invalid", args.name) };
+    let mut fires = vec![];
+    let mut after = Utc::now();
+    while let Some(next) = cron.next_after(after).filter(|_| fires.len() < 3) {
+        fires.push(next);
+        after = next;
+    }
+    if json {
+        println!(
+            "{}",
+            json!({ "command": "autopilot.schedule.add", "ok": true, "name": args.name, "next_fires": fires })
+        );
+        return Ok(());
+    }
+    println!("Schedule {} is in {}.", args.name, Home::show(&path));
+    for fire in fires {
+        println!("  next  {}", table::local(fire, spec.timezone));
+    }
+    match Facts::of_running(home)? {
+        Some(_) => println!("The running instance takes it up within a second."),
+        None => println!("Start it with: stakpak up"),
+    }
+    Ok(())
+}
+
+fn insert(document: &mut DocumentMut, args: &ScheduleAddArgs) -> io::Result<()> {
+    let refused = |text: String| Err(io::Error::other(text));
+    let schedules = document.entry("schedules").or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
+    let Some(schedules) = schedules.as_array_of_tables_mut() else {
+        return refused("`schedules` must be written as [[schedules]] tables".to_owned());
+    };
+    let existing = schedules.iter().position(|table| name_of(table) == Some(&args.name));
+    match existing {
+        Some(_) if !args.replace => {
+            return refused(format!("there is a schedule named {}; --replace replaces it", args.name));
+        }
+        Some(index) => drop(schedules.remove(index)),
+        None => {}
+    }
+    let mut table = Table::new();
+    table["name"] = value(&args.name);
+    table["cron"] = value(&args.cron);
+    if let Some(zone) = &args.tz {
+        table["timezone"] = value(zone);
+    }
+    table["prompt"] = value(&args.prompt);
+    for (key, given) in [("model", &args.model), ("timeout", &args.timeout)] {
+        if let Some(given) = given {
+            table[key] = value(given);
+        }
+    }
+    if let Some(turns) = args.max_turns {
+        table["max_turns"] = value(turns);
+    }
+    if args.disabled {
+        table["enabled"] = value(false);
+    }
+    schedules.push(table);
+    Ok(())
+}
+
+fn name_of(table: &Table) -> Option<&str> {
+    table.get("name").and_then(Item::as_str)
+}
+
+/// The entry as the running process will read it: an invalid one is not written.
+fn check(path: &Path, document: &DocumentMut, name: &str) -> io::Result<Schedule> {
+    let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let parsed = Document::parse(&file, document.to_string()).map_err(io::Error::other)?;
+    let set = ScheduleSet::read(&parsed, Utc::now()).map_err(|findings| {
+        io::Error::other(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    })?;
+    let schedule = set.get(name).cloned().ok_or_else(|| io::Error::other("the schedule was not written"))?;
+    match &schedule.definition {
+        Definition::Valid { .. } => Ok(schedule),
+        Definition::Invalid(errors) => Err(io::Error::other(
+            errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect::<Vec<_>>().join("\n"),
+        )),
+    }
+}
+
+fn edit_error(error: stakpak_config::EditError<io::Error>) -> anyhow::Error {
+    match error {
+        stakpak_config::EditError::Refused(error) => anyhow::anyhow!("{error}; nothing was written"),
+        other => other.into(),
+    }
+}
+
+fn remove(home: &Home, json: bool, name: &str) -> Result<()> {
+    let path = home.autopilot_toml();
+    let removed = edit(&path, |document| {
+        let Some(schedules) = document.get_mut("schedules").and_then(Item::as_array_of_tables_mut) else {
+            return Ok(false);
+        };
+        let before = schedules.len();
+        schedules.retain(|table| name_of(table) != Some(name));
+        Ok::<_, io::Error>(schedules.len() < before)
+    });
+    if !removed.map_err(edit_error)? {
+        bail!("there is no schedule named {name} in {}", Home::show(&path));
+    }
+    if json {
+        println!("{}", json!({ "command": "autopilot.schedule.remove", "ok": true, "name": name }));
+    } else {
+        println!("Schedule {name} is removed; its history stays.");
+    }
+    Ok(())
+}
+
+fn load(home: &Home) -> Result<(ScheduleSet, Ledger)> {
+    let file = AutopilotFile::load(home)?;
+    Ok((file.schedules, Ledger::open(&home.autopilot("autopilot.db"))?))
+}
+
+async fn show_list(home: &Home, json: bool) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    let schedules = list(&set, &ledger, Utc::now()).await?;
+    if json {
+        let schedules: Vec<_> = schedules.iter().map(table::json).collect();
+        println!("{}", json!({ "command": "autopilot.schedule.list", "ok": true, "schedules": schedules }));
+        return Ok(());
+    }
+    if schedules.is_empty() {
+        println!("No schedules. Add one: stakpak schedule add morning --cron '0 8 * * *' --prompt status");
+        return Ok(());
+    }
+    println!("{}", table::schedules(&schedules));
+    for error in set.errors() {
+        println!("{error}");
+    }
+    Ok(())
+}
+
+/// Asks the running instance; without one the run is stored and starts with it.
+async fn start(home: &Home, json: bool, name: &str) -> Result<()> {
+    let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
+    let run = match &running {
+        Some(facts) => client(&facts.url, Some(&home.token()?)).trigger_schedule(name).await?,
+        None => {
+            let (set, ledger) = load(home)?;
+            serde_json::to_value(trigger(&set, &ledger, name, Utc::now()).await?)?
+        }
+    };
+    if json {
+        println!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
+    } else if running.is_some() {
+        println!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
+    } else {
+        println!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
+    }
+    Ok(())
+}
+
+async fn history(home: &Home, json: bool, name: Option<&str>, limit: u32) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    let runs = ledger.history(name, limit).await?;
+    if json {
+        println!("{}", json!({ "command": "autopilot.schedule.history", "ok": true, "runs": runs }));
+        return Ok(());
+    }
+    if let Some(name) = name.filter(|name| runs.is_empty() && set.get(name).is_none()) {
+        eprintln!("error: there is no schedule named {name}, and it never ran");
+        bail!(Failure::Silent);
+    }
+    if runs.is_empty() {
+        println!("No runs yet.");
+        return Ok(());
+    }
+    println!("{}", table::runs(&runs, &set));
+    Ok(())
+}

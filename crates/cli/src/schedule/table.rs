@@ -1,0 +1,94 @@
+//! Schedules and runs as tables and as JSON. Times for people carry their zone.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+use stakpak_scheduler::{Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
+
+/// Longest answer shown in a table.
+const ANSWER: usize = 400;
+
+pub(crate) fn local(instant: DateTime<Utc>, zone: Tz) -> String {
+    instant.with_timezone(&zone).format("%Y-%m-%d %H:%M:%S %Z").to_string()
+}
+
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header.to_vec());
+    table
+}
+
+pub(crate) fn schedules(schedules: &[ScheduleOverview]) -> Table {
+    let mut table = plain(&["NAME", "CRON", "STATUS", "ZONE", "NEXT RUN", "LAST"]);
+    for schedule in schedules {
+        let (cron, zone) = match &schedule.spec {
+            Some(spec) => (spec.cron.clone(), spec.timezone),
+            None => ("-".to_owned(), Tz::UTC),
+        };
+        table.add_row([
+            schedule.name.clone(),
+            cron,
+            state(schedule.state).to_owned(),
+            zone.name().to_owned(),
+            schedule.next_run_at.map_or_else(|| "-".to_owned(), |next| local(next, zone)),
+            schedule.last_run.as_ref().map_or_else(|| "-".to_owned(), |run| run.status.to_string()),
+        ]);
+    }
+    table
+}
+
+fn state(state: ScheduleState) -> &'static str {
+    match state {
+        ScheduleState::Active => "active",
+        ScheduleState::Disabled => "disabled",
+        ScheduleState::Invalid => "invalid",
+    }
+}
+
+pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
+    json!({
+        "name": schedule.name,
+        "cron": schedule.spec.as_ref().map(|spec| &spec.cron),
+        "enabled": schedule.state == ScheduleState::Active,
+        "state": schedule.state,
+        "timezone": schedule.spec.as_ref().map(|spec| spec.timezone.name()),
+        "next_run": schedule.next_run_at.map(|next| next.format("%Y-%m-%d %H:%M").to_string()),
+        "next_run_at": schedule.next_run_at,
+        "last_run": schedule.last_run,
+        "active_run_ids": schedule.active_runs,
+        "errors": schedule.errors,
+    })
+}
+
+pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
+    let mut text = plain(&["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "DURATION", "SESSION"]);
+    for run in runs {
+        let zone = zone_of(set, &run.schedule);
+        text.add_row([
+            run.id.to_string(),
+            run.schedule.clone(),
+            local(run.started_at.unwrap_or(run.planned_at), zone),
+            run.source.to_string(),
+            run.status.to_string(),
+            run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
+            run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),
+            run.session_id.map_or_else(|| "-".to_owned(), |session| session.to_string()),
+        ]);
+    }
+    let mut text = text.to_string();
+    for run in runs.iter().take(3) {
+        if let Some(said) = run.agent_message.as_ref().or(run.error.as_ref()) {
+            let cut: String = said.chars().take(ANSWER).collect();
+            text.push_str(&format!("\n\nRun {}:\n{}", run.id, cut.trim_end()));
+        }
+    }
+    text
+}
+
+fn zone_of(set: &ScheduleSet, name: &str) -> Tz {
+    match set.get(name).map(|schedule| &schedule.definition) {
+        Some(Definition::Valid { spec, .. }) => spec.timezone,
+        _ => Tz::UTC,
+    }
+}

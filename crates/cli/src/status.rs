@@ -1,0 +1,117 @@
+//! `stakpak status`: what is running, with which model, channels and schedules.
+
+use anyhow::Result;
+use chrono::Utc;
+use serde_json::{Value, json};
+use stakpak_scheduler::{Ledger, list};
+
+use crate::{
+    agent_server::client,
+    args::Global,
+    autopilot_file::AutopilotFile,
+    channel,
+    home::Home,
+    instance::Facts,
+    offline,
+    schedule::{schedule_json, schedule_table},
+};
+
+pub(crate) async fn run(global: &Global) -> Result<()> {
+    let home = Home::open(global.home.clone(), global.config.clone())?;
+    let facts = Facts::of_running(&home)?;
+    let file = AutopilotFile::load(&home)?;
+    let token = home.token()?;
+    let model = match &facts {
+        Some(facts) => client(&facts.url, Some(&token)).config().await.ok().and_then(|config| config.default_model),
+        None => None,
+    };
+    let healthy = match &facts {
+        Some(facts) => client(&facts.url, Some(&token)).health().await.is_ok(),
+        None => false,
+    };
+    let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
+    let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
+    let runs = ledger.history(None, 5).await?;
+    let channels = channel::overview(&home, facts.as_ref(), &token).await?;
+    let status = Status { global, home: &home, facts, healthy, model, file };
+    if global.json {
+        let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
+        println!("{:#}", status.json(&schedules, &json!(runs), &channels));
+        return Ok(());
+    }
+    status.print();
+    println!("channels   {}", channel::one_line(&channels));
+    if schedules.is_empty() {
+        println!("schedules  none");
+    } else {
+        println!("\n{}", schedule_table(&schedules));
+    }
+    for error in status.file.schedules.errors() {
+        println!("{error}");
+    }
+    Ok(())
+}
+
+struct Status<'a> {
+    global: &'a Global,
+    home: &'a Home,
+    facts: Option<Facts>,
+    healthy: bool,
+    model: Option<String>,
+    file: AutopilotFile,
+}
+
+impl Status<'_> {
+    fn print(&self) {
+        match &self.facts {
+            Some(facts) if self.healthy => {
+                println!(
+                    "server     running: process {}, {}, since {}",
+                    facts.pid,
+                    facts.url,
+                    facts.started_at.format("%Y-%m-%d %H:%M:%S UTC")
+                );
+            }
+            Some(facts) => println!("server     process {} is there but does not answer on {}", facts.pid, facts.url),
+            None => println!("server     not running; start it with: stakpak up"),
+        }
+        println!("profile    {}", self.global.profile);
+        if let Some(model) = &self.model {
+            println!("model      {model}");
+            if offline::is_offline(model) {
+                for line in offline::notice(self.home) {
+                    println!("           {line}");
+                }
+            }
+        }
+    }
+
+    fn json(&self, schedules: &[Value], runs: &Value, channels: &[channel::Overview]) -> Value {
+        let model = self.model.as_ref();
+        let url = self.facts.as_ref().map(|facts| &facts.url);
+        json!({
+            "command": "autopilot.status",
+            "ok": true,
+            "healthy": self.healthy,
+            "profile": self.global.profile,
+            "config_path": self.home.autopilot_toml(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": self.facts.as_ref().map(|facts| facts.pid),
+            "mode": if self.facts.is_some() { "foreground" } else { "stopped" },
+            "model": { "id": model, "offline": model.is_some_and(|model| offline::is_offline(model)) },
+            "server_config": {
+                "listen": self.file.server.listen, "model": self.file.server.model,
+                "auto_approve_all": self.file.server.auto_approve_all, "no_auth": false, "show_token": false,
+            },
+            "server": { "expected_enabled": true, "reachable": self.healthy, "url": url },
+            "scheduler": {
+                "expected_enabled": true, "config_path": self.home.autopilot_toml(), "config_valid": true,
+                "trigger_count": schedules.len(), "running": self.healthy, "db_path": self.home.autopilot("autopilot.db"),
+                "recent_runs": runs,
+            },
+            "schedules": schedules,
+            "channels": channels,
+            "config_errors": self.file.schedules.errors().collect::<Vec<_>>(),
+        })
+    }
+}

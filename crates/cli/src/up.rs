@@ -1,0 +1,178 @@
+//! `stakpak up`: server, gateway and scheduler in one process, in the foreground.
+//!
+//! Start order: files → lock → bind → journal and open runs → answer → gateway → scheduler → ready. The server outlives the
+//! others: one of them that fails is started again, and nothing it failed at is lost.
+
+mod gateway;
+mod scheduler;
+mod screen;
+mod supervise;
+mod watch;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail};
+use stakpak_agent_core::Profiles;
+use stakpak_config::ConfigFile;
+use stakpak_server::edge::EdgePolicy;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    agent_server::{Bound, Options, client},
+    args::{Global, UpArgs},
+    autopilot_file::AutopilotFile,
+    exit::Failure,
+    home::Home,
+    instance::{Facts, Lock, Owner},
+    logging,
+    profiles::ConfigProfiles,
+};
+
+/// What the drain may take beyond the time given to runs.
+const DRAIN_SLACK: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Instant) -> Result<()> {
+    let home = Home::open(global.home.clone(), global.config.clone())?;
+    let config = ConfigFile::load(home.config_toml())?;
+    let file = AutopilotFile::load(&home)?;
+    let bind = args.bind.unwrap_or(file.server.listen);
+    let token = token(&home, &file, &args, bind)?;
+    let lock = match Lock::acquire(&home)? {
+        Owner::Us(lock) => lock,
+        Owner::Other(facts) => return already_running(facts, global.json),
+    };
+    let profiles = Arc::new(profiles(global, &args, &file, config.clone())?);
+    let options = Options {
+        bind,
+        token: token.clone(),
+        profiles: Arc::clone(&profiles) as Arc<dyn Profiles>,
+        workdir: workdir(global)?,
+        edge: EdgePolicy {
+            allowed_hosts: file.server.allowed_hosts.clone(),
+            allowed_origins: file.server.allowed_origins.clone(),
+        },
+        resume_max_age: file.server.resume_max_age,
+        profile: global.profile.clone(),
+        credential_variables: home.credential_variables(),
+    };
+    let bound = Bound::new(options).await?;
+    logging::start(&home.logs(), true)?;
+    let created = AutopilotFile::create(&home)?;
+    let findings: Vec<_> =
+        config.findings().iter().chain(&file.warnings).chain(file.schedules.errors()).cloned().collect();
+    let drain = args.drain_timeout.unwrap_or(file.server.drain_timeout);
+
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let url = bound.url();
+    let client = client(&url, token.as_deref());
+    let scheduler = scheduler::open(&home, file.schedules, client, args.no_scheduler).await?;
+    let gateway = gateway::Mount::new(&home, &url, token.as_deref(), args.no_gateway);
+    let server = bound.start(&home, scheduler.router(), gateway.router()).await?;
+    facts(&server.url(), &global.profile).write(&home)?;
+    gateway.start(&tasks, stop.clone());
+    scheduler.start(&tasks, stop.clone());
+    watch::start(&home, scheduler.handle(), gateway.clone(), &tasks, stop.clone());
+
+    let screen = screen::Screen {
+        home: &home,
+        url: server.url(),
+        authenticated: token.is_some(),
+        profile: profiles.profile(None)?,
+        scheduler: scheduler.handle(),
+        gateway: gateway.clone(),
+        json: global.json,
+    };
+    screen.ready(started.elapsed(), created, &findings).await;
+    screen.live(&server.server, asked_to_stop()).await?;
+    screen.note(&format!("stopping: active runs get {} s, then go on at the next start", drain.as_secs()));
+    let drained = async {
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        server.stop(drain).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = tokio::time::sleep(drain + DRAIN_SLACK) => tracing::warn!("the drain took too long"),
+        () = asked_to_stop() => bail!(Failure::Interrupted),
+    }
+    Facts::remove(&home);
+    drop(lock);
+    screen.note("stopped; nothing that was accepted is lost");
+    Ok(())
+}
+
+/// The bearer token, or none with `--no-auth`, which holds on loopback and for this start only.
+fn token(home: &Home, file: &AutopilotFile, args: &UpArgs, bind: SocketAddr) -> Result<Option<String>> {
+    if args.no_auth && !bind.ip().is_loopback() {
+        let message = format!("--no-auth is refused on {bind}: without a token only a loopback address may be used");
+        bail!(Failure::Usage(message));
+    }
+    if args.no_auth {
+        return Ok(None);
+    }
+    match file.server.token.as_ref().map(stakpak_config::Secret::expose).map(str::trim) {
+        Some(token) if !token.is_empty() => Ok(Some(token.to_owned())),
+        _ => home.token().map(Some),
+    }
+}
+
+fn profiles(global: &Global, args: &UpArgs, file: &AutopilotFile, config: ConfigFile) -> Result<ConfigProfiles> {
+    let model = args.model.clone().or_else(|| file.server.model.clone());
+    let approve_all = args.auto_approve_all || file.server.auto_approve_all;
+    ConfigProfiles::new(config, &global.profile, model, approve_all)
+}
+
+fn workdir(global: &Global) -> Result<PathBuf> {
+    let workdir = match &global.workdir {
+        Some(workdir) => workdir.clone(),
+        None => std::env::home_dir().map_or_else(std::env::current_dir, Ok)?,
+    };
+    if !workdir.is_dir() {
+        bail!(Failure::Usage(format!("--workdir {}: there is no such directory", workdir.display())));
+    }
+    Ok(std::path::absolute(workdir)?)
+}
+
+fn facts(url: &str, profile: &str) -> Facts {
+    Facts {
+        pid: std::process::id(),
+        started_at: chrono::Utc::now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: url.to_owned(),
+        mode: "up".to_owned(),
+        profile: profile.to_owned(),
+    }
+}
+
+/// `up` beside `up` is done already; beside a `run` it cannot start yet.
+fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
+    let Some(facts) = facts else { bail!("another stakpak process is starting or stopping; try again in a moment") };
+    if facts.mode != "up" {
+        bail!("`stakpak {}` (process {}) holds the journal; try again when it has ended", facts.mode, facts.pid);
+    }
+    if json {
+        println!("{}", serde_json::json!({ "event": "already_running", "pid": facts.pid, "url": facts.url }));
+    } else {
+        println!("stakpak is running already: process {}, {}", facts.pid, facts.url);
+        println!("  stakpak status      what it does\n  stakpak run \"…\"     give it something to do");
+    }
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+async fn asked_to_stop() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "SIGTERM cannot be watched");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,70 @@
+//! The scheduler as a part of `up`, and its route.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use stakpak_client::StakpakClient;
+use stakpak_protocol::ErrorCode;
+use stakpak_redact::Redactor;
+use stakpak_scheduler::{Handle, ScheduleSet, Scheduler, SchedulerConfig, SystemClock, TriggerError};
+use stakpak_server::ApiError;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::supervise::supervise;
+use crate::home::Home;
+
+/// The scheduler; it may be switched off, and can then still be asked.
+pub(super) struct Part {
+    scheduler: Arc<Scheduler>,
+    off: bool,
+}
+
+pub(super) async fn open(home: &Home, schedules: ScheduleSet, client: StakpakClient, off: bool) -> Result<Part> {
+    let ledger = home.autopilot("autopilot.db");
+    let config = SchedulerConfig { ledger, schedules, redactor: Redactor::default() };
+    let scheduler = tokio::task::spawn_blocking(|| Scheduler::open(config, client, Arc::new(SystemClock))).await?;
+    Ok(Part { scheduler: Arc::new(scheduler.context("the schedule ledger cannot be opened")?), off })
+}
+
+impl Part {
+    pub(super) fn handle(&self) -> Handle {
+        self.scheduler.handle()
+    }
+
+    /// Its routes; the bearer check is put in front of them.
+    pub(super) fn router(&self) -> Router {
+        Router::new().route("/v1/schedules/{name}/trigger", post(trigger)).with_state(self.handle())
+    }
+
+    pub(super) fn start(&self, tasks: &TaskTracker, stop: CancellationToken) {
+        if self.off {
+            return;
+        }
+        let scheduler = Arc::clone(&self.scheduler);
+        tasks.spawn(supervise("scheduler", stop.clone(), move || {
+            let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
+            async move { scheduler.run(stop).await }
+        }));
+    }
+}
+
+async fn trigger(State(handle): State<Handle>, Path(name): Path<String>) -> Response {
+    match handle.trigger(&name).await {
+        Ok(run) => (StatusCode::ACCEPTED, Json(run)).into_response(),
+        Err(error) => {
+            let code = match error {
+                TriggerError::Unknown { .. } => ErrorCode::NotFound,
+                TriggerError::Invalid { .. } => ErrorCode::InvalidRequest,
+                TriggerError::Ledger(_) => ErrorCode::StorageUnavailable,
+            };
+            ApiError::new(code, error.to_string()).into_response()
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Hot reload: `autopilot.toml` is read again when it changes. A file that does not parse changes nothing.
+
+use std::time::Duration;
+
+use stakpak_scheduler::Handle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::gateway::Mount;
+use crate::{autopilot_file::AutopilotFile, home::Home};
+
+/// How often the file is looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &TaskTracker, stop: CancellationToken) {
+    let home = home.clone();
+    tasks.spawn(async move {
+        let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let found = tokio::fs::read(home.autopilot_toml()).await.ok();
+            if found == known {
+                continue;
+            }
+            known = found;
+            match AutopilotFile::load(&home) {
+                Ok(file) => {
+                    for error in file.schedules.errors() {
+                        tracing::warn!("{error}");
+                    }
+                    scheduler.reload(file.schedules);
+                    gateway.reload();
+                    tracing::info!("autopilot.toml is reloaded");
+                }
+                Err(error) => {
+                    tracing::warn!("autopilot.toml is not reloaded, the last good one stays in use: {error:#}");
+                }
+            }
+        }
+    });
+}

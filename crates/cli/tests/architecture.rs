@@ -1,0 +1,73 @@
+//! The crate drawing of ARCHITECTURE.md, held against what cargo sees.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeSet;
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+/// What each crate may use of the others. `cli` may use all of them, `test-support` is for tests only.
+const DRAWN: [(&str, &[&str]); 14] = [
+    ("protocol", &[]),
+    ("sqlite", &[]),
+    ("config", &[]),
+    ("redact", &[]),
+    ("agent-core", &["protocol"]),
+    ("store", &["agent-core", "protocol", "sqlite"]),
+    ("models", &["agent-core", "protocol"]),
+    ("tools", &["agent-core", "protocol", "redact"]),
+    ("client", &["protocol"]),
+    ("server", &["agent-core", "protocol", "redact"]),
+    ("gateway", &["client", "protocol", "sqlite", "config", "redact"]),
+    ("scheduler", &["client", "protocol", "sqlite", "config", "redact"]),
+    ("test-support", &[]),
+    (
+        "cli",
+        &[
+            "protocol",
+            "sqlite",
+            "config",
+            "redact",
+            "agent-core",
+            "store",
+            "models",
+            "tools",
+            "client",
+            "server",
+            "gateway",
+            "scheduler",
+        ],
+    ),
+];
+
+/// Heavy dependencies, each in the one crate that may name it.
+const QUARANTINED: [(&str, &str); 4] =
+    [("genai", "models"), ("teloxide-core", "gateway"), ("clap", "cli"), ("eventsource-stream", "client")];
+
+fn short(package: &str) -> Option<&str> {
+    if package == "stakpak" { Some("cli") } else { package.strip_prefix("stakpak-") }
+}
+
+fn wrong_edges(package: &Package) -> Vec<String> {
+    let name = short(&package.name).unwrap();
+    let (_, allowed) = DRAWN.iter().find(|(drawn, _)| *drawn == name).expect("every crate is drawn");
+    let shipped = package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
+    let mut wrong = Vec::new();
+    for dependency in shipped {
+        if short(&dependency.name).is_some_and(|used| !allowed.contains(&used)) {
+            wrong.push(format!("{name} uses {}", dependency.name));
+        }
+        if QUARANTINED.iter().any(|(heavy, home)| *heavy == dependency.name && *home != name) {
+            wrong.push(format!("{name} names {}", dependency.name));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn crates_depend_only_as_drawn() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let wrong: Vec<String> = metadata.packages.iter().flat_map(wrong_edges).collect();
+    assert!(wrong.is_empty(), "edges that ARCHITECTURE.md does not draw: {wrong:#?}");
+    let there: BTreeSet<&str> = metadata.packages.iter().filter_map(|package| short(&package.name)).collect();
+    assert_eq!(there, DRAWN.iter().map(|(name, _)| *name).collect());
+}

@@ -1,0 +1,123 @@
+//! `config.toml`: the profiles.
+//!
+//! Invariants: an absent file is an empty one; an invalid profile is an error where it is asked for and does not
+//! disturb the others; `all` lies below every profile and cannot be asked for.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    document::{Document, LoadError},
+    finding::Finding,
+    near::nearest,
+    profile::Profile,
+};
+
+const BELOW_ALL: &str = "all";
+const DEFAULT: &str = "default";
+
+/// The profiles of a `config.toml`.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigFile {
+    profiles: BTreeMap<String, Result<Profile, Finding>>,
+    findings: Vec<Finding>,
+}
+
+/// Why there is no such profile.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// No profile has this name.
+    #[error("no profile is named {name:?}{}", suggestion(near.as_deref()))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// A name that is like it.
+        near: Option<String>,
+    },
+    /// `all` lies below the others and is none itself.
+    #[error("\"all\" is merged into every profile and cannot be selected")]
+    Reserved,
+    /// The profile, or `all`, cannot be used as it is written.
+    #[error("profile {name:?} is invalid")]
+    Invalid {
+        /// The name asked for.
+        name: String,
+        /// The first thing that is wrong.
+        #[source]
+        finding: Box<Finding>,
+    },
+}
+
+impl ConfigFile {
+    /// Reads `config.toml`. References are resolved from the environment of this process.
+    ///
+    /// # Errors
+    /// The file cannot be read, is not TOML, or `profiles` is no table. Anything else is in
+    /// [`ConfigFile::findings`].
+    pub fn load(path: &Path) -> Result<Self, LoadError> {
+        match Document::load(path)? {
+            Some(document) => Ok(Self::read(&document)?),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads the profiles of a parsed file.
+    ///
+    /// # Errors
+    /// `profiles` is no table.
+    pub fn read(document: &Document) -> Result<Self, Finding> {
+        let mut findings = document.unknown_tables(&["profiles", "settings", "cost"]);
+        let mut profiles = BTreeMap::new();
+        for name in document.keys(&["profiles"])? {
+            let profile = Profile::read(document, name, &mut findings);
+            findings.extend(profile.as_ref().err().cloned());
+            profiles.insert(name.to_owned(), profile);
+        }
+        findings.sort_by_key(|finding| (finding.line, finding.column));
+        Ok(Self { profiles, findings })
+    }
+
+    /// The profile of this name with `all` merged below it. `default` needs no table.
+    ///
+    /// # Errors
+    /// There is none, or it is invalid; never an empty profile instead.
+    pub fn profile(&self, name: &str) -> Result<Profile, ProfileError> {
+        if name == BELOW_ALL {
+            return Err(ProfileError::Reserved);
+        }
+        let valid = |profile: &Result<Profile, Finding>| {
+            profile
+                .clone()
+                .map_err(|finding| ProfileError::Invalid { name: name.to_owned(), finding: Box::new(finding) })
+        };
+        let profile = match self.profiles.get(name) {
+            Some(profile) => valid(profile)?,
+            None if name == DEFAULT => Profile::default(),
+            None => {
+                let near = nearest(name, self.names()).map(str::to_owned);
+                return Err(ProfileError::Unknown { name: name.to_owned(), near });
+            }
+        };
+        match self.profiles.get(BELOW_ALL) {
+            Some(all) => Ok(profile.over(&valid(all)?)),
+            None => Ok(profile),
+        }
+    }
+
+    /// The names that can be asked for.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let written = self.profiles.keys().map(String::as_str);
+        let default = (!self.profiles.contains_key(DEFAULT)).then_some(DEFAULT);
+        default.into_iter().chain(written.filter(|name| *name != BELOW_ALL))
+    }
+
+    /// All that is wrong with the file, in its order.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+}
+
+fn suggestion(near: Option<&str>) -> String {
+    near.map(|name| format!(", did you mean {name:?}?")).unwrap_or_default()
+}

@@ -1,0 +1,90 @@
+//! What is wrong with a file, and where.
+//!
+//! Invariants: a line and a column count from 1, a column counts characters; a message never holds the
+//! value of a secret.
+
+use std::{fmt, ops::Range};
+
+use serde::Serialize;
+
+/// A place in a file. Line and column count from 1, columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Location {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl Location {
+    pub(crate) fn of(source: &str, offset: usize) -> Self {
+        let before = source.get(..offset).unwrap_or(source);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+}
+
+/// How much a finding stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// What the code says is not loaded: the file, a table, or one entry.
+    Error,
+    /// Nothing.
+    Warning,
+}
+
+/// One finding. `Display` gives
+/// `autopilot.toml:42:8: error[E102] schedules.nightly.cron: hour 25 is outside 0-23`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Name of the file, without its directory.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// Stable code, such as `E102`.
+    pub code: &'static str,
+    /// Whether it stops what it is about.
+    pub severity: Severity,
+    /// Dotted key path; empty when the finding is about the whole file.
+    pub path: String,
+    /// What is wrong, in words.
+    pub message: String,
+}
+
+impl Finding {
+    /// The finding for text that is not TOML (`E001`).
+    pub(crate) fn syntax(file: &str, source: &str, span: Option<Range<usize>>, message: &str) -> Self {
+        let Location { line, column } = Location::of(source, span.map_or(0, |span| span.start));
+        Self {
+            file: file.to_owned(),
+            line,
+            column,
+            code: "E001",
+            severity: Severity::Error,
+            path: String::new(),
+            message: message.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{}:{}:{}: {severity}[{}] ", self.file, self.line, self.column, self.code)?;
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Finding {}

@@ -1,0 +1,35 @@
+//! Strict TOML with locations, references to secrets, and edits that keep what they do not touch.
+//!
+//! [`Document`] reads a file: each table on its own, with the place of whatever is wrong. [`edit`] changes one:
+//! atomically, and only if it parses. [`ConfigFile`] is `config.toml`, whose shape several parts share; what the
+//! tables of other files mean is known only to those who read them.
+
+pub mod duration;
+mod finding;
+mod near;
+mod reference;
+mod secret;
+
+mod reader;
+mod tree;
+
+mod document;
+
+mod edit;
+mod file;
+
+mod config_file;
+mod profile;
+mod provider;
+
+pub use config_file::{ConfigFile, ProfileError};
+pub use document::{Codes, Document, LoadError};
+pub use edit::{EditError, edit, set};
+pub use file::{FileError, create_if_absent, private_dir, write_private};
+pub use finding::{Finding, Location, Severity};
+pub use profile::Profile;
+pub use provider::{ProviderConfig, ProviderKind};
+pub use reference::{Environment, ReferenceError, resolve, resolve_secret};
+pub use secret::Secret;
+/// The document type that [`edit`] hands out, and what is put into it.
+pub use toml_edit;

@@ -1,0 +1,142 @@
+//! One profile: `[profiles.NAME]`.
+//!
+//! Invariants: a profile that could not be read entirely is not there, except that a broken provider breaks
+//! only itself; whether it is broken stays visible in the profile.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::{
+    document::{Codes, Document},
+    finding::{Finding, Severity},
+    provider::{ProviderConfig, ProviderKind},
+};
+
+const CODES: Codes = Codes::all("E002");
+const MAX_SYSTEM_PROMPT_CHARS: usize = 32_768;
+const MAX_TURNS: std::ops::RangeInclusive<u32> = 1..=256;
+
+/// What a run may use and do. An absent field leaves the decision to the next level.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// `provider/id` or an id. The first of `model`, `smart_model`, `eco_model`, `recovery_model`.
+    pub model: Option<String>,
+    /// Tools that need no approval, in place of the safe set; an empty list grants nothing.
+    pub allowed_tools: Option<Vec<String>>,
+    /// Tools that need no approval besides those.
+    pub auto_approve: Option<Vec<String>>,
+    /// At most 32,768 characters.
+    pub system_prompt: Option<String>,
+    /// 1 to 256.
+    pub max_turns: Option<u32>,
+    /// By the key in the file.
+    pub providers: BTreeMap<String, ProviderConfig>,
+    /// Providers that are configured and cannot be used. They must not be taken for absent.
+    pub invalid_providers: BTreeMap<String, Finding>,
+}
+
+/// The keys of a profile. Those that mean nothing here are listed so that they are not unknown.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ProfileTable {
+    model: Option<String>,
+    smart_model: Option<String>,
+    eco_model: Option<String>,
+    recovery_model: Option<String>,
+    allowed_tools: Option<Vec<String>>,
+    auto_approve: Option<Vec<String>>,
+    system_prompt: Option<String>,
+    max_turns: Option<u32>,
+    providers: IgnoredAny,
+    api_endpoint: IgnoredAny,
+    api_key: IgnoredAny,
+    provider: IgnoredAny,
+    sandbox: IgnoredAny,
+    warden: IgnoredAny,
+    budget: IgnoredAny,
+    on_unknown: IgnoredAny,
+    models: IgnoredAny,
+    secrets: IgnoredAny,
+    subagent: IgnoredAny,
+    recent_models: IgnoredAny,
+    rulebooks: IgnoredAny,
+    openai: IgnoredAny,
+    gemini: IgnoredAny,
+    anthropic: IgnoredAny,
+}
+
+impl Profile {
+    /// Reads `[profiles.NAME]`; warnings and the errors of providers go to `findings`.
+    pub(crate) fn read(document: &Document, name: &str, findings: &mut Vec<Finding>) -> Result<Self, Finding> {
+        let table: ProfileTable = document.table(&["profiles", name], CODES, findings)?;
+        check(document, name, &table)?;
+        let mut profile = Self {
+            model: table.model.or(table.smart_model).or(table.eco_model).or(table.recovery_model),
+            allowed_tools: table.allowed_tools,
+            auto_approve: table.auto_approve,
+            system_prompt: table.system_prompt,
+            max_turns: table.max_turns,
+            ..Self::default()
+        };
+        let path = ["profiles", name, "providers"];
+        for (key, provider) in document.entries(&path, CODES, findings)? {
+            match provider.and_then(|provider| complete(document, name, &key, provider)) {
+                Ok(provider) => {
+                    profile.providers.insert(key, provider);
+                }
+                Err(finding) => {
+                    findings.push(finding.clone());
+                    profile.invalid_providers.insert(key, finding);
+                }
+            }
+        }
+        Ok(profile)
+    }
+
+    /// This profile where it says something, `below` where it does not. Lists replace each other, providers
+    /// are taken one by one.
+    pub(crate) fn over(self, below: &Self) -> Self {
+        let below = below.clone();
+        let mut providers = below.providers;
+        let mut invalid_providers = below.invalid_providers;
+        providers.retain(|key, _| !self.invalid_providers.contains_key(key));
+        invalid_providers.retain(|key, _| !self.providers.contains_key(key));
+        providers.extend(self.providers);
+        invalid_providers.extend(self.invalid_providers);
+        Self {
+            model: self.model.or(below.model),
+            allowed_tools: self.allowed_tools.or(below.allowed_tools),
+            auto_approve: self.auto_approve.or(below.auto_approve),
+            system_prompt: self.system_prompt.or(below.system_prompt),
+            max_turns: self.max_turns.or(below.max_turns),
+            providers,
+            invalid_providers,
+        }
+    }
+}
+
+fn check(document: &Document, name: &str, table: &ProfileTable) -> Result<(), Finding> {
+    let bad = |key, message: &str| Err(document.finding(&["profiles", name, key], "E002", Severity::Error, message));
+    if table.max_turns.is_some_and(|turns| !MAX_TURNS.contains(&turns)) {
+        return bad("max_turns", "expected a number from 1 to 256");
+    }
+    let prompt = table.system_prompt.as_deref().unwrap_or_default();
+    if prompt.chars().count() > MAX_SYSTEM_PROMPT_CHARS {
+        return bad("system_prompt", "longer than 32768 characters");
+    }
+    Ok(())
+}
+
+fn complete(
+    document: &Document,
+    profile: &str,
+    key: &str,
+    provider: ProviderConfig,
+) -> Result<ProviderConfig, Finding> {
+    if provider.kind != ProviderKind::Custom || provider.api_endpoint.is_some() {
+        return Ok(provider);
+    }
+    let path = ["profiles", profile, "providers", key, "api_endpoint"];
+    Err(document.finding(&path, "E002", Severity::Error, "required for type \"custom\""))
+}

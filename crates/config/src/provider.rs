@@ -1,0 +1,84 @@
+//! One provider of a profile: `[profiles.NAME.providers.KEY]`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
+
+use crate::secret::Secret;
+
+/// How a provider is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderKind {
+    /// `openai`
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// `anthropic`
+    Anthropic,
+    /// `gemini`, also `google`
+    #[serde(alias = "google")]
+    Gemini,
+    /// `openrouter`
+    #[serde(rename = "openrouter")]
+    OpenRouter,
+    /// `amazon-bedrock`, also `bedrock`
+    #[serde(alias = "bedrock")]
+    AmazonBedrock,
+    /// `github-copilot`
+    GithubCopilot,
+    /// `stakpak`
+    Stakpak,
+    /// `custom`: an endpoint that speaks the protocol of OpenAI.
+    Custom,
+}
+
+/// Access to one provider.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ProviderConfig {
+    /// How it is spoken to.
+    #[serde(rename = "type")]
+    pub kind: ProviderKind,
+    /// Its key; without one the environment is asked.
+    #[serde(default)]
+    pub api_key: Option<Secret>,
+    /// Base URL; always there for [`ProviderKind::Custom`].
+    #[serde(default)]
+    pub api_endpoint: Option<String>,
+    /// Ids of the models to offer; empty means those known for the kind.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// Headers to send with each request. Values may carry credentials.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Secret>,
+    /// Whether a stream that ends without its end marker counts as torn.
+    #[serde(default)]
+    pub requires_done: Option<bool>,
+    /// Requests at once.
+    #[serde(default)]
+    pub max_concurrent: Option<usize>,
+    #[serde(default, rename = "region")]
+    _region: IgnoredAny,
+    #[serde(default, rename = "profile_name")]
+    _profile_name: IgnoredAny,
+    #[serde(default, rename = "auth")]
+    _auth: IgnoredAny,
+}
+
+impl ProviderConfig {
+    /// A provider of which only the kind is known.
+    #[must_use]
+    pub fn new(kind: ProviderKind) -> Self {
+        Self {
+            kind,
+            api_key: None,
+            api_endpoint: None,
+            models: Vec::new(),
+            headers: BTreeMap::new(),
+            requires_done: None,
+            max_concurrent: None,
+            _region: IgnoredAny,
+            _profile_name: IgnoredAny,
+            _auth: IgnoredAny,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `config.toml`: profiles, the merge of `all`, what one error breaks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{error::Error as _, fs};
+
+use stakpak_config::{ConfigFile, Document, Environment, Finding, ProfileError, ProviderKind};
+
+fn read(source: &str) -> ConfigFile {
+    let set = |name: &str| (name == "KEY").then(|| "sk-value".to_owned());
+    let document = Document::parse("config.toml", source).unwrap();
+    ConfigFile::read(&document.with_environment(Environment::new(set))).unwrap()
+}
+
+fn shown(config: &ConfigFile) -> Vec<String> {
+    config.findings().iter().map(Finding::to_string).collect()
+}
+
+#[test]
+fn an_absent_file_has_an_empty_default_profile_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = ConfigFile::load(&directory.path().join("config.toml")).unwrap();
+    let profile = config.profile("default").unwrap();
+    assert!(profile.model.is_none() && profile.providers.is_empty());
+    assert!(matches!(config.profile("ops"), Err(ProfileError::Unknown { .. })));
+}
+
+#[test]
+fn all_lies_below_every_profile_field_by_field() {
+    let config = read(
+        r#"
+[profiles.all]
+model = "anthropic/base"
+auto_approve = ["view"]
+allowed_tools = ["view", "search_docs"]
+max_turns = 10
+[profiles.all.providers.anthropic]
+type = "anthropic"
+api_key = "from-all"
+[profiles.all.providers.openai]
+type = "openai"
+api_key = "from-all"
+
+[profiles.ops]
+smart_model = "smart"
+eco_model = "eco"
+allowed_tools = []
+[profiles.ops.providers.openai]
+type = "openai"
+api_key = "env:KEY"
+[profiles.ops.providers.local]
+type = "custom"
+api_endpoint = "http://127.0.0.1:1/v1"
+models = ["tiny"]
+headers = { "X-Key" = "${KEY}" }
+requires_done = false
+max_concurrent = 2
+"#,
+    );
+    assert_eq!(shown(&config), Vec::<String>::new());
+    let ops = config.profile("ops").unwrap();
+    assert_eq!(ops.model.as_deref(), Some("smart"));
+    assert_eq!(ops.allowed_tools, Some(vec![]));
+    assert_eq!(ops.auto_approve, Some(vec!["view".to_owned()]));
+    assert_eq!(ops.max_turns, Some(10));
+    let key = |name: &str| ops.providers[name].api_key.as_ref().unwrap().expose();
+    assert_eq!((key("anthropic"), key("openai")), ("from-all", "sk-value"));
+    let local = &ops.providers["local"];
+    assert_eq!(local.kind, ProviderKind::Custom);
+    assert_eq!(local.models, ["tiny"]);
+    assert_eq!(local.headers["X-Key"].expose(), "sk-value");
+    assert_eq!((local.requires_done, local.max_concurrent), (Some(false), Some(2)));
+    let debug = format!("{config:?}{ops:?}");
+    assert!(!debug.contains("sk-value") && !debug.contains("from-all"), "{debug}");
+
+    let default = config.profile("default").unwrap();
+    assert_eq!(default.model.as_deref(), Some("anthropic/base"));
+    assert_eq!(default.providers.len(), 2);
+    assert!(matches!(config.profile("all"), Err(ProfileError::Reserved)));
+    assert_eq!(config.names().collect::<Vec<_>>(), ["default", "ops"]);
+}
+
+#[test]
+fn an_unknown_profile_names_the_nearest() {
+    let config = read("[profiles.monitoring]\n[profiles.all]\n");
+    let error = config.profile("monitorng").unwrap_err();
+    assert_eq!(error.to_string(), "no profile is named \"monitorng\", did you mean \"monitoring\"?");
+    assert_eq!(config.profile("xyz").unwrap_err().to_string(), "no profile is named \"xyz\"");
+}
+
+#[test]
+fn a_broken_profile_breaks_only_itself() {
+    let config = read("[profiles.bad]\nmax_turns = 300\n[profiles.worse]\nmodel = 3\n[profiles.good]\nmodel = \"m\"\n");
+    assert_eq!(
+        shown(&config),
+        [
+            "config.toml:2:13: error[E002] profiles.bad.max_turns: expected a number from 1 to 256",
+            "config.toml:4:9: error[E002] profiles.worse.model: \
+             expected a string, found integer `3`",
+        ]
+    );
+    let error = config.profile("bad").unwrap_err();
+    assert_eq!(error.to_string(), "profile \"bad\" is invalid");
+    assert!(error.source().unwrap().to_string().starts_with("config.toml:2:13"));
+    assert_eq!(config.profile("good").unwrap().model.as_deref(), Some("m"));
+
+    let config = read("[profiles.all]\nmax_turns = 0\n[profiles.good]\n");
+    assert!(matches!(config.profile("good"), Err(ProfileError::Invalid { .. })));
+}
+
+#[test]
+fn a_broken_provider_stays_visible_and_breaks_only_itself() {
+    let config = read(
+        r#"
+[profiles.all.providers.openai]
+type = "openai"
+api_key = "good"
+[profiles.default.providers.openai]
+type = "openai"
+api_key = "${NOPE}"
+[profiles.default.providers.local]
+type = "custom"
+[profiles.default.providers.google]
+type = "google"
+[profiles.default.providers.odd]
+type = "odd"
+"#,
+    );
+    let profile = config.profile("default").unwrap();
+    assert_eq!(profile.providers.keys().collect::<Vec<_>>(), ["google"]);
+    assert_eq!(profile.providers["google"].kind, ProviderKind::Gemini);
+    assert_eq!(profile.invalid_providers.keys().collect::<Vec<_>>(), ["local", "odd", "openai"]);
+    let findings = shown(&config);
+    assert_eq!(
+        findings[..2],
+        [
+            "config.toml:7:11: error[E002] profiles.default.providers.openai.api_key: \
+             variable NOPE is not set",
+            "config.toml:8:1: error[E002] profiles.default.providers.local.api_endpoint: \
+             required for type \"custom\"",
+        ]
+    );
+    assert!(findings[2].starts_with("config.toml:13:8: error[E002] profiles.default.providers.odd.type"));
+    assert_eq!(findings.len(), 3);
+    assert_eq!(read("[profiles.default]\n").findings(), []);
+}
+
+#[test]
+fn every_key_of_the_contract_is_known_and_a_wrong_one_is_not() {
+    let config = read(
+        r#"
+[settings]
+machine_name = "m"
+[cost."a/b"]
+input = 1
+[profiles.default]
+api_endpoint = "x"
+api_key = "x"
+provider = "local"
+model = "a"
+recovery_model = "r"
+system_prompt = "s"
+recent_models = []
+sandbox = "landlock"
+budget = { usd_per_day = 1 }
+on_unknown = "ask"
+models = { fallback = [] }
+secrets = { rules = [] }
+subagent = { model = "x" }
+warden = { enabled = true }
+rulebooks = { include = [] }
+openai = { api_key = "x" }
+gemini = {}
+anthropic = {}
+allowed_tool = []
+[profiles.default.providers.b]
+type = "bedrock"
+region = "eu"
+profile_name = "p"
+auth = { type = "api", key = "k" }
+"#,
+    );
+    assert_eq!(
+        shown(&config),
+        ["config.toml:25:1: warning[W301] profiles.default.allowed_tool: \
+          unknown key, did you mean `allowed_tools`?"]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_a_configuration_is_an_error_with_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("config.toml");
+    for (source, expected) in [
+        ("profiles = 1\n", "config.toml:1:12: error[E001] profiles: expected a table, found an integer"),
+        ("[profiles.default\n", "config.toml:1:18: error[E001] "),
+    ] {
+        fs::write(&path, source).unwrap();
+        let error = ConfigFile::load(&path).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}

@@ -1,0 +1,350 @@
+//! From file, environment and flags to a [`GatewayConfig`]: flag over environment over file over default.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use stakpak_config::{Codes, Document, Finding, Secret, Severity};
+
+use super::{
+    ChannelConfigs, ChannelRunConfig, GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings, ServerConfig,
+    TelegramConfig,
+    tables::{BindingTable, Gateway, Id, Routing, Sandbox, Server, Telegram},
+};
+use crate::{Binding, BindingMatch, PeerMatch, PeerMatchKind, RouterConfig};
+
+/// Where the configuration is looked for, unless `~/.stakpak/gateway.toml` is there.
+pub const DEFAULT_GATEWAY_CONFIG_PATH: &str = "~/.stakpak/autopilot.toml";
+
+const DEFAULT_URL: &str = "http://127.0.0.1:4096";
+const DEFAULT_STORE: &str = "~/.stakpak/autopilot/gateway.db";
+const TOKEN_FILE: &str = "~/.stakpak/autopilot/token";
+const DEFAULT_TITLE: &str = "{channel} / {peer}";
+const DEFAULT_CONTEXT_TTL_HOURS: u64 = 4;
+const TELEGRAM_API: &str = "https://api.telegram.org";
+
+const TABLE: Codes = Codes::all("E002");
+const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
+
+/// Keys of the published configuration that this build accepts and does not use.
+const WITHOUT_EFFECT: &[&str] = &[
+    "gateway.prune_after_hours",
+    "gateway.approval_timeout_minutes",
+    "gateway.approval_route",
+    "gateway.two_person",
+    "gateway.message_while_pending",
+    "gateway.busy_policy",
+    "gateway.queued",
+    "gateway.queue_limit",
+    "gateway.run_timeout_minutes",
+    "gateway.stale_after_minutes",
+    "gateway.progress",
+    "gateway.long_reply_chunks",
+    "gateway.max_attachment_mb",
+    "gateway.catch_up_hours",
+    "channels.telegram.approvers",
+    "channels.telegram.dm_policy",
+    "channels.telegram.group_policy",
+    "channels.telegram.local_mode",
+];
+
+type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The file that is read when none is named.
+#[must_use]
+pub fn default_gateway_config_path() -> PathBuf {
+    let own = expand("~/.stakpak/gateway.toml");
+    if own.exists() { own } else { expand(DEFAULT_GATEWAY_CONFIG_PATH) }
+}
+
+/// A path that may be left out.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigPath<'a>(Option<&'a Path>);
+
+impl<'a> From<&'a Path> for ConfigPath<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self(Some(path))
+    }
+}
+
+impl<'a> From<&'a PathBuf> for ConfigPath<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self(Some(path))
+    }
+}
+
+impl<'a> From<Option<&'a Path>> for ConfigPath<'a> {
+    fn from(path: Option<&'a Path>) -> Self {
+        Self(path)
+    }
+}
+
+impl GatewayConfig {
+    /// Reads the default file.
+    pub fn load_default(flags: &GatewayCliFlags) -> Result<Self, GatewayConfigError> {
+        Self::load(None, flags)
+    }
+
+    /// Reads a file (`&Path`, `&PathBuf`, or `Option<&Path>` for the default); an absent one counts as empty.
+    ///
+    /// Bad channels are findings, see [`GatewayConfig::findings`].
+    pub fn load<'a>(path: impl Into<ConfigPath<'a>>, flags: &GatewayCliFlags) -> Result<Self, GatewayConfigError> {
+        let path = path.into().0.map_or_else(default_gateway_config_path, Path::to_owned);
+        let document = match Document::load(&path)? {
+            Some(document) => document,
+            None => Document::parse(&path.file_name().unwrap_or_default().to_string_lossy(), "")?,
+        };
+        Self::from_document(&document, flags, &|name| env::var(name).ok().filter(|value| !value.trim().is_empty()))
+    }
+
+    fn from_document(document: &Document, flags: &GatewayCliFlags, env: Lookup<'_>) -> Result<Self, GatewayConfigError> {
+        let mut findings = Vec::new();
+        // Its other keys belong to the server, which warns about them.
+        let server: Server = document.table(&["server"], TABLE, &mut Vec::new())?;
+        let gateway: Gateway = document.table(&["gateway"], TABLE, &mut findings)?;
+        let routing: Routing = document.table(&["routing"], TABLE, &mut findings)?;
+        let settings = settings(gateway, flags);
+        let channels = channels(document, flags, env, &mut findings)?;
+        if settings.approval_mode == Some(super::ApprovalMode::Allowlist) && settings.approval_allowlist.is_empty() {
+            let message = "no tool is listed in `approval_allowlist`: every call that asks is rejected";
+            findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
+        }
+        for finding in &mut findings {
+            if finding.code == "W301" && WITHOUT_EFFECT.contains(&finding.path.as_str()) {
+                finding.code = "W302";
+                "has no effect in this version yet".clone_into(&mut finding.message);
+            }
+        }
+        Ok(Self {
+            server: server_config(server, flags, env),
+            gateway: settings,
+            routing: router_config(routing),
+            channels,
+            findings,
+        })
+    }
+}
+
+fn server_config(server: Server, flags: &GatewayCliFlags, env: Lookup<'_>) -> ServerConfig {
+    let url = flags.url.clone().or_else(|| env("STAKPAK_GATEWAY_URL")).or(server.url);
+    let url = url.filter(|url| !url.trim().is_empty()).unwrap_or_else(|| DEFAULT_URL.to_owned());
+    let given = flags.token.clone().or_else(|| env("STAKPAK_GATEWAY_TOKEN")).map(Secret::new).or(server.token);
+    let token = given.filter(|token| !token.expose().trim().is_empty()).or_else(|| token_file(&url));
+    ServerConfig { url, token: token.unwrap_or_else(|| Secret::new("")) }
+}
+
+/// The token that a server on this machine made for itself.
+fn token_file(url: &str) -> Option<Secret> {
+    let rest = url.split_once("://")?.1;
+    let host = rest.split(['/', '?']).next()?;
+    let name = if host.starts_with('[') { host.split_inclusive(']').next()? } else { host.split(':').next()? };
+    let address = name.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let loopback = name == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    let text = loopback.then(|| fs::read_to_string(expand(TOKEN_FILE)).ok())??;
+    Some(Secret::new(text.trim())).filter(|token| !token.expose().is_empty())
+}
+
+fn settings(gateway: Gateway, flags: &GatewayCliFlags) -> GatewaySettings {
+    let store = gateway.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
+    let hours = gateway.delivery_context_ttl_hours.unwrap_or(DEFAULT_CONTEXT_TTL_HOURS);
+    GatewaySettings {
+        store_path: flags.store.clone().unwrap_or_else(|| expand(&store)),
+        model: gateway.model,
+        title_template: gateway.title_template.unwrap_or_else(|| DEFAULT_TITLE.to_owned()),
+        delivery_context_ttl: Duration::from_secs(hours.saturating_mul(3600)),
+        approval_mode: gateway.approval_mode,
+        approval_allowlist: gateway.approval_allowlist,
+    }
+}
+
+fn router_config(routing: Routing) -> RouterConfig {
+    let binding = |table: BindingTable| {
+        let peer = match (table.direct, table.group) {
+            (Some(Id(id)), _) => Some(PeerMatch { kind: PeerMatchKind::Direct, id }),
+            (None, Some(Id(id))) => Some(PeerMatch { kind: PeerMatchKind::Group, id }),
+            (None, None) => None,
+        };
+        let matching = BindingMatch { channel: table.channel.into(), peer };
+        Binding { matching, routing_key: table.routing_key }
+    };
+    RouterConfig { dm_scope: routing.dm_scope, bindings: routing.bindings.into_iter().map(binding).collect() }
+}
+
+fn channels(
+    document: &Document,
+    flags: &GatewayCliFlags,
+    env: Lookup<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<ChannelConfigs, Finding> {
+    let mut configs = ChannelConfigs::default();
+    let names = document.keys(&["channels"])?;
+    for name in &names {
+        let message = match *name {
+            "telegram" => continue,
+            "slack" | "discord" => "this channel is not supported by this version yet; it is not started".to_owned(),
+            _ => "unknown channel type; the known ones are telegram, slack, discord".to_owned(),
+        };
+        configs.disabled.push(((*name).to_owned(), document.finding(&["channels", name], "E202", Severity::Error, message)));
+    }
+    let token = flags.telegram_token.clone().or_else(|| {
+        // The variable creates an absent channel, it does not replace the token of a present one.
+        env("TELEGRAM_BOT_TOKEN").filter(|_| !names.contains(&"telegram"))
+    });
+    if names.contains(&"telegram") || token.is_some() {
+        match telegram(document, token, env, findings) {
+            Ok(telegram) => configs.telegram = Some(telegram),
+            Err(finding) => configs.disabled.push(("telegram".to_owned(), finding)),
+        }
+    }
+    findings.extend(configs.disabled.iter().map(|(_, finding)| finding.clone()));
+    Ok(configs)
+}
+
+fn telegram(
+    document: &Document,
+    token: Option<String>,
+    env: Lookup<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<TelegramConfig, Finding> {
+    let path = ["channels", "telegram"];
+    let table: Telegram = document.table(&path, CHANNEL, findings)?;
+    let error = |key, message: &str| document.finding(&["channels", "telegram", key], "E201", Severity::Error, message);
+    let token = token.map(Secret::new).or(table.token).ok_or_else(|| error("token", "required key is missing"))?;
+    if token.expose().trim().is_empty() {
+        return Err(error("token", "is blank"));
+    }
+    if token.expose().contains(|character: char| character.is_whitespace() || "/?#".contains(character)) {
+        return Err(error("token", "is not a bot token such as BotFather gives"));
+    }
+    let api_base_url = env("TELEGRAM_API_BASE_URL").or(table.api_base_url).unwrap_or_else(|| TELEGRAM_API.to_owned());
+    let api_base_url = api_base_url.trim_end_matches('/').to_owned();
+    if !table.insecure_api_base_url && !sends_token_safely(&api_base_url) {
+        let message = "must be https, or on this machine; `insecure_api_base_url = true` allows other addresses";
+        return Err(error("api_base_url", message));
+    }
+    if table.allow_users.is_empty() && table.allow_chats.is_empty() {
+        let message = "nobody is allowed to talk to this bot: `allow_users` and `allow_chats` are empty";
+        findings.push(document.finding(&path, "W302", Severity::Warning, message));
+    }
+    for key in ["model", "auto_approve"] {
+        if document.locate(&["channels", "telegram", key]).is_some() {
+            let message = "is deprecated, use `profile`";
+            findings.push(document.finding(&["channels", "telegram", key], "W302", Severity::Warning, message));
+        }
+    }
+    let ids = |ids: Vec<Id>| ids.into_iter().map(|Id(id)| id).collect();
+    Ok(TelegramConfig {
+        token,
+        enabled: table.enabled.unwrap_or(true),
+        api_base_url,
+        require_mention: table.require_mention,
+        allow_users: ids(table.allow_users),
+        allow_chats: ids(table.allow_chats),
+        run: ChannelRunConfig {
+            profile: table.profile,
+            model: table.model,
+            auto_approve: table.auto_approve,
+            sandbox: match table.sandbox {
+                Sandbox::Auto => None,
+                Sandbox::On => Some(true),
+                Sandbox::Off => Some(false),
+            },
+        },
+    })
+}
+
+fn sends_token_safely(url: &str) -> bool {
+    let Ok(url) = teloxide_reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
+}
+
+fn expand(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> GatewayConfig {
+        load_with(text, &GatewayCliFlags::default(), &[])
+    }
+
+    fn load_with(text: &str, flags: &GatewayCliFlags, variables: &[(&str, &str)]) -> GatewayConfig {
+        let document = Document::parse("autopilot.toml", text).unwrap();
+        let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        GatewayConfig::from_document(&document, flags, &lookup).unwrap()
+    }
+
+    fn lines(config: &GatewayConfig) -> Vec<String> {
+        config.findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_bad_channel_disables_only_itself_and_says_where() {
+        let config = load(
+            "[channels.slack]\nbot_token = 'x'\n[channels.telegram]\ntoken = 't'\nallow_users = [1, '2']\n[channels.fax]\n",
+        );
+        assert_eq!(config.enabled_channels(), ["telegram"]);
+        let telegram = config.channels.telegram.as_ref().unwrap();
+        assert_eq!(telegram.allow_users, ["1", "2"]);
+        let lines = lines(&config);
+        assert!(lines[0].starts_with("autopilot.toml:1:1: error[E202] channels.slack: this channel is not"), "{lines:?}");
+        assert!(lines[1].contains("error[E202] channels.fax: unknown channel type"), "{lines:?}");
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_blank_token_is_an_error_of_the_channel_and_no_channel_an_error_of_the_whole() {
+        let config = load("[channels.telegram]\ntoken = ' '\n");
+        assert_eq!(lines(&config), ["autopilot.toml:2:9: error[E201] channels.telegram.token: is blank"]);
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains("autopilot.toml:2:9"), "{error}");
+        assert_eq!(load("").validate(), Err(super::super::GatewayConfigValidationError::NoChannel));
+    }
+
+    #[test]
+    fn keys_without_effect_and_unknown_keys_warn() {
+        let config = load("[gateway]\nbusy_policy = 'steer'\ntitle_templat = 'x'\n[server]\nlisten = 'y'\n[[schedules]]\n");
+        let lines = lines(&config);
+        assert_eq!(
+            lines,
+            [
+                "autopilot.toml:2:1: warning[W302] gateway.busy_policy: has no effect in this version yet",
+                "autopilot.toml:3:1: warning[W301] gateway.title_templat: unknown key, did you mean `title_template`?"
+            ]
+        );
+    }
+
+    #[test]
+    fn flags_go_before_the_environment_and_that_before_the_file() {
+        let text = "[server]\nurl = 'http://file'\ntoken = 'file'\n[channels.telegram]\ntoken = 'file'\nallow_chats = [-5]\n";
+        let variables = [("STAKPAK_GATEWAY_URL", "http://env"), ("TELEGRAM_BOT_TOKEN", "env")];
+        let config = load_with(text, &GatewayCliFlags::default(), &variables);
+        assert_eq!(config.server.url, "http://env");
+        assert_eq!(config.server.token.expose(), "file");
+        assert_eq!(config.channels.telegram.unwrap().token.expose(), "file");
+        let flags = GatewayCliFlags { url: Some("http://flag".into()), telegram_token: Some("flag".into()), ..Default::default() };
+        let config = load_with(text, &flags, &variables);
+        assert_eq!(config.server.url, "http://flag");
+        let telegram = config.channels.telegram.unwrap();
+        assert_eq!((telegram.token.expose(), telegram.allow_chats), ("flag", vec!["-5".to_owned()]));
+        let created = load_with("", &GatewayCliFlags::default(), &variables).channels.telegram.unwrap();
+        assert_eq!(created.token.expose(), "env");
+    }
+
+    #[test]
+    fn a_token_goes_to_https_or_this_machine_only() {
+        let config = |url: &str| load(&format!("[channels.telegram]\ntoken = 't'\nallow_users = [1]\napi_base_url = '{url}'"));
+        assert!(config("http://example.com").channels.telegram.is_none());
+        assert!(config("http://localhost:81/").channels.telegram.is_some());
+        assert!(config("https://example.com").channels.telegram.is_some());
+    }
+}

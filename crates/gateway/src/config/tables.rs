@@ -1,0 +1,102 @@
+//! The tables as they are written.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, de};
+use stakpak_config::Secret;
+
+use crate::{ApprovalMode, DmScope};
+
+/// `[server]` is shared: only the gateway's two keys are read here, the server's reader knows the rest.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Server {
+    pub(super) url: Option<String>,
+    pub(super) token: Option<Secret>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Gateway {
+    pub(super) store: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) title_template: Option<String>,
+    pub(super) delivery_context_ttl_hours: Option<u64>,
+    pub(super) approval_mode: Option<ApprovalMode>,
+    #[serde(default)]
+    pub(super) approval_allowlist: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Routing {
+    #[serde(default)]
+    pub(super) dm_scope: DmScope,
+    #[serde(default)]
+    pub(super) bindings: Vec<BindingTable>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct BindingTable {
+    pub(super) channel: String,
+    pub(super) routing_key: String,
+    pub(super) direct: Option<Id>,
+    pub(super) group: Option<Id>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Telegram {
+    pub(super) token: Option<Secret>,
+    pub(super) enabled: Option<bool>,
+    pub(super) api_base_url: Option<String>,
+    #[serde(default)]
+    pub(super) insecure_api_base_url: bool,
+    #[serde(default)]
+    pub(super) require_mention: bool,
+    #[serde(default, alias = "allow_from")]
+    pub(super) allow_users: Vec<Id>,
+    #[serde(default)]
+    pub(super) allow_chats: Vec<Id>,
+    pub(super) profile: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) auto_approve: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) sandbox: Sandbox,
+}
+
+/// Isolation of the runs of a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Sandbox {
+    #[default]
+    Auto,
+    On,
+    Off,
+}
+
+/// An id of a platform, written as a string or as a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Id(pub(super) String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+        impl de::Visitor<'_> for IdVisitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an id as string or number")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+                Ok(Id(text.trim().to_owned()))
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
+                Ok(Id(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(IdVisitor)
+    }
+}

@@ -1,0 +1,129 @@
+//! Inbound message → run → reply: one task per conversation that has something to do.
+//!
+//! * Everything a conversation waits for is in the store; its task can end at any point and is started again.
+//! * The server hears of a batch under `gw-<batch id>`, stored before: however often it is told, one run starts.
+//! * No failure is silent in the chat.
+
+mod answer;
+mod follow;
+mod notice;
+mod session;
+mod start;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use stakpak_client::{ClientError, StakpakClient};
+use stakpak_redact::Redactor;
+use tokio::time::sleep;
+
+use crate::{
+    Address, GatewayConfig, GatewayStore, StoreError,
+    actors::{Actors, Worker},
+    approvals::ApprovalPolicy,
+    backoff::Backoff,
+    chunking::chunk_text,
+    clock::now_ms,
+    config::ChannelRunConfig,
+    delivery::Deliveries,
+    store::{NewPart, Work},
+};
+
+pub(crate) use session::SessionError;
+
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// The conversations' tasks, by routing key.
+pub(crate) type Dispatcher = Actors<Conversations>;
+
+/// Works for conversations.
+#[derive(Debug)]
+pub(crate) struct Conversations {
+    pub(crate) store: GatewayStore,
+    pub(crate) client: StakpakClient,
+    pub(crate) deliveries: Arc<Deliveries>,
+    policy: ApprovalPolicy,
+    redactor: Redactor,
+    title_template: String,
+    model: Option<String>,
+    run_configs: HashMap<&'static str, ChannelRunConfig>,
+}
+
+/// Why a step has to be repeated.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Server(#[from] ClientError),
+    #[error("the session is busy with another run")]
+    Busy,
+    #[error("the session is gone from the server")]
+    SessionGone,
+}
+
+impl Conversations {
+    pub(crate) fn new(
+        config: &GatewayConfig,
+        store: GatewayStore,
+        client: StakpakClient,
+        deliveries: Arc<Deliveries>,
+        redactor: Redactor,
+    ) -> Self {
+        Self {
+            store,
+            client,
+            deliveries,
+            policy: ApprovalPolicy::new(&config.gateway),
+            redactor,
+            title_template: config.gateway.title_template.clone(),
+            model: config.gateway.model.clone(),
+            run_configs: HashMap::from([("telegram", config.run_config("telegram"))]),
+        }
+    }
+
+    /// False when the conversation has nothing to do.
+    async fn step(&self, routing_key: &str) -> Result<bool, StepError> {
+        match self.store.next_work(routing_key, now_ms()).await? {
+            None => return Ok(false),
+            Some(Work::Follow(run)) => self.follow(run).await?,
+            Some(Work::Start(batch)) => self.start(&batch).await?,
+        }
+        Ok(true)
+    }
+
+    /// `text` as parts of messages that fit the platform.
+    pub(crate) fn parts(&self, address: &Address, key: &str, text: &str) -> Vec<NewPart> {
+        const UNKNOWN_PLATFORM_LIMIT: usize = 2000;
+        let channel = self.deliveries.worker().channel(address.channel.as_str());
+        let limit = channel.map_or(UNKNOWN_PLATFORM_LIMIT, |channel| channel.message_limit());
+        let part = |(index, text)| NewPart { idem_key: format!("{key}:{index}"), address: address.clone(), text };
+        chunk_text(text, limit).into_iter().enumerate().map(part).collect()
+    }
+
+    /// Says something in a chat, once for its key.
+    async fn say(&self, address: &Address, key: &str, text: &str) -> Result<(), StoreError> {
+        self.store.queue_parts(self.parts(address, key, text), now_ms()).await?;
+        self.deliveries.wake(&address.chat_key());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Worker for Conversations {
+    async fn work(&self, routing_key: &str) {
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        loop {
+            match self.step(routing_key).await {
+                Ok(true) => backoff.reset(),
+                Ok(false) => return,
+                Err(error) => {
+                    let wait = backoff.next();
+                    tracing::warn!(routing_key, error = %error, wait_ms = wait.as_millis(), "a step is repeated");
+                    sleep(wait).await;
+                }
+            }
+        }
+    }
+}

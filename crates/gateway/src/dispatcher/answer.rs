@@ -1,0 +1,70 @@
+//! What a run said, from its events.
+
+use stakpak_client::protocol::{Event, StopReason};
+
+use super::notice;
+
+/// The text of a run so far.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    texts: Vec<String>,
+    /// Events were lost: the message list has the text.
+    pub(super) incomplete: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    /// As it is stored.
+    pub(super) outcome: &'static str,
+    /// What the chat is told besides the text.
+    pub(super) remark: Option<String>,
+}
+
+impl Answer {
+    pub(super) fn from_texts(texts: Vec<String>) -> Self {
+        Self { texts, incomplete: false }
+    }
+
+    /// The ending, if the event is the last one. `text_complete` holds the whole text of its turn, deltas are not needed.
+    pub(super) fn take(&mut self, event: Event) -> Option<Ending> {
+        match event {
+            Event::TextComplete { text, .. } => {
+                self.texts.push(text);
+                None
+            }
+            Event::RunCompleted { stop_reason, .. } => Some(Ending::of(stop_reason)),
+            Event::RunError { error, .. } => Some(Ending::failed(&error)),
+            _ => None,
+        }
+    }
+
+    /// What the chat is told. Never empty.
+    pub(super) fn into_text(self, ending: &Ending) -> String {
+        let mut pieces: Vec<_> = self.texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+        pieces.extend(ending.remark.clone());
+        if pieces.is_empty() {
+            return notice::NO_ANSWER.to_owned();
+        }
+        pieces.join("\n\n")
+    }
+}
+
+impl Ending {
+    pub(super) fn of(stop_reason: StopReason) -> Self {
+        match stop_reason {
+            StopReason::Completed => Self { outcome: "completed", remark: None },
+            StopReason::Cancelled => Self { outcome: "cancelled", remark: Some(notice::CANCELLED.to_owned()) },
+            StopReason::MaxTurns => Self { outcome: "completed", remark: Some(notice::MAX_TURNS.to_owned()) },
+            StopReason::Error => Self::failed("unknown error"),
+        }
+    }
+
+    pub(super) fn failed(error: &str) -> Self {
+        Self { outcome: "failed", remark: Some(notice::run_failed(error)) }
+    }
+
+    pub(super) fn lost() -> Self {
+        Self { outcome: "failed", remark: Some(notice::RUN_LOST.to_owned()) }
+    }
+}

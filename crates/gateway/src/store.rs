@@ -1,0 +1,64 @@
+//! `gateway.db`: everything of the gateway that survives the process.
+//!
+//! * Each public method is one transaction; what it wrote is durable when it returns.
+//! * Waiting work lives here, not in memory: an actor that stops forgets nothing.
+//! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
+
+mod inbound;
+mod outbox;
+mod runs;
+mod schema;
+mod sends;
+mod sessions;
+
+use std::path::Path;
+
+use stakpak_sqlite::{Database, rusqlite};
+
+pub(crate) use inbound::{Accepted, IntakeBatch, NewInbox, Refusal};
+pub use inbound::Stranger;
+pub(crate) use outbox::{NewPart, Part, PartState};
+pub use runs::QueueCounts;
+pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};
+pub(crate) use sends::{NewSend, SendBegun};
+pub use sessions::SessionMapping;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database.
+    #[error("the gateway store failed")]
+    Database(#[from] stakpak_sqlite::Error),
+    /// A value cannot be kept as JSON, or one that was kept cannot be read.
+    #[error("a value of the gateway store is not readable")]
+    Json(#[from] serde_json::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// The gateway's tables. Clones share them.
+#[derive(Debug, Clone)]
+pub struct GatewayStore {
+    database: Database,
+}
+
+impl GatewayStore {
+    /// Opens the file, or creates it readable to its owner only.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { database: Database::open(path, schema::MIGRATIONS)? })
+    }
+
+    /// A store that ends with its last handle.
+    pub fn open_in_memory() -> Result<Self, StoreError> {
+        Ok(Self { database: Database::open_in_memory(schema::MIGRATIONS)? })
+    }
+
+    /// Closes the file for all handles.
+    pub fn close(&self) {
+        self.database.clone().close();
+    }
+}

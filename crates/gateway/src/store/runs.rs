@@ -1,0 +1,294 @@
+//! From an accepted message to the end of its run.
+//!
+//! A row goes `accepted` → `batched` → `running` → `done`, or `dead`. The batch id exists before the server hears of the
+//! batch and is the idempotency key of that call, so a crash between the two starts nothing twice.
+
+use serde::{Deserialize, Serialize};
+use stakpak_protocol::{CallerContext, RunOverrides};
+use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use super::{GatewayStore, NewPart, StoreError, outbox};
+use crate::{Address, DeliveryContext, Sender};
+
+/// What a conversation has to do next.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// The server accepted a batch and its run has not ended here.
+    Follow(OpenRun),
+    /// A batch to be sent to the server.
+    Start(Batch),
+}
+
+/// What a row carries besides its sender.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Payload {
+    pub(crate) text: String,
+    #[serde(default)]
+    pub(crate) metadata: serde_json::Value,
+    #[serde(default)]
+    pub(crate) options: RunOptions,
+}
+
+/// What a program asked for with its prompt.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunOptions {
+    #[serde(default)]
+    pub(crate) title: Option<String>,
+    #[serde(default)]
+    pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) sandbox: Option<bool>,
+    #[serde(default)]
+    pub(crate) context: Vec<CallerContext>,
+    #[serde(default)]
+    pub(crate) overrides: Option<RunOverrides>,
+}
+
+/// Where a batch came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BatchKind {
+    /// A person in a chat.
+    Message,
+    /// A program.
+    Api,
+}
+
+/// A message on its way to the server.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub(crate) id: String,
+    pub(crate) kind: BatchKind,
+    pub(crate) routing_key: String,
+    pub(crate) address: Address,
+    pub(crate) sender: Option<Sender>,
+    pub(crate) payload: Payload,
+    pub(crate) context: Option<DeliveryContext>,
+    /// Restarts that found it unsent.
+    pub(crate) attempts: u32,
+    pub(crate) first_post_at: Option<i64>,
+}
+
+/// A run the server accepted.
+#[derive(Debug, Clone)]
+pub(crate) struct StartedRun {
+    pub(crate) run_id: Uuid,
+    pub(crate) session_id: String,
+    pub(crate) cursor: u64,
+}
+
+/// A run to be followed.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenRun {
+    pub(crate) run_id: String,
+    pub(crate) session_id: String,
+    pub(crate) address: Address,
+    /// Events after it show all of the run.
+    pub(crate) cursor: u64,
+}
+
+/// Sizes of the queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct QueueCounts {
+    /// Runs that have not ended.
+    pub active_runs: i64,
+    /// Messages that have not become runs.
+    pub inbox_pending: i64,
+    /// Texts to be sent.
+    pub outbox_pending: i64,
+    /// Texts that may or may not have been sent.
+    pub outbox_unknown: i64,
+    /// Texts the platform refused.
+    pub outbox_failed: i64,
+}
+
+impl GatewayStore {
+    /// What the conversation has to do next; makes a batch of its oldest waiting message if nothing else is open.
+    pub(crate) async fn next_work(&self, routing_key: &str, now: i64) -> Result<Option<Work>, StoreError> {
+        let key = routing_key.to_owned();
+        self.database.write(move |connection| next_work(connection, &key, now)).await
+    }
+
+    /// Notes that the server is about to hear of a batch; returns when it first was.
+    pub(crate) async fn posting(&self, batch_id: &str, now: i64) -> Result<i64, StoreError> {
+        let batch_id = batch_id.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE inbox SET first_post_at = coalesce(first_post_at, ?2) WHERE batch_id = ?1
+                           RETURNING first_post_at";
+                Ok(connection.prepare_cached(sql)?.query_row(params![batch_id, now], |row| row.get(0))?)
+            })
+            .await
+    }
+
+    /// The server accepted the batch.
+    pub(crate) async fn started(&self, batch: &Batch, run: StartedRun, now: i64) -> Result<(), StoreError> {
+        let (batch_id, routing_key) = (batch.id.clone(), batch.routing_key.clone());
+        let address = serde_json::to_string(&batch.address)?;
+        self.database
+            .write(move |connection| {
+                let run_id = run.run_id.to_string();
+                let cursor = i64::try_from(run.cursor).unwrap_or(i64::MAX);
+                let sql = "INSERT OR IGNORE INTO runs
+                    (run_id, batch_id, session_id, routing_key, address, cursor, state, started_at)
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'open', ?7)";
+                connection.prepare_cached(sql)?.execute(params![
+                    run_id,
+                    batch_id,
+                    run.session_id,
+                    routing_key,
+                    address,
+                    cursor,
+                    now
+                ])?;
+                let sql = "UPDATE inbox SET state = 'running', run_id = ?2 WHERE batch_id = ?1";
+                connection.prepare_cached(sql)?.execute(params![batch_id, run_id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The run has ended; its answer is in the outbox with the same commit.
+    pub(crate) async fn finish_run(
+        &self,
+        run_id: &str,
+        outcome: &'static str,
+        answer: Vec<NewPart>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let run_id = run_id.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3
+                           WHERE run_id = ?1 AND state = 'open'";
+                connection.prepare_cached(sql)?.execute(params![run_id, outcome, now])?;
+                let sql = "UPDATE inbox SET state = 'done' WHERE run_id = ?1";
+                connection.prepare_cached(sql)?.execute([&run_id])?;
+                outbox::insert(connection, &answer, now)
+            })
+            .await
+    }
+
+    /// The batch will not become a run; the chat is told with the same commit.
+    pub(crate) async fn bury(&self, batch_id: &str, notice: Vec<NewPart>, now: i64) -> Result<(), StoreError> {
+        let batch_id = batch_id.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE inbox SET state = 'dead' WHERE batch_id = ?1";
+                connection.prepare_cached(sql)?.execute([&batch_id])?;
+                outbox::insert(connection, &notice, now)
+            })
+            .await
+    }
+
+    /// After a start: conversations with work. Counts an attempt for each batch found unsent.
+    pub(crate) async fn unfinished_conversations(&self) -> Result<Vec<String>, StoreError> {
+        self.database
+            .write(|connection| {
+                connection.execute("UPDATE inbox SET attempts = attempts + 1 WHERE state = 'batched'", [])?;
+                let sql = "SELECT DISTINCT routing_key FROM inbox WHERE state IN ('accepted', 'batched', 'running')
+                           UNION SELECT routing_key FROM runs WHERE state = 'open'";
+                let mut statement = connection.prepare(sql)?;
+                let keys = statement.query_map([], |row| row.get(0))?;
+                Ok(keys.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// Sizes of the queues.
+    pub async fn queue_counts(&self) -> Result<QueueCounts, StoreError> {
+        self.database
+            .read(|connection| {
+                let sql = "SELECT (SELECT count(*) FROM runs WHERE state = 'open'),
+                    (SELECT count(*) FROM inbox WHERE state IN ('accepted', 'batched')),
+                    (SELECT count(*) FROM outbox WHERE state IN ('queued', 'sending')),
+                    (SELECT count(*) FROM outbox WHERE state = 'unknown'),
+                    (SELECT count(*) FROM outbox WHERE state = 'failed')";
+                Ok(connection.query_row(sql, [], |row| {
+                    Ok(QueueCounts {
+                        active_runs: row.get(0)?,
+                        inbox_pending: row.get(1)?,
+                        outbox_pending: row.get(2)?,
+                        outbox_unknown: row.get(3)?,
+                        outbox_failed: row.get(4)?,
+                    })
+                })?)
+            })
+            .await
+    }
+}
+
+fn next_work(connection: &Connection, routing_key: &str, now: i64) -> Result<Option<Work>, StoreError> {
+    if let Some(run) = open_run(connection, routing_key)? {
+        return Ok(Some(Work::Follow(run)));
+    }
+    if let Some(batch) = batched(connection, routing_key)? {
+        return Ok(Some(Work::Start(batch)));
+    }
+    if !make_batch(connection, routing_key, now)? {
+        return Ok(None);
+    }
+    Ok(batched(connection, routing_key)?.map(Work::Start))
+}
+
+fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
+    let sql = "SELECT run_id, session_id, address, cursor FROM runs
+               WHERE routing_key = ?1 AND state = 'open' ORDER BY started_at LIMIT 1";
+    let read = |row: &Row<'_>| -> Result<(String, String, String, i64), _> {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+    };
+    let Some((run_id, session_id, address, cursor)) =
+        connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?
+    else {
+        return Ok(None);
+    };
+    let cursor = u64::try_from(cursor).unwrap_or(0);
+    Ok(Some(OpenRun { run_id, session_id, address: serde_json::from_str(&address)?, cursor }))
+}
+
+/// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
+fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bool, StoreError> {
+    let sql = "SELECT id, address FROM inbox WHERE routing_key = ?1 AND state = 'accepted' ORDER BY id LIMIT 1";
+    let found: Option<(i64, String)> = connection
+        .prepare_cached(sql)?
+        .query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((id, address)) = found else { return Ok(false) };
+    let address: Address = serde_json::from_str(&address)?;
+    let sql = "DELETE FROM delivery_context WHERE channel = ?1 AND target_key = ?2 RETURNING context, expires_at";
+    let context: Option<(String, i64)> = connection
+        .prepare_cached(sql)?
+        .query_row(params![address.channel.as_str(), address.target_key()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let context = context.filter(|(_, expires_at)| *expires_at > now).map(|(context, _)| context);
+    let sql = "UPDATE inbox SET state = 'batched', batch_id = ?2, context = ?3 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![id, Uuid::new_v4().to_string(), context])?;
+    Ok(true)
+}
+
+type BatchRow = (String, String, String, Option<String>, String, Option<String>, u32, Option<i64>);
+
+fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
+    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts, first_post_at FROM inbox
+               WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
+    let read = |row: &Row<'_>| -> Result<BatchRow, _> {
+        let first = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok((first.0, first.1, first.2, first.3, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+    };
+    let Some((id, kind, address, sender, payload, context, attempts, first_post_at)) =
+        connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Batch {
+        id,
+        kind: if kind == "api" { BatchKind::Api } else { BatchKind::Message },
+        routing_key: routing_key.to_owned(),
+        address: serde_json::from_str(&address)?,
+        sender: sender.as_deref().map(serde_json::from_str).transpose()?,
+        payload: serde_json::from_str(&payload)?,
+        context: context.as_deref().map(serde_json::from_str).transpose()?,
+        attempts,
+        first_post_at,
+    }))
+}

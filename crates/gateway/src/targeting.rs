@@ -1,0 +1,97 @@
+//! Targets of outbound texts, as programs name them, and titles of sessions.
+
+use serde_json::Value;
+
+use crate::{Address, ChatType};
+
+/// A target names no place on its platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// No such platform.
+    #[error("unknown channel `{0}`")]
+    UnknownChannel(String),
+    /// The target lacks the id of the chat, or it is of another shape.
+    #[error("the target of `{channel}` needs `{key}`")]
+    MissingId {
+        /// The platform.
+        channel: String,
+        /// The key.
+        key: &'static str,
+    },
+}
+
+/// Reads the `target` object of `POST /send`; ids come as strings or numbers.
+pub fn parse_target(channel: &str, target: &Value) -> Result<Address, TargetError> {
+    let (chat_key, thread_key) = match channel {
+        "telegram" => ("chat_id", "thread_id"),
+        "slack" => ("channel", "thread_ts"),
+        "discord" => ("channel_id", "thread_id"),
+        other => return Err(TargetError::UnknownChannel(other.to_owned())),
+    };
+    let missing = || TargetError::MissingId { channel: channel.to_owned(), key: chat_key };
+    let chat = id(&target[chat_key]).ok_or_else(missing)?;
+    let thread = id(&target[thread_key]);
+    // On Telegram the id of a private chat is the id of its person; those of groups are negative.
+    let direct = (channel == "telegram" && !chat.starts_with(['-', '@'])).then(|| chat.as_str().into());
+    Ok(Address { channel: channel.into(), chat, thread, direct })
+}
+
+/// Fills `{channel}`, `{peer}`, `{chat_type}` and `{chat_id}`.
+#[must_use]
+pub fn render_title_template(template: &str, address: &Address, peer: &str) -> String {
+    let kind = match address.chat_type() {
+        ChatType::Direct => "dm",
+        ChatType::Group { .. } => "group",
+        ChatType::Thread { .. } => "thread",
+    };
+    // One pass, so that a name that looks like a placeholder stays a name.
+    let values =
+        [("{channel}", address.channel.as_str()), ("{peer}", peer), ("{chat_type}", kind), ("{chat_id}", &address.chat)];
+    let mut title = String::new();
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        let (before, tail) = rest.split_at(start);
+        title.push_str(before);
+        let (text, consumed) = values
+            .iter()
+            .find(|(name, _)| tail.starts_with(name))
+            .map_or(("{", 1), |(name, value)| (*value, name.len()));
+        title.push_str(text);
+        rest = &tail[consumed..];
+    }
+    title.push_str(rest);
+    title
+}
+
+fn id(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn ids_are_strings_or_numbers_and_positive_telegram_chats_are_direct() {
+        let direct = parse_target("telegram", &json!({"chat_id": 42})).unwrap();
+        assert_eq!(direct, parse_target("telegram", &json!({"chat_id": "42"})).unwrap());
+        assert_eq!(direct.direct, Some("42".into()));
+        let topic = parse_target("telegram", &json!({"chat_id": -100, "thread_id": 7})).unwrap();
+        assert_eq!(topic.target_key(), "telegram:chat:-100:thread:7");
+        assert_eq!(topic.direct, None);
+        assert!(parse_target("telegram", &json!({"chat": 1})).is_err());
+        assert!(parse_target("whatsapp", &json!({})).is_err());
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_placeholder_stays_a_name() {
+        let address = parse_target("telegram", &json!({"chat_id": -5})).unwrap();
+        let title = render_title_template("{channel} / {peer} {x} {chat_type} {chat_id}", &address, "{chat_id}");
+        assert_eq!(title, "telegram / {chat_id} {x} group -5");
+    }
+}

@@ -1,0 +1,16 @@
+//! Models behind agent-core's ports: LLM providers, and the offline model that needs none.
+
+mod catalog;
+mod provider;
+mod settings_error;
+
+mod chat;
+mod offline;
+
+mod call_id;
+mod estimate;
+
+pub use catalog::ProviderModels;
+pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
+pub use provider::{ProviderKind, ProviderSettings, Timeouts};
+pub use settings_error::SettingsError;

@@ -1,0 +1,244 @@
+//! A configured provider: where it is, how it is addressed, and the one HTTP client behind all its models.
+//!
+//! The key is in no `Debug`, error or URL.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    str::FromStr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use genai::{Client, ModelIden, ServiceTarget, adapter::AdapterKind, resolver::AuthData, resolver::Endpoint};
+use reqwest::header::{HeaderName, HeaderValue};
+use stakpak_agent_core::{ErrorClass, ModelError};
+use url::{Host, Url};
+
+use crate::SettingsError;
+
+/// The protocol a provider speaks: `type` in its table of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderKind {
+    /// OpenAI chat completions at an endpoint of the user's.
+    Custom,
+}
+
+impl FromStr for ProviderKind {
+    type Err = SettingsError;
+
+    fn from_str(kind: &str) -> Result<Self, Self::Err> {
+        match kind {
+            "custom" => Ok(Self::Custom),
+            other => Err(SettingsError::UnsupportedKind { kind: other.to_owned() }),
+        }
+    }
+}
+
+/// A provider as configured, with every secret resolved.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProviderSettings {
+    /// Key of its table and prefix of its models.
+    pub id: String,
+    /// Its protocol.
+    pub kind: ProviderKind,
+    /// Base URL, normally ending in `/v1`; a query is kept.
+    pub endpoint: String,
+    /// Sent as bearer token.
+    pub api_key: Option<String>,
+    /// Ids of its catalogue; other ids work too.
+    pub models: Vec<String>,
+    /// Sent with every request; they win over what the product sends.
+    pub headers: BTreeMap<String, String>,
+    /// Whether a stream must end with `[DONE]`; false for servers that leave it out.
+    pub requires_done: bool,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+}
+
+impl ProviderSettings {
+    /// A provider without key and catalogue.
+    #[must_use]
+    pub fn new(id: impl Into<String>, kind: ProviderKind, endpoint: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            kind,
+            endpoint: endpoint.into(),
+            api_key: None,
+            models: Vec::new(),
+            headers: BTreeMap::new(),
+            requires_done: true,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl fmt::Debug for ProviderSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProviderSettings").field("id", &self.id).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// How long to wait for a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the headers of the answer.
+    pub headers: Duration,
+    /// For the next bytes of the answer.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), headers: Duration::from_secs(60), idle: Duration::from_secs(120) }
+    }
+}
+
+/// Shorter values are no secrets, and hiding them would garble ordinary words.
+const MIN_SECRET: usize = 8;
+
+/// A provider ready for use.
+pub(crate) struct Provider {
+    pub(crate) id: String,
+    pub(crate) requires_done: bool,
+    pub(crate) timeouts: Timeouts,
+    /// `host:port`, which may be shown.
+    pub(crate) address: String,
+    base: Url,
+    chat_url: Url,
+    headers: BTreeMap<String, String>,
+    /// Values that no message may repeat.
+    secrets: Vec<String>,
+    client: Mutex<Option<Client>>,
+}
+
+impl Provider {
+    pub(crate) fn new(settings: ProviderSettings) -> Result<Self, SettingsError> {
+        let ProviderSettings {
+            id,
+            kind: ProviderKind::Custom,
+            endpoint,
+            api_key,
+            headers,
+            requires_done,
+            timeouts,
+            ..
+        } = settings;
+        if id.is_empty() || id.contains('/') || id == crate::OFFLINE_PROVIDER {
+            return Err(SettingsError::ProviderId { id });
+        }
+        let Some((base, chat_url, address)) = addresses(&endpoint) else {
+            return Err(SettingsError::Endpoint { id });
+        };
+        let api_key = api_key.filter(|key| !key.is_empty());
+        let secrets =
+            api_key.iter().chain(headers.values()).filter(|value| value.len() >= MIN_SECRET).cloned().collect();
+        let mut sent = BTreeMap::new();
+        if let Some(key) = api_key {
+            sent.insert("authorization".to_owned(), format!("Bearer {key}"));
+        }
+        sent.extend(headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)));
+        if let Some((name, _)) = sent.iter().find(|(name, value)| !is_header(name, value)) {
+            return Err(SettingsError::Header { id, name: name.clone() });
+        }
+        Ok(Self {
+            id,
+            requires_done,
+            timeouts,
+            address,
+            base,
+            chat_url,
+            headers: sent,
+            secrets,
+            client: Mutex::new(None),
+        })
+    }
+
+    /// Everything spelled out, so that no name decides which adapter, endpoint or key is used.
+    pub(crate) fn target(&self, model: &str) -> ServiceTarget {
+        ServiceTarget {
+            endpoint: Endpoint::from_owned(self.base.as_str()),
+            auth: AuthData::RequestOverride {
+                url: self.chat_url.to_string(),
+                headers: self.headers.clone().into_iter().collect::<Vec<_>>().into(),
+            },
+            model: ModelIden::new(AdapterKind::OpenAI, model.to_owned()),
+        }
+    }
+
+    /// The client, made by the first request: reading the certificates of the system takes milliseconds.
+    pub(crate) fn client(&self) -> Result<Client, ModelError> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = client.as_ref() {
+            return Ok(client.clone());
+        }
+        let mut http = reqwest::Client::builder()
+            .user_agent(concat!("stakpak/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(self.timeouts.connect)
+            .tcp_nodelay(true)
+            // A redirect would carry the key to another place.
+            .redirect(reqwest::redirect::Policy::none());
+        if is_loopback(&self.base) {
+            http = http.no_proxy();
+        }
+        let built = http.build().map(|http| Client::builder().with_reqwest(http).build());
+        match built {
+            Ok(Ok(made)) => Ok(client.insert(made).clone()),
+            _ => Err(ModelError {
+                class: ErrorClass::BadRequest,
+                message: format!("{}: no HTTP client could be made", self.id),
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// A provider's words, fit to be shown: one short line without URLs, and without our secrets.
+    pub(crate) fn public(&self, text: &str) -> String {
+        const MAX_CHARS: usize = 200;
+        let text = self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
+        let words = text.split_whitespace().filter(|word| !word.contains("://"));
+        let line = words.collect::<Vec<_>>().join(" ");
+        match line.char_indices().nth(MAX_CHARS) {
+            Some((end, _)) => format!("{}…", &line[..end]),
+            None => line,
+        }
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Provider").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Base URL (its last segment survives a join only with a slash behind it), URL of chat completions, `host:port`.
+fn addresses(endpoint: &str) -> Option<(Url, Url, String)> {
+    let mut base = Url::parse(endpoint.trim()).ok()?;
+    if !matches!(base.scheme(), "http" | "https") {
+        return None;
+    }
+    if !base.path().ends_with('/') {
+        let path = format!("{}/", base.path());
+        base.set_path(&path);
+    }
+    let mut chat_url = base.join("chat/completions").ok()?;
+    chat_url.set_query(base.query());
+    let address = format!("{}:{}", base.host_str()?, base.port_or_known_default()?);
+    Some((base, chat_url, address))
+}
+
+fn is_header(name: &str, value: &str) -> bool {
+    HeaderName::from_str(name).is_ok() && HeaderValue::from_str(value).is_ok()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => false,
+    }
+}

@@ -1,0 +1,35 @@
+//! The wire types of the agent server: what clients send and see, and nothing about how it is executed.
+//!
+//! Everything here is plain data with serde and OpenAPI schemas. Key names, enum spelling, and null versus omitted
+//! are a published contract; the snapshots in `tests/` hold it still.
+
+mod ascii;
+mod error;
+mod event;
+mod ids;
+mod message;
+mod model;
+mod request;
+mod run;
+mod session;
+
+pub use ascii::to_ascii_json;
+pub use error::{ErrorBody, ErrorCode};
+pub use event::{
+    CONTROL_EVENTS, Event, EventEnvelope, FinishReason, GapDetected, ServerShutdown, SessionDeleted, StopReason,
+    UnconsumedCommand,
+};
+pub use ids::{EventId, RequestId, RunId, SessionId, ToolCallId};
+pub use message::{
+    AnthropicOptions, Approval, CacheControl, ImageDetail, Message, MessageContent, MessagePart, ProposedToolCall,
+    ProviderOptions, Role,
+};
+pub use model::{InputTokenDetails, ModelCost, ModelInfo, ModelLimit, OutputTokenDetails, Usage};
+pub use request::{
+    AutoApproveOverride, CallerContext, CancelRequest, CancelResponse, CreateSessionRequest, DecidedBy,
+    DecisionOutcome, DecisionRequest, DecisionScope, DecisionsRequest, DecisionsResponse, MessageType,
+    MessagesResponse, ModelsResponse, PendingToolsResponse, PostMessageRequest, PostMessageResponse, RunLimits,
+    RunOverrides, ToolDecision, ToolDecisionAction,
+};
+pub use run::{LastError, LastErrorCode, Run, RunState, RunStatus};
+pub use session::{AutoApproveMode, Config, Health, Session, SessionDetail, SessionList, SessionStatus, Visibility};

@@ -1,0 +1,171 @@
+//! A run from its first request to its recorded end, or from where an earlier process had got.
+//!
+//! Whatever is learnt goes to the [`Observer`] before the step that follows from it, so that this future may be dropped at any
+//! await and started again with what the observer holds.
+
+mod follow;
+mod transcript;
+
+use std::future::Future;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use stakpak_client::{
+    CallerContextInput, ClientError, CreateSessionOptions, ProposedToolCall, SendMessageOptions, StakpakClient,
+};
+use stakpak_protocol::{EventId, Message, RunId, RunOverrides, SessionId};
+
+pub(crate) use follow::pause_reason;
+
+use super::{
+    AgentError, AgentReport, AgentRequest, WhenAsked,
+    retry::{Backoff, is_transient},
+};
+use crate::clock::Clock;
+
+/// What is to be run.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    /// `Idempotency-Key` of the message; the session's is `<key>:session`.
+    pub(crate) key: String,
+    pub(crate) title: String,
+    pub(crate) cwd: Option<String>,
+    pub(crate) prompt: String,
+    pub(crate) context: Vec<CallerContextInput>,
+    pub(crate) model: Option<String>,
+    pub(crate) sandbox: Option<bool>,
+    pub(crate) overrides: RunOverrides,
+    pub(crate) when_asked: WhenAsked,
+}
+
+/// How long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Then it is cancelled; moves on while a person is waited for.
+    pub(crate) deadline: DateTime<Utc>,
+    /// Then a cancel that is not confirmed leaves it unknown.
+    pub(crate) stop_grace: TimeDelta,
+}
+
+/// How far an earlier process got.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    pub(crate) session: Option<SessionId>,
+    pub(crate) run: Option<RunId>,
+    pub(crate) cursor: EventId,
+    /// Since when it has been waiting for a person.
+    pub(crate) paused_since: Option<DateTime<Utc>>,
+}
+
+/// Keeps what was learnt. Each method returns once it is durable.
+#[async_trait]
+pub(crate) trait Observer: Send + Sync {
+    /// Why it could not be kept.
+    type Error: Send;
+    /// The session exists.
+    async fn session_created(&self, session: SessionId) -> Result<(), Self::Error>;
+    /// The message was accepted.
+    async fn run_started(&self, run: RunId, cursor: EventId) -> Result<(), Self::Error>;
+    /// Events up to here need not be seen again.
+    async fn seen(&self, cursor: EventId) -> Result<(), Self::Error>;
+    /// Calls wait for a person.
+    async fn paused(&self, calls: &[ProposedToolCall]) -> Result<(), Self::Error>;
+    /// They no longer do.
+    async fn resumed(&self) -> Result<(), Self::Error>;
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub(crate) enum DriveError<E> {
+    /// No run was started.
+    Agent(AgentError),
+    /// The observer failed.
+    Observer(E),
+}
+
+impl<E> From<AgentError> for DriveError<E> {
+    fn from(error: AgentError) -> Self {
+        Self::Agent(error)
+    }
+}
+
+/// Sees one run to its end.
+pub(crate) async fn drive<O: Observer>(
+    client: &StakpakClient,
+    clock: &dyn Clock,
+    order: &Order,
+    limits: Limits,
+    progress: Progress,
+    observer: &O,
+) -> Result<AgentReport, DriveError<O::Error>> {
+    let session = match progress.session {
+        Some(session) => session,
+        None => {
+            let session = until(clock, limits.deadline, AgentRequest::Session, || create(client, order)).await?;
+            observer.session_created(session).await.map_err(DriveError::Observer)?;
+            session
+        }
+    };
+    let (run, cursor) = match progress.run {
+        Some(run) => (run, progress.cursor),
+        None => {
+            let (run, cursor) =
+                until(clock, limits.deadline, AgentRequest::Message, || post(client, order, session)).await?;
+            observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
+            (run, cursor)
+        }
+    };
+    let follower = follow::Follower::new(client, clock, order, limits, observer, (session, run), progress.paused_since);
+    follower.follow(cursor).await.map_err(DriveError::Observer)
+}
+
+async fn create(client: &StakpakClient, order: &Order) -> Result<SessionId, ClientError> {
+    let options = CreateSessionOptions { title: order.title.clone(), cwd: order.cwd.clone() };
+    let session = client.with_idempotency_key(format!("{}:session", order.key)).create_session_with(options).await?;
+    Ok(SessionId(session.id))
+}
+
+async fn post(client: &StakpakClient, order: &Order, session: SessionId) -> Result<(RunId, EventId), ClientError> {
+    let options = SendMessageOptions {
+        model: order.model.clone(),
+        sandbox: order.sandbox,
+        context: order.context.clone(),
+        overrides: Some(order.overrides.clone()),
+        ..SendMessageOptions::default()
+    };
+    let message = Message::user(order.prompt.clone());
+    let accepted = client
+        .with_idempotency_key(order.key.clone())
+        .send_messages(&session.to_string(), vec![message], options)
+        .await?;
+    Ok((RunId(accepted.run_id), EventId(accepted.cursor)))
+}
+
+/// Repeats a request, under its key, until it is answered or the time is up.
+async fn until<T, F: Future<Output = Result<T, ClientError>>>(
+    clock: &dyn Clock,
+    deadline: DateTime<Utc>,
+    request: AgentRequest,
+    attempt: impl Fn() -> F,
+) -> Result<T, AgentError> {
+    let mut last = None;
+    let answered = async {
+        let mut backoff = Backoff::new();
+        loop {
+            match attempt().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if is_transient(&error) => {
+                    tracing::warn!(%request, %error, "no answer from the agent server yet");
+                    backoff.wait(Some(&error)).await;
+                    last = Some(error);
+                }
+                Err(source) => return Err(AgentError::Refused { request, source }),
+            }
+        }
+    };
+    let in_time = tokio::select! {
+        answer = answered => Some(answer),
+        () = clock.sleep_until(deadline) => None,
+    };
+    in_time.unwrap_or_else(|| Err(AgentError::NoAnswer { request, source: last }))
+}

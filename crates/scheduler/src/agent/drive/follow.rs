@@ -1,0 +1,322 @@
+//! A run that exists: its events drive what is done, its recorded state says how it ended.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stakpak_client::{EventStream, ProposedToolCall, SseEvent, StakpakClient, ToolDecisionInput};
+use stakpak_protocol::{Event, EventId, Run, RunId, RunState, SessionId, StopReason};
+
+use super::{
+    Limits, Observer, Order,
+    transcript::{self, Transcript},
+};
+use crate::{
+    agent::{
+        AgentOutcome, AgentReport, AgentResult, WhenAsked, build_tool_decisions, reject_unattended,
+        retry::{Backoff, is_transient},
+    },
+    clock::Clock,
+};
+
+/// The run is asked for at least this often, whatever the stream says or does not say.
+const POLL: Duration = Duration::from_secs(30);
+
+pub(super) struct Follower<'a, O> {
+    client: &'a StakpakClient,
+    clock: &'a dyn Clock,
+    order: &'a Order,
+    stop_grace: TimeDelta,
+    deadline: DateTime<Utc>,
+    observer: &'a O,
+    session: SessionId,
+    run: RunId,
+    /// Since when calls have been waiting for a person.
+    paused_since: Option<DateTime<Utc>>,
+}
+
+/// What happened while following.
+enum Input {
+    Event(Box<SseEvent>),
+    StreamEnded,
+    Poll,
+    Deadline,
+}
+
+/// What the run's record says.
+enum Seen {
+    Ended(Box<Run>),
+    Gone,
+    Waiting(Vec<ProposedToolCall>),
+    Active,
+    NoAnswer,
+}
+
+impl<'a, O: Observer> Follower<'a, O> {
+    pub(super) fn new(
+        client: &'a StakpakClient,
+        clock: &'a dyn Clock,
+        order: &'a Order,
+        limits: Limits,
+        observer: &'a O,
+        (session, run): (SessionId, RunId),
+        paused_since: Option<DateTime<Utc>>,
+    ) -> Self {
+        let Limits { deadline, stop_grace } = limits;
+        Self { client, clock, order, stop_grace, deadline, observer, session, run, paused_since }
+    }
+
+    pub(super) async fn follow(mut self, mut cursor: EventId) -> Result<AgentReport, O::Error> {
+        let session = self.session.to_string();
+        let mut backoff = Backoff::new();
+        loop {
+            let opened = tokio::select! {
+                opened = self.client.subscribe_events(&session, Some(cursor.0)) => Some(opened),
+                () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => None,
+            };
+            let report = match opened {
+                None => self.at_deadline().await?,
+                Some(opened) => match (self.look().await?, opened) {
+                    (Some(report), _) => Some(report),
+                    (None, Ok(stream)) => self.read(stream, &mut cursor).await?,
+                    (None, Err(error)) => {
+                        tracing::warn!(session = %self.session, %error, "no event stream yet");
+                        None
+                    }
+                },
+            };
+            if let Some(report) = report {
+                return Ok(report);
+            }
+            backoff.wait(None).await;
+        }
+    }
+
+    /// Reads one stream to its end; `None` means: open another.
+    async fn read(&mut self, mut stream: EventStream, cursor: &mut EventId) -> Result<Option<AgentReport>, O::Error> {
+        loop {
+            let input = tokio::select! {
+                event = stream.next_event() => event.map_or(Input::StreamEnded, |event| Input::Event(Box::new(event))),
+                () = tokio::time::sleep(POLL) => Input::Poll,
+                () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => Input::Deadline,
+            };
+            let report = match input {
+                Input::Event(event) => self.on_event(&event, cursor).await?,
+                Input::Poll => self.look().await?,
+                Input::Deadline => self.at_deadline().await?,
+                Input::StreamEnded => {
+                    let report = self.look().await?;
+                    if report.is_none() {
+                        return Ok(None);
+                    }
+                    report
+                }
+            };
+            if report.is_some() {
+                return Ok(report);
+            }
+        }
+    }
+
+    async fn on_event(&mut self, event: &SseEvent, cursor: &mut EventId) -> Result<Option<AgentReport>, O::Error> {
+        if event.is_control() {
+            return self.look().await;
+        }
+        if let Some(id) = event.event_id_u64 {
+            *cursor = EventId(id);
+        }
+        let Some(envelope) = event.envelope().filter(|envelope| envelope.run_id == Some(self.run)) else {
+            return Ok(None);
+        };
+        match envelope.event {
+            // Too many to pay a write for each; seeing them again costs nothing.
+            Event::TextDelta { .. } | Event::ThinkingDelta { .. } | Event::ToolExecutionProgress { .. } => Ok(None),
+            Event::WaitingForToolApproval { .. } | Event::RunCompleted { .. } | Event::RunError { .. } => {
+                self.look().await
+            }
+            Event::ToolExecutionStarted { .. } | Event::ToolRejected { .. } | Event::TurnStarted { .. }
+                if self.paused_since.is_some() =>
+            {
+                self.look().await
+            }
+            _ => {
+                self.observer.seen(*cursor).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the run's record and does what it asks for.
+    async fn look(&mut self) -> Result<Option<AgentReport>, O::Error> {
+        match self.seen().await {
+            Seen::Ended(run) => Ok(Some(self.ended(&run, false).await)),
+            Seen::Gone => Ok(Some(self.unknown("the server does not know the run").await)),
+            Seen::Waiting(calls) => self.answer(calls).await,
+            Seen::NoAnswer => Ok(None),
+            Seen::Active => {
+                if let Some(since) = self.paused_since.take() {
+                    self.deadline += (self.clock.now() - since).max(TimeDelta::zero());
+                    self.observer.resumed().await?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn seen(&self) -> Seen {
+        let session = self.session.to_string();
+        match self.client.get_run(&session, &self.run.to_string()).await {
+            Ok(run) if run.state.is_terminal() => Seen::Ended(Box::new(run)),
+            Ok(run) if run.state == RunState::WaitingApproval => match self.client.pending_tools(&session).await {
+                Ok(pending) if pending.run_id == Some(self.run.0) && !pending.tool_calls.is_empty() => {
+                    Seen::Waiting(pending.tool_calls)
+                }
+                // Decided between the two questions; an event will say so.
+                Ok(_) => Seen::NoAnswer,
+                Err(_) => Seen::NoAnswer,
+            },
+            Ok(_) => Seen::Active,
+            Err(error) if error.is_not_found() => Seen::Gone,
+            Err(error) => {
+                tracing::warn!(run = %self.run, %error, "the state of a run could not be read");
+                Seen::NoAnswer
+            }
+        }
+    }
+
+    async fn answer(&mut self, calls: Vec<ProposedToolCall>) -> Result<Option<AgentReport>, O::Error> {
+        match &self.order.when_asked {
+            WhenAsked::Reject { profile } => {
+                self.decide(reject_unattended(&calls, profile)).await;
+                Ok(None)
+            }
+            WhenAsked::AllowListed(allowed) => {
+                let names: Vec<_> = calls.into_iter().map(|call| (call.id, call.name)).collect();
+                self.decide(build_tool_decisions(&names, allowed)).await;
+                Ok(None)
+            }
+            WhenAsked::Wait => {
+                self.observer.paused(&calls).await?;
+                self.paused_since.get_or_insert(self.clock.now());
+                Ok(None)
+            }
+            WhenAsked::Return => Ok(Some(self.paused(&calls).await)),
+        }
+    }
+
+    /// A decision that is a duplicate, too late, or for a run that has ended changes nothing; one that got no answer is sent
+    /// again when the run is next seen waiting.
+    async fn decide(&self, decisions: std::collections::HashMap<String, ToolDecisionInput>) {
+        let mut backoff = Backoff::new();
+        for _ in 0..3 {
+            let sent =
+                self.client.resolve_tools(&self.session.to_string(), &self.run.to_string(), decisions.clone()).await;
+            match sent {
+                Err(error) if is_transient(&error) => backoff.wait(Some(&error)).await,
+                Err(error) => {
+                    tracing::info!(run = %self.run, %error, "a decision was not taken");
+                    return;
+                }
+                Ok(_) => return,
+            }
+        }
+    }
+
+    /// Unless it turns out that the run waits for a person, or has ended, it is stopped.
+    async fn at_deadline(&mut self) -> Result<Option<AgentReport>, O::Error> {
+        match self.look().await? {
+            None if self.paused_since.is_none() => self.stop().await.map(Some),
+            seen => Ok(seen),
+        }
+    }
+
+    /// The time is up: cancel, and wait until the record says so.
+    async fn stop(&self) -> Result<AgentReport, O::Error> {
+        let give_up = self.clock.now() + self.stop_grace;
+        let confirmed = async {
+            let mut backoff = Backoff::new();
+            loop {
+                if let Err(error) = self.client.cancel_run(&self.session.to_string(), &self.run.to_string()).await {
+                    tracing::warn!(run = %self.run, %error, "cancel was not accepted");
+                }
+                match self.seen().await {
+                    Seen::Ended(run) => return Some(run),
+                    Seen::Gone => return None,
+                    Seen::Waiting(_) | Seen::Active | Seen::NoAnswer => backoff.wait(None).await,
+                }
+            }
+        };
+        let run = tokio::select! {
+            run = confirmed => run,
+            () = self.clock.sleep_until(give_up) => None,
+        };
+        Ok(match run {
+            Some(run) => self.ended(&run, true).await,
+            None => self.unknown("the server did not confirm that the run was cancelled at its time limit").await,
+        })
+    }
+
+    async fn ended(&self, run: &Run, at_limit: bool) -> AgentReport {
+        let said = transcript::read(self.client, self.session).await;
+        let error = run.last_error.as_ref().map(|error| error.message.clone());
+        let (outcome, exit_code, stderr) = match (run.state, run.stop_reason) {
+            (RunState::Cancelled, _) if at_limit => {
+                (AgentOutcome::TimedOut, None, "cancelled at its time limit".to_owned())
+            }
+            (RunState::Cancelled, _) => (AgentOutcome::Cancelled, Some(1), "cancelled".to_owned()),
+            (_, Some(StopReason::MaxTurns)) => {
+                (AgentOutcome::MaxTurns, Some(1), format!("stopped after {} turns, the most allowed", run.turns))
+            }
+            (RunState::Completed, None | Some(StopReason::Completed)) => {
+                (AgentOutcome::Completed, Some(0), String::new())
+            }
+            _ => (AgentOutcome::Failed, Some(1), error.unwrap_or_else(|| "the run failed".to_owned())),
+        };
+        let mut report = self.report(outcome, exit_code, stderr, said);
+        report.result.timed_out = outcome == AgentOutcome::TimedOut;
+        report.result.checkpoint_id = run.checkpoint_id.map(|id| id.to_string());
+        report.stop_reason = run.stop_reason;
+        report.turns = Some(run.turns);
+        report.usage = Some(run.total_usage.clone());
+        report
+    }
+
+    async fn unknown(&self, why: &str) -> AgentReport {
+        let said = transcript::read(self.client, self.session).await;
+        self.report(AgentOutcome::Unknown, Some(1), why.to_owned(), said)
+    }
+
+    async fn paused(&self, calls: &[ProposedToolCall]) -> AgentReport {
+        let said = transcript::read(self.client, self.session).await;
+        let mut report = self.report(AgentOutcome::Paused, Some(10), String::new(), said);
+        report.result.paused = true;
+        report.result.pause_reason = Some(pause_reason(calls).to_string());
+        report
+    }
+
+    fn report(&self, outcome: AgentOutcome, exit_code: Option<i32>, stderr: String, said: Transcript) -> AgentReport {
+        let result = AgentResult {
+            exit_code,
+            session_id: Some(self.session.to_string()),
+            stdout: said.text,
+            stderr,
+            ..AgentResult::default()
+        };
+        AgentReport {
+            result,
+            run_id: Some(self.run),
+            outcome,
+            stop_reason: None,
+            turns: None,
+            usage: None,
+            final_message: said.last,
+        }
+    }
+}
+
+/// Ids, names and arguments of the calls that wait.
+pub(crate) fn pause_reason(calls: &[ProposedToolCall]) -> serde_json::Value {
+    calls
+        .iter()
+        .map(|call| serde_json::json!({ "id": call.id, "name": call.name, "arguments": call.arguments }))
+        .collect()
+}

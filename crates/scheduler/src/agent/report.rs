@@ -1,0 +1,139 @@
+//! How an agent run went.
+
+use std::fmt;
+
+use stakpak_client::ClientError;
+use stakpak_protocol::{ErrorCode, RunId, StopReason, Usage};
+
+/// The shape that programs build and read. [`AgentReport`] knows more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AgentResult {
+    /// 0 completed, 1 failed, cancelled or unknown, 10 paused; none when timed out.
+    pub exit_code: Option<i32>,
+    /// The session, if one was made.
+    pub session_id: Option<String>,
+    /// Version 5 id of (session, last message) at its end.
+    pub checkpoint_id: Option<String>,
+    /// Cancelled at its time limit.
+    pub timed_out: bool,
+    /// Calls wait for a person.
+    pub paused: bool,
+    /// The calls it waits for, as JSON.
+    pub pause_reason: Option<String>,
+    /// How to go on.
+    pub resume_hint: Option<String>,
+    /// All text of the agent.
+    pub stdout: String,
+    /// What went wrong.
+    pub stderr: String,
+}
+
+impl AgentResult {
+    /// Whether the agent ended by itself.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.exit_code == Some(0)
+    }
+
+    /// Whether calls wait for a person.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.paused || self.exit_code == Some(10)
+    }
+
+    /// Whether it ended otherwise.
+    #[must_use]
+    pub fn failed(&self) -> bool {
+        self.timed_out || self.exit_code.is_some_and(|code| code != 0 && code != 10)
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentOutcome {
+    /// By itself.
+    Completed,
+    /// At its last turn.
+    MaxTurns,
+    /// By an error.
+    Failed,
+    /// By request of somebody else.
+    Cancelled,
+    /// Cancelled at its time limit; the server confirmed it.
+    TimedOut,
+    /// It has not: calls wait for a person.
+    Paused,
+    /// The server does not know the run, or did not confirm its end.
+    Unknown,
+}
+
+/// How an agent run went, in full.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentReport {
+    /// The plain shape.
+    pub result: AgentResult,
+    /// The run.
+    pub run_id: Option<RunId>,
+    /// How it ended.
+    pub outcome: AgentOutcome,
+    /// Why the agent stopped.
+    pub stop_reason: Option<StopReason>,
+    /// Turns begun.
+    pub turns: Option<u64>,
+    /// Tokens, summed over its answers.
+    pub usage: Option<Usage>,
+    /// The last message of the agent that holds text.
+    pub final_message: Option<String>,
+}
+
+/// What a run begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentRequest {
+    /// Its session; nothing runs yet.
+    Session,
+    /// Its message: once accepted, it runs.
+    Message,
+}
+
+impl fmt::Display for AgentRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Session => "the request for a session",
+            Self::Message => "the message",
+        })
+    }
+}
+
+/// No run was started, as far as is known.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The server refused; repeating would not help.
+    #[error("the agent server refused {request}")]
+    Refused {
+        /// What was asked.
+        request: AgentRequest,
+        /// Its answer.
+        #[source]
+        source: ClientError,
+    },
+    /// No usable answer until the time limit.
+    #[error("no answer from the agent server to {request} within the time limit")]
+    NoAnswer {
+        /// What was asked.
+        request: AgentRequest,
+        /// The last attempt, if it ended before the limit.
+        #[source]
+        source: Option<ClientError>,
+    },
+}
+
+impl AgentError {
+    /// The server's code, if it answered.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { source, .. } => source.code(),
+            Self::NoAnswer { source, .. } => source.as_ref().and_then(ClientError::code),
+        }
+    }
+}

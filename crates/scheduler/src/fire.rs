@@ -1,0 +1,61 @@
+//! The identity of a fire: one key for a schedule and a nominal instant, whatever crashes, reloads or clocks do.
+
+use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+/// Longer names are replaced by their hash: an idempotency key has at most 255 characters.
+const LONGEST_NAME: usize = 120;
+
+/// Unique in the ledger, and the `Idempotency-Key` of the agent run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FireKey(String);
+
+impl FireKey {
+    /// Of a nominal instant.
+    pub(crate) fn nominal(schedule: &str, instant: DateTime<Utc>) -> Self {
+        Self(format!("sched:{}:{}", encoded(schedule), instant.timestamp()))
+    }
+
+    /// Of a manual trigger.
+    pub(crate) fn manual(schedule: &str) -> Self {
+        Self(format!("sched:{}:manual:{}", encoded(schedule), Uuid::new_v4()))
+    }
+
+    /// Its text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-') {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    if text.len() <= LONGEST_NAME { text } else { hex(&Sha256::digest(name.as_bytes())) }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_printable_and_bounded() {
+        let instant = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        assert_eq!(FireKey::nominal("disk", instant).as_str(), "sched:disk:1700000000");
+        assert_eq!(FireKey::nominal("ä b:c", instant).as_str(), "sched:%C3%A4%20b%3Ac:1700000000");
+        let long = FireKey::nominal(&"x".repeat(128), instant);
+        assert_eq!(long.as_str().len(), "sched:".len() + 64 + ":1700000000".len());
+        assert_ne!(long, FireKey::nominal(&"y".repeat(128), instant));
+    }
+}

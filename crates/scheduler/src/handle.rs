@@ -1,0 +1,112 @@
+//! Asks and steers a scheduler from other tasks.
+
+use std::sync::Arc;
+
+use stakpak_config::Finding;
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    clock::Clock,
+    ledger::{Ledger, LedgerError, RunNumber, RunRecord},
+    overview::{self, ScheduleOverview, SchedulerStatus},
+    spec::ScheduleSet,
+};
+
+/// Why a trigger was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TriggerError {
+    /// Not in the file.
+    #[error("there is no schedule named `{name}`")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// In the file, with errors.
+    #[error("schedule `{name}` is invalid{}", first_of(errors))]
+    Invalid {
+        /// The schedule.
+        name: String,
+        /// What is wrong with it.
+        errors: Vec<Finding>,
+    },
+    /// The ledger cannot be written.
+    #[error("the trigger could not be recorded")]
+    Ledger(#[from] LedgerError),
+}
+
+fn first_of(errors: &[Finding]) -> String {
+    errors.first().map(|error| format!(": {error}")).unwrap_or_default()
+}
+
+/// Asks and steers a [`Scheduler`](crate::Scheduler). Clones share it.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    ledger: Ledger,
+    clock: Arc<dyn Clock>,
+    schedules: watch::Sender<Arc<ScheduleSet>>,
+    triggered: Arc<Notify>,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        ledger: Ledger,
+        clock: Arc<dyn Clock>,
+        schedules: watch::Sender<Arc<ScheduleSet>>,
+        triggered: Arc<Notify>,
+    ) -> Self {
+        Self { ledger, clock, schedules, triggered }
+    }
+
+    /// Starts a run of the schedule now; see [`crate::trigger`]. Returns once it is durable.
+    ///
+    /// # Errors
+    /// As [`crate::trigger`].
+    pub async fn trigger(&self, name: &str) -> Result<RunRecord, TriggerError> {
+        let record = overview::trigger(&self.schedules(), &self.ledger, name, self.clock.now()).await?;
+        self.triggered.notify_one();
+        Ok(record)
+    }
+
+    /// Replaces the schedules. The next fire of each follows its new definition; runs under way keep theirs.
+    pub fn reload(&self, schedules: ScheduleSet) {
+        self.schedules.send_replace(Arc::new(schedules));
+    }
+
+    /// The schedules in use.
+    #[must_use]
+    pub fn schedules(&self) -> Arc<ScheduleSet> {
+        self.schedules.borrow().clone()
+    }
+
+    /// See [`crate::list`].
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn list(&self) -> Result<Vec<ScheduleOverview>, LedgerError> {
+        overview::list(&self.schedules(), &self.ledger, self.clock.now()).await
+    }
+
+    /// See [`Ledger::history`].
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn history(&self, schedule: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        self.ledger.history(schedule, limit).await
+    }
+
+    /// See [`Ledger::run`].
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn run(&self, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
+        self.ledger.run(id).await
+    }
+
+    /// See [`crate::status`].
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn status(&self) -> Result<SchedulerStatus, LedgerError> {
+        overview::status(&self.schedules(), &self.ledger, self.clock.now()).await
+    }
+}

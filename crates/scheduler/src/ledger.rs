@@ -1,0 +1,174 @@
+//! The ledger: which instants were accounted for, and every run with its outcome. SQLite, one file.
+//!
+//! Invariants: a fire key has one row, ever; a row is durable before anything it stands for is done; cursors never move
+//! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
+
+mod dispatch;
+mod plan;
+mod progress;
+mod record;
+mod schema;
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, params};
+use stakpak_sqlite::Database;
+
+pub(crate) use dispatch::{Job, Verdict};
+pub(crate) use plan::Tracked;
+pub(crate) use progress::Finish;
+pub use record::{Reason, RunNumber, RunRecord, RunStatus, Source};
+
+use crate::fire::FireKey;
+
+/// What can go wrong with the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file cannot be opened, migrated or written.
+    #[error("ledger storage")]
+    Storage(#[from] stakpak_sqlite::Error),
+    /// A statement failed.
+    #[error("ledger statement")]
+    Statement(#[from] rusqlite::Error),
+    /// A definition cannot be written as JSON.
+    #[error("ledger row cannot be encoded")]
+    Encode(#[from] serde_json::Error),
+}
+
+/// Handle to the ledger file. Cheap to clone; usable with or without a running scheduler.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    database: Database,
+}
+
+/// What the ledger knows of one schedule.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ScheduleFacts {
+    pub(crate) cursor: Option<DateTime<Utc>>,
+    pub(crate) last_run: Option<RunRecord>,
+    pub(crate) active: Vec<RunNumber>,
+}
+
+impl Ledger {
+    /// Opens the file, making and migrating it as needed. Blocks, a few milliseconds.
+    ///
+    /// # Errors
+    /// A newer or damaged file is refused and left alone.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let database = Database::open(path, schema::MIGRATIONS)?;
+        Ok(Self { database })
+    }
+
+    /// The newest runs first, of one schedule or of all.
+    ///
+    /// # Errors
+    /// Only of the file.
+    pub async fn history(&self, schedule: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        let schedule = schedule.map(str::to_owned);
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {} FROM runs WHERE ?1 IS NULL OR schedule = ?1 ORDER BY id DESC LIMIT ?2",
+                    record::COLUMNS
+                ))?;
+                let rows = statement.query_map(params![schedule, limit], RunRecord::from_row)?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// Only of the file.
+    pub async fn run(&self, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
+        self.database.read(move |connection| run(connection, id)).await
+    }
+
+    /// Writes a run to be started now by the running scheduler, or at its next start. While another run of the schedule is
+    /// active the row is `skipped(overlap)` at once.
+    ///
+    /// # Errors
+    /// Only of the file.
+    pub async fn trigger(&self, schedule: &str, now: DateTime<Utc>) -> Result<RunRecord, LedgerError> {
+        let schedule = schedule.to_owned();
+        self.database
+            .write(move |connection| {
+                let key = FireKey::manual(&schedule);
+                let id = plan::insert(connection, &schedule, Source::Manual, None, &key, now)?;
+                if let Some(active) = dispatch::active_run(connection, &schedule)? {
+                    dispatch::skip_for_overlap(connection, id, active, now)?;
+                }
+                run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))
+            })
+            .await
+    }
+
+    /// Runs by state, ended ones not counted.
+    pub(crate) async fn open_runs(&self) -> Result<OpenRuns, LedgerError> {
+        self.database
+            .read(|connection| {
+                let count = |status: RunStatus| {
+                    connection.query_row("SELECT count(*) FROM runs WHERE status = ?1", [status], |row| {
+                        row.get(0).map(record::natural)
+                    })
+                };
+                Ok(OpenRuns {
+                    active: count(RunStatus::Running)?,
+                    queued: count(RunStatus::Pending)?,
+                    paused: count(RunStatus::Paused)?,
+                })
+            })
+            .await
+    }
+
+    /// What lists show beside the definition of a schedule.
+    pub(crate) async fn facts(&self, schedule: &str) -> Result<ScheduleFacts, LedgerError> {
+        let schedule = schedule.to_owned();
+        self.database
+            .read(move |connection| {
+                let cursor: Option<i64> = connection
+                    .query_row("SELECT cursor_at FROM schedule_state WHERE name = ?1", [&schedule], |row| row.get(0))
+                    .optional()?;
+                let last_run = connection
+                    .query_row(
+                        &format!("SELECT {} FROM runs WHERE schedule = ?1 ORDER BY id DESC LIMIT 1", record::COLUMNS),
+                        [&schedule],
+                        RunRecord::from_row,
+                    )
+                    .optional()?;
+                let active = connection
+                    .prepare_cached("SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused')")?
+                    .query_map([&schedule], |row| row.get(0).map(RunNumber))?
+                    .collect::<Result<_, _>>()?;
+                Ok(ScheduleFacts { cursor: record::instant(cursor), last_run, active })
+            })
+            .await
+    }
+
+    /// Unix milliseconds of the planning loop's last sign of life, if it ever ran.
+    pub(crate) async fn heartbeat(&self) -> Result<Option<DateTime<Utc>>, LedgerError> {
+        self.database
+            .read(|connection| {
+                let millis = connection
+                    .query_row("SELECT heartbeat_at FROM scheduler_state WHERE id = 1", [], |row| row.get(0))
+                    .optional()?;
+                Ok(record::instant(millis))
+            })
+            .await
+    }
+}
+
+/// Runs that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenRuns {
+    pub(crate) active: u64,
+    pub(crate) queued: u64,
+    pub(crate) paused: u64,
+}
+
+fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
+    let sql = format!("SELECT {} FROM runs WHERE id = ?1", record::COLUMNS);
+    Ok(connection.query_row(&sql, [id.0], RunRecord::from_row).optional()?)
+}

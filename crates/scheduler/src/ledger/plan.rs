@@ -1,0 +1,175 @@
+//! Planning: rows for due instants and the cursors that say what was accounted for, in one transaction.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record};
+use crate::{due::Due, fire::FireKey};
+
+/// A schedule whose instants are tracked.
+#[derive(Debug, Clone)]
+pub(crate) struct Tracked {
+    pub(crate) name: String,
+    /// Hash of all that decides its instants: cron, zone, enabled.
+    pub(crate) timing: String,
+}
+
+/// Stored for a name that is no longer in the file, so that coming back counts as a change.
+const ABSENT: &str = "";
+
+impl Ledger {
+    /// Takes note of the schedules of a file and returns their cursors, in the same order. The cursor of a schedule that is
+    /// new, was away, or whose timing changed, moves up to `now`. `kept` names entries that are in the file but cannot be
+    /// tracked at present; their cursors stay.
+    pub(crate) async fn track(
+        &self,
+        schedules: Vec<Tracked>,
+        kept: Vec<String>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<DateTime<Utc>>, LedgerError> {
+        self.database
+            .write(move |connection| {
+                let known: Vec<String> = connection
+                    .prepare_cached("SELECT name FROM schedule_state WHERE spec_hash <> ''")?
+                    .query_map([], |row| row.get(0))?
+                    .collect::<Result<_, _>>()?;
+                let present: std::collections::HashSet<&str> = schedules
+                    .iter()
+                    .map(|schedule| schedule.name.as_str())
+                    .chain(kept.iter().map(String::as_str))
+                    .collect();
+                for name in known.iter().filter(|name| !present.contains(name.as_str())) {
+                    connection
+                        .execute("UPDATE schedule_state SET spec_hash = ?2 WHERE name = ?1", params![name, ABSENT])?;
+                }
+                schedules.iter().map(|schedule| cursor_of(connection, schedule, now)).collect()
+            })
+            .await
+    }
+
+    /// Writes a row for every due instant and moves the cursors. An instant that has a row already keeps it.
+    pub(crate) async fn plan(&self, due: Vec<(String, Due)>, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.database
+            .write(move |connection| {
+                for (schedule, due) in &due {
+                    record_due(connection, schedule, due, now)?;
+                }
+                connection.execute("UPDATE scheduler_state SET heartbeat_at = ?1", [now.timestamp_millis()])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Notes the start of a scheduler.
+    pub(crate) async fn started(&self, boot_id: String, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.database
+            .write(move |connection| {
+                connection.execute(
+                    "INSERT INTO scheduler_state (id, boot_id, pid, started_at, heartbeat_at) VALUES (1, ?1, ?2, ?3, ?3)
+                     ON CONFLICT (id) DO UPDATE SET boot_id = ?1, pid = ?2, started_at = ?3, heartbeat_at = ?3",
+                    params![boot_id, std::process::id(), now.timestamp_millis()],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn cursor_of(connection: &Connection, schedule: &Tracked, now: DateTime<Utc>) -> Result<DateTime<Utc>, LedgerError> {
+    let stored: Option<(String, i64)> = connection
+        .query_row("SELECT spec_hash, cursor_at FROM schedule_state WHERE name = ?1", [&schedule.name], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let now = now.timestamp_millis();
+    let cursor = match stored {
+        Some((timing, cursor)) if timing == schedule.timing => cursor,
+        Some((_, cursor)) => cursor.max(now),
+        None => now,
+    };
+    connection.execute(
+        "INSERT INTO schedule_state (name, spec_hash, cursor_at) VALUES (?1, ?2, ?3)
+         ON CONFLICT (name) DO UPDATE SET spec_hash = ?2, cursor_at = ?3",
+        params![schedule.name, schedule.timing, cursor],
+    )?;
+    Ok(record::instant(Some(cursor)).unwrap_or_default())
+}
+
+fn record_due(connection: &Connection, schedule: &str, due: &Due, now: DateTime<Utc>) -> Result<(), LedgerError> {
+    for (instant, reason) in &due.missed {
+        let key = FireKey::nominal(schedule, *instant);
+        insert_missed(connection, schedule, *instant, &key, *reason, now)?;
+    }
+    for instant in &due.fires {
+        let key = FireKey::nominal(schedule, *instant);
+        insert(connection, schedule, Source::Cron, Some(*instant), &key, now)?;
+    }
+    if let Some(range) = due.range {
+        connection.execute(
+            "INSERT INTO missed_ranges (schedule, from_at, to_at, count, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                schedule,
+                range.from.timestamp_millis(),
+                range.to.timestamp_millis(),
+                record::integer(range.count),
+                range.reason
+            ],
+        )?;
+    }
+    connection.execute(
+        "UPDATE schedule_state SET cursor_at = max(cursor_at, ?2) WHERE name = ?1",
+        params![schedule, due.cursor.timestamp_millis()],
+    )?;
+    Ok(())
+}
+
+/// A pending row; if the key has a row already, that one.
+pub(super) fn insert(
+    connection: &Connection,
+    schedule: &str,
+    source: Source,
+    nominal_at: Option<DateTime<Utc>>,
+    key: &FireKey,
+    now: DateTime<Utc>,
+) -> Result<RunNumber, LedgerError> {
+    let dispatch_at = nominal_at.unwrap_or(now);
+    connection.execute(
+        "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, planned_at, dispatch_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (fire_key) DO NOTHING",
+        params![
+            schedule,
+            source,
+            nominal_at.map(|instant| instant.timestamp_millis()),
+            key.as_str(),
+            RunStatus::Pending,
+            now.timestamp_millis(),
+            dispatch_at.timestamp_millis()
+        ],
+    )?;
+    let id = connection.query_row("SELECT id FROM runs WHERE fire_key = ?1", [key.as_str()], |row| row.get(0))?;
+    Ok(RunNumber(id))
+}
+
+fn insert_missed(
+    connection: &Connection,
+    schedule: &str,
+    instant: DateTime<Utc>,
+    key: &FireKey,
+    reason: Reason,
+    now: DateTime<Utc>,
+) -> Result<(), LedgerError> {
+    connection.execute(
+        "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, reason, planned_at, dispatch_at, finished_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3, ?7, ?7) ON CONFLICT (fire_key) DO NOTHING",
+        params![
+            schedule,
+            Source::Cron,
+            instant.timestamp_millis(),
+            key.as_str(),
+            RunStatus::Missed,
+            reason,
+            now.timestamp_millis()
+        ],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! What the ledger tells about a run, and the words it is told in.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::Serialize;
+use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
+use uuid::Uuid;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl $name {
+            /// The word in the ledger, in JSON and in tables.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl ToSql for $name {
+            fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+                Ok(self.as_str().into())
+            }
+        }
+
+        impl FromSql for $name {
+            fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+                match value.as_str()? {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(FromSqlError::InvalidType),
+                }
+            }
+        }
+    };
+}
+
+words!(
+    /// Where a run stands. The last seven never change again, except `unknown`.
+    RunStatus {
+        /// Planned, not started.
+        Pending = "pending",
+        /// Handed to the server, not known to have ended.
+        Running = "running",
+        /// A call waits for a person.
+        Paused = "paused",
+        /// The agent ended by itself.
+        Completed = "completed",
+        /// See the reason.
+        Failed = "failed",
+        /// Cancelled at its time limit.
+        TimedOut = "timed_out",
+        /// Ended by request.
+        Cancelled = "cancelled",
+        /// Not run; see the reason.
+        Skipped = "skipped",
+        /// Its instant passed while nobody could run it.
+        Missed = "missed",
+        /// The server does not know it, or did not confirm its end.
+        Unknown = "unknown",
+    }
+);
+
+words!(
+    /// Why a run ended so.
+    Reason {
+        /// Another run of the schedule was active.
+        Overlap = "overlap",
+        /// The schedule is disabled, or its entry has errors.
+        Disabled = "disabled",
+        /// The schedule is no longer in the file.
+        Removed = "removed",
+        /// Late, and the policy fires only the newest instant.
+        Policy = "policy",
+        /// Later than the catch-up window allows.
+        Window = "window",
+        /// The agent run ended in an error.
+        AgentError = "agent_error",
+        /// The agent run used up its turns.
+        MaxTurns = "max_turns",
+        /// The server refused the request.
+        ServerRejected = "server_rejected",
+        /// The server does not know the profile.
+        ProfileInvalid = "profile_invalid",
+        /// The server does not know the model.
+        ModelUnavailable = "model_unavailable",
+        /// Recovered three times already.
+        CrashLimit = "crash_limit",
+        /// By a person, or by another program.
+        User = "user",
+    }
+);
+
+words!(
+    /// What made a run.
+    Source {
+        /// A nominal instant.
+        Cron = "cron",
+        /// A person or a program.
+        Manual = "manual",
+    }
+);
+
+/// Number of a run: its row in the ledger. Grows with each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RunNumber(pub i64);
+
+impl fmt::Display for RunNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One run as history shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunRecord {
+    /// Its number.
+    pub id: RunNumber,
+    /// Name of the schedule.
+    #[serde(rename = "schedule_name")]
+    pub schedule: String,
+    /// What made it.
+    pub source: Source,
+    /// The instant it stands for; none for a manual trigger.
+    pub nominal_at: Option<DateTime<Utc>>,
+    /// Unique; the `Idempotency-Key` of the agent run.
+    pub fire_key: String,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Why it ended so.
+    pub reason: Option<Reason>,
+    /// The active run that an `overlap` refers to.
+    pub blocking_run: Option<RunNumber>,
+    /// Profile it was started with.
+    pub profile: Option<String>,
+    /// Model it was started with, if one was named.
+    pub model: Option<String>,
+    /// When the row was written.
+    pub planned_at: DateTime<Utc>,
+    /// When it was handed to the server.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When its end was learnt.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// From start to end.
+    pub duration_ms: Option<i64>,
+    /// Its session.
+    pub session_id: Option<SessionId>,
+    /// Its run on the server.
+    pub run_id: Option<RunId>,
+    /// Version 5 id of (session, last message) at its end.
+    pub checkpoint_id: Option<Uuid>,
+    /// Why the agent stopped.
+    pub stop_reason: Option<StopReason>,
+    /// Turns begun.
+    pub turns: Option<u64>,
+    /// Tokens, summed over its answers.
+    pub usage: Option<Usage>,
+    /// All text of the agent, cut at 100,000 characters.
+    #[serde(skip)]
+    pub agent_stdout: Option<String>,
+    /// The final message of the agent.
+    pub agent_message: Option<String>,
+    /// What went wrong, for people.
+    #[serde(rename = "error_message")]
+    pub error: Option<String>,
+    /// The calls it waits for, while paused.
+    pub pause_reason: Option<serde_json::Value>,
+    /// How often it was taken up again after a crash.
+    pub recoveries: u32,
+}
+
+/// Columns of [`RunRecord::from_row`], in its order.
+pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, status, reason, blocking_run, profile, model, \
+     planned_at, started_at, finished_at, session_id, run_id, checkpoint_id, stop_reason, turns, usage_json, agent_stdout, \
+     agent_message, error, pause_json, recoveries";
+
+impl RunRecord {
+    pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let started_at = instant(row.get(11)?);
+        let finished_at = instant(row.get(12)?);
+        Ok(Self {
+            id: RunNumber(row.get(0)?),
+            schedule: row.get(1)?,
+            source: row.get(2)?,
+            nominal_at: instant(row.get(3)?),
+            fire_key: row.get(4)?,
+            status: row.get(5)?,
+            reason: row.get(6)?,
+            blocking_run: row.get::<_, Option<i64>>(7)?.map(RunNumber),
+            profile: row.get(8)?,
+            model: row.get(9)?,
+            planned_at: instant(row.get(10)?).unwrap_or_default(),
+            started_at,
+            finished_at,
+            duration_ms: started_at.zip(finished_at).map(|(start, end)| (end - start).num_milliseconds()),
+            session_id: parsed(row.get(13)?),
+            run_id: parsed(row.get(14)?),
+            checkpoint_id: parsed(row.get(15)?),
+            stop_reason: word(row.get(16)?),
+            turns: row.get::<_, Option<i64>>(17)?.map(natural),
+            usage: json(row.get(18)?),
+            agent_stdout: row.get(19)?,
+            agent_message: row.get(20)?,
+            error: row.get(21)?,
+            pause_reason: json(row.get(22)?),
+            recoveries: row.get(23)?,
+        })
+    }
+}
+
+/// SQLite's integers are signed; a number that does not fit is not one that can occur.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or_default()
+}
+
+/// The ledger's times are Unix milliseconds.
+pub(super) fn instant(millis: Option<i64>) -> Option<DateTime<Utc>> {
+    millis.and_then(DateTime::from_timestamp_millis)
+}
+
+pub(super) fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<T> {
+    text.and_then(|text| text.parse().ok())
+}
+
+pub(super) fn json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+    text.and_then(|text| serde_json::from_str(&text).ok())
+}
+
+fn word<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+    text.and_then(|text| serde_json::from_value(serde_json::Value::String(text)).ok())
+}

@@ -1,0 +1,67 @@
+//! The ledger's tables. Times are Unix milliseconds UTC; a row of `runs` is never deleted while its fire key can recur.
+
+use stakpak_sqlite::Migration;
+
+/// Numbered by position; only appended to.
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    name: "runs by fire key",
+    sql: "
+        CREATE TABLE schedule_state (
+            name      TEXT PRIMARY KEY,
+            spec_hash TEXT NOT NULL,
+            cursor_at INTEGER NOT NULL
+        ) STRICT;
+
+        CREATE TABLE runs (
+            id            INTEGER PRIMARY KEY AUTOINCREMENT,
+            schedule      TEXT NOT NULL,
+            source        TEXT NOT NULL,
+            nominal_at    INTEGER,
+            fire_key      TEXT NOT NULL UNIQUE,
+            status        TEXT NOT NULL,
+            reason        TEXT,
+            blocking_run  INTEGER,
+            spec_json     TEXT,
+            profile       TEXT,
+            model         TEXT,
+            planned_at    INTEGER NOT NULL,
+            dispatch_at   INTEGER NOT NULL,
+            started_at    INTEGER,
+            finished_at   INTEGER,
+            session_id    TEXT,
+            run_id        TEXT,
+            checkpoint_id TEXT,
+            cursor        INTEGER NOT NULL DEFAULT 0,
+            stop_reason   TEXT,
+            turns         INTEGER,
+            usage_json    TEXT,
+            agent_stdout  TEXT,
+            agent_message TEXT,
+            error         TEXT,
+            pause_json    TEXT,
+            paused_at     INTEGER,
+            waited_ms     INTEGER NOT NULL DEFAULT 0,
+            recoveries    INTEGER NOT NULL DEFAULT 0,
+            updated_at    INTEGER NOT NULL
+        ) STRICT;
+        CREATE INDEX runs_by_schedule ON runs (schedule, id);
+        CREATE INDEX runs_by_status ON runs (status);
+        CREATE INDEX runs_by_session ON runs (session_id);
+
+        CREATE TABLE missed_ranges (
+            schedule TEXT NOT NULL,
+            from_at  INTEGER NOT NULL,
+            to_at    INTEGER NOT NULL,
+            count    INTEGER NOT NULL,
+            reason   TEXT NOT NULL
+        ) STRICT;
+
+        CREATE TABLE scheduler_state (
+            id           INTEGER PRIMARY KEY CHECK (id = 1),
+            boot_id      TEXT NOT NULL,
+            pid          INTEGER NOT NULL,
+            started_at   INTEGER NOT NULL,
+            heartbeat_at INTEGER NOT NULL
+        ) STRICT;
+    ",
+}];

@@ -1,0 +1,30 @@
+//! Schedules that become agent runs, once each.
+//!
+//! A fire, one schedule at one nominal instant, is a row in the [`Ledger`] before anything is done about it, and its key is the
+//! `Idempotency-Key` of the agent run: whatever crashes, reloads or clocks do, it makes at most one run, and a crash loses none.
+//! The agent server is reached by HTTP and SSE only.
+//!
+//! * [`ScheduleSet`] reads `autopilot.toml`; a wrong entry disables only itself.
+//! * [`Cron`] is the one evaluator of instants: preview, validation and firing agree.
+//! * [`Scheduler`] plans, dispatches and follows; [`Handle`] asks it; a [`Ledger`] alone answers when none runs.
+//! * [`agent`] runs an agent once, for programs.
+
+pub mod agent;
+mod clock;
+mod cron;
+mod due;
+mod fire;
+mod handle;
+mod ledger;
+mod overview;
+mod runner;
+mod scheduler;
+mod spec;
+
+pub use clock::{Clock, SystemClock};
+pub use cron::{Cron, CronError};
+pub use handle::{Handle, TriggerError};
+pub use ledger::{Ledger, LedgerError, Reason, RunNumber, RunRecord, RunStatus, Source};
+pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
+pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
+pub use spec::{Definition, Schedule, ScheduleSet, ScheduleSpec};

@@ -1,0 +1,136 @@
+//! What lists and status show: the definitions of a file beside the facts of a ledger. Works with or without a running
+//! scheduler.
+
+use chrono::{DateTime, Utc};
+use stakpak_config::Finding;
+
+use crate::{
+    handle::TriggerError,
+    ledger::{Ledger, LedgerError, RunNumber, RunRecord},
+    spec::{Definition, ScheduleSet, ScheduleSpec},
+};
+
+/// Whether a schedule fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleState {
+    /// It does.
+    Active,
+    /// Its entry says no.
+    Disabled,
+    /// Its entry has errors.
+    Invalid,
+}
+
+/// One schedule with what became of it.
+#[derive(Debug, Clone)]
+pub struct ScheduleOverview {
+    /// As written.
+    pub name: String,
+    /// Whether it fires.
+    pub state: ScheduleState,
+    /// What it runs; none when invalid.
+    pub spec: Option<std::sync::Arc<ScheduleSpec>>,
+    /// Why it is invalid.
+    pub errors: Vec<Finding>,
+    /// Its next instant; none unless active.
+    pub next_run_at: Option<DateTime<Utc>>,
+    /// The newest row.
+    pub last_run: Option<RunRecord>,
+    /// Runs under way.
+    pub active_runs: Vec<RunNumber>,
+}
+
+/// A scheduler's work at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedulerStatus {
+    /// When a planning loop last wrote: at its start and at each instant. None before the first start.
+    pub heartbeat_at: Option<DateTime<Utc>>,
+    /// Runs at work.
+    pub active_runs: u64,
+    /// Runs that wait for a slot or for a scheduler.
+    pub queued_runs: u64,
+    /// Runs that wait for a person.
+    pub paused_runs: u64,
+    /// The next instant of any schedule.
+    pub next_run_at: Option<DateTime<Utc>>,
+}
+
+/// Every entry of the file, in its order.
+///
+/// # Errors
+/// Only of the ledger file.
+pub async fn list(
+    set: &ScheduleSet,
+    ledger: &Ledger,
+    now: DateTime<Utc>,
+) -> Result<Vec<ScheduleOverview>, LedgerError> {
+    let mut overviews = Vec::new();
+    for schedule in &set.schedules {
+        let facts = ledger.facts(&schedule.name).await?;
+        let name = schedule.name.clone();
+        let (last_run, active_runs) = (facts.last_run, facts.active);
+        overviews.push(match &schedule.definition {
+            Definition::Invalid(errors) => ScheduleOverview {
+                name,
+                state: ScheduleState::Invalid,
+                spec: None,
+                errors: errors.clone(),
+                next_run_at: None,
+                last_run,
+                active_runs,
+            },
+            Definition::Valid { spec, cron } => {
+                let state = if spec.enabled { ScheduleState::Active } else { ScheduleState::Disabled };
+                let from = facts.cursor.map_or(now, |cursor| cursor.max(now));
+                let next_run_at = spec.enabled.then(|| cron.next_after(from)).flatten();
+                ScheduleOverview {
+                    name,
+                    state,
+                    spec: Some(spec.clone()),
+                    errors: Vec::new(),
+                    next_run_at,
+                    last_run,
+                    active_runs,
+                }
+            }
+        });
+    }
+    Ok(overviews)
+}
+
+/// The work at a glance.
+///
+/// # Errors
+/// Only of the ledger file.
+pub async fn status(set: &ScheduleSet, ledger: &Ledger, now: DateTime<Utc>) -> Result<SchedulerStatus, LedgerError> {
+    let open = ledger.open_runs().await?;
+    let schedules = list(set, ledger, now).await?;
+    Ok(SchedulerStatus {
+        heartbeat_at: ledger.heartbeat().await?,
+        active_runs: open.active,
+        queued_runs: open.queued,
+        paused_runs: open.paused,
+        next_run_at: schedules.iter().filter_map(|schedule| schedule.next_run_at).min(),
+    })
+}
+
+/// Writes a run of the schedule to be started by the running scheduler, or by the next one. While another run of it is active
+/// the row comes back `skipped`, with the reason and the active run.
+///
+/// # Errors
+/// Unknown and invalid schedules are refused; else only of the ledger file.
+pub async fn trigger(
+    set: &ScheduleSet,
+    ledger: &Ledger,
+    name: &str,
+    now: DateTime<Utc>,
+) -> Result<RunRecord, TriggerError> {
+    match set.get(name).map(|schedule| &schedule.definition) {
+        None => Err(TriggerError::Unknown { name: name.to_owned() }),
+        Some(Definition::Invalid(errors)) => {
+            Err(TriggerError::Invalid { name: name.to_owned(), errors: errors.clone() })
+        }
+        Some(Definition::Valid { .. }) => Ok(ledger.trigger(name, now).await?),
+    }
+}

@@ -1,0 +1,202 @@
+//! The service: plans what is due, starts what may start, sees runs to their end, sleeps until the next instant.
+//!
+//! Invariants: a plan is durable before anything of it is dispatched; every run belongs to this loop, which learns of its end,
+//! error or panic; dropping the loop at any point loses nothing that a new one does not find in the ledger.
+
+use std::{path::PathBuf, sync::Arc};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stakpak_client::StakpakClient;
+use stakpak_redact::Redactor;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    clock::Clock,
+    due::due,
+    fire::hex,
+    handle::Handle,
+    ledger::{Job, Ledger, LedgerError, Reason, RunStatus, Source, Tracked, Verdict},
+    runner,
+    spec::{Definition, ScheduleSet, ScheduleSpec},
+};
+
+/// What a scheduler is made of.
+#[derive(Debug)]
+pub struct SchedulerConfig {
+    /// The ledger file, `autopilot/autopilot.db` in the state directory.
+    pub ledger: PathBuf,
+    /// The schedules at first.
+    pub schedules: ScheduleSet,
+    /// Goes over errors before they are stored.
+    pub redactor: Redactor,
+}
+
+/// Why the scheduler stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum SchedulerError {
+    /// The ledger cannot be read or written.
+    #[error("the scheduler's ledger failed")]
+    Ledger(#[from] LedgerError),
+    /// A run's task panicked; the next start takes the run up again.
+    #[error("the task of a scheduled run panicked")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+/// The service. One at a time may [`run`](Scheduler::run) on a ledger file; the instance lock sees to that.
+#[derive(Debug)]
+pub struct Scheduler {
+    ledger: Ledger,
+    client: StakpakClient,
+    clock: Arc<dyn Clock>,
+    redactor: Redactor,
+    schedules: watch::Sender<Arc<ScheduleSet>>,
+    triggered: Arc<Notify>,
+}
+
+/// A schedule as the loop sees it: only valid and enabled ones.
+struct Tracking {
+    spec: Arc<ScheduleSpec>,
+    cron: crate::Cron,
+    cursor: DateTime<Utc>,
+    /// The first instant after the cursor, so that a wake-up costs nothing for schedules that are not due.
+    next: Option<DateTime<Utc>>,
+}
+
+impl Scheduler {
+    /// Opens the ledger, which blocks for a few milliseconds. Nothing runs yet.
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub fn open(config: SchedulerConfig, client: StakpakClient, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
+        let ledger = Ledger::open(&config.ledger)?;
+        let (schedules, _) = watch::channel(Arc::new(config.schedules));
+        Ok(Self { ledger, client, clock, redactor: config.redactor, schedules, triggered: Arc::default() })
+    }
+
+    /// Asks and steers this scheduler, also while it does not run.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.ledger.clone(), Arc::clone(&self.clock), self.schedules.clone(), Arc::clone(&self.triggered))
+    }
+
+    /// Works until cancelled. Runs under way then go on at the server, and here at the next start.
+    ///
+    /// # Errors
+    /// When it cannot go on; starting it again is safe.
+    pub async fn run(&self, cancel: CancellationToken) -> Result<(), SchedulerError> {
+        tokio::select! {
+            () = cancel.cancelled() => Ok(()),
+            stopped = self.work() => stopped,
+        }
+    }
+
+    async fn work(&self) -> Result<(), SchedulerError> {
+        let mut changes = self.schedules.subscribe();
+        let mut runs = JoinSet::new();
+        let now = self.clock.now();
+        self.ledger.started(Uuid::new_v4().to_string(), now).await?;
+        let mut set = changes.borrow_and_update().clone();
+        for job in self.ledger.recover(now).await? {
+            tracing::info!(run = %job.id, schedule = %job.spec.name, "scheduled run is taken up again");
+            self.start(&mut runs, &set, job);
+        }
+        let mut tracking = self.track(&set).await?;
+        loop {
+            self.plan(&mut tracking).await?;
+            for job in self.dispatch(&set).await? {
+                self.start(&mut runs, &set, job);
+            }
+            let next = tracking.iter().filter_map(|schedule| schedule.next).min();
+            tokio::select! {
+                () = sleep_until(&*self.clock, next) => {}
+                () = self.triggered.notified() => {}
+                Some(ended) = runs.join_next() => ended.map_err(SchedulerError::Panicked)??,
+                Ok(()) = changes.changed() => {
+                    set = changes.borrow_and_update().clone();
+                    tracking = self.track(&set).await?;
+                }
+            }
+        }
+    }
+
+    async fn track(&self, set: &ScheduleSet) -> Result<Vec<Tracking>, LedgerError> {
+        let mut valid = Vec::new();
+        let mut kept = Vec::new();
+        for schedule in &set.schedules {
+            match &schedule.definition {
+                Definition::Valid { spec, cron } => valid.push((spec, cron)),
+                Definition::Invalid(_) => kept.push(schedule.name.clone()),
+            }
+        }
+        let tracked = valid.iter().map(|(spec, _)| Tracked { name: spec.name.clone(), timing: timing(spec) }).collect();
+        let cursors = self.ledger.track(tracked, kept, self.clock.now()).await?;
+        let enabled = valid.into_iter().zip(cursors).filter(|((spec, _), _)| spec.enabled);
+        Ok(enabled
+            .map(|((spec, cron), cursor)| Tracking {
+                spec: Arc::clone(spec),
+                cron: cron.clone(),
+                cursor,
+                next: cron.next_after(cursor),
+            })
+            .collect())
+    }
+
+    async fn plan(&self, tracking: &mut [Tracking]) -> Result<(), LedgerError> {
+        let now = self.clock.now();
+        let mut planned = Vec::new();
+        for schedule in tracking.iter_mut().filter(|schedule| schedule.next.is_some_and(|next| next <= now)) {
+            if let Some(due) = due(&schedule.cron, schedule.cursor, now) {
+                schedule.cursor = due.cursor;
+                schedule.next = schedule.cron.next_after(due.cursor);
+                planned.push((schedule.spec.name.clone(), due));
+            }
+        }
+        match planned.is_empty() {
+            true => Ok(()),
+            false => self.ledger.plan(planned, now).await,
+        }
+    }
+
+    async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Vec<Job>, LedgerError> {
+        let slots = set.max_concurrent_runs;
+        let set = Arc::clone(set);
+        self.ledger.dispatch(move |schedule, source| verdict(&set, schedule, source), slots, self.clock.now()).await
+    }
+
+    fn start(&self, runs: &mut JoinSet<Result<(), LedgerError>>, set: &ScheduleSet, job: Job) {
+        let (ledger, client) = (self.ledger.clone(), self.client.clone());
+        let (clock, redactor) = (Arc::clone(&self.clock), self.redactor.clone());
+        let stop_grace = TimeDelta::from_std(set.stop_grace).unwrap_or(TimeDelta::MAX);
+        runs.spawn(async move { runner::run(&ledger, &client, &*clock, &redactor, stop_grace, job).await });
+    }
+}
+
+/// What the file says now about a row that waits. A manual trigger runs a disabled schedule too.
+fn verdict(set: &ScheduleSet, schedule: &str, source: Source) -> Verdict {
+    match set.get(schedule).map(|schedule| &schedule.definition) {
+        None => Verdict::End(RunStatus::Cancelled, Reason::Removed),
+        Some(Definition::Invalid(_)) => Verdict::End(RunStatus::Skipped, Reason::Disabled),
+        Some(Definition::Valid { spec, .. }) if !spec.enabled && source == Source::Cron => {
+            Verdict::End(RunStatus::Skipped, Reason::Disabled)
+        }
+        Some(Definition::Valid { spec, .. }) => Verdict::Run(Arc::clone(spec)),
+    }
+}
+
+/// Hash of all that decides when a schedule fires: a change starts its cursor anew.
+fn timing(spec: &ScheduleSpec) -> String {
+    use sha2::{Digest, Sha256};
+    hex(&Sha256::digest(format!("{}\n{}\n{}", spec.cron, spec.timezone, spec.enabled)))
+}
+
+async fn sleep_until(clock: &dyn Clock, instant: Option<DateTime<Utc>>) {
+    match instant {
+        Some(instant) => clock.sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,117 @@
+//! Schedules as `autopilot.toml` defines them.
+//!
+//! Invariants: a wrong entry is invalid by itself and leaves its siblings alone; an entry whose safety rests on something this
+//! build does not do (a check, a sandbox, a budget) is invalid, never run without it.
+
+mod entry;
+mod read;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use stakpak_config::{Document, Finding, Location};
+
+use crate::cron::Cron;
+
+/// What one schedule runs, and when. Stored with each run, so that a run keeps the version it was started with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleSpec {
+    /// Identity in the ledger.
+    pub name: String,
+    /// As written.
+    pub cron: String,
+    /// The zone its fields are read in.
+    pub timezone: Tz,
+    /// The user message.
+    pub prompt: String,
+    /// Whether it fires by itself.
+    pub enabled: bool,
+    /// Profile of its runs.
+    pub profile: String,
+    /// `provider/id` or `id`; none: what the profile says.
+    pub model: Option<String>,
+    /// Wall time of a run, time spent waiting for a person not counted.
+    #[serde(with = "stakpak_config::duration")]
+    pub timeout: Duration,
+    /// 1 to 256; none: the server's own.
+    pub max_turns: Option<u64>,
+    /// Directory of its tools; none: the server's own.
+    pub workdir: Option<String>,
+    /// Whether a call that policy asks about waits for a person.
+    pub pause_on_approval: bool,
+}
+
+/// One `[[schedules]]` entry.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// As written; empty when there is none.
+    pub name: String,
+    /// Where the entry begins.
+    pub location: Location,
+    /// What it says.
+    pub definition: Definition,
+}
+
+/// What an entry says.
+#[derive(Debug, Clone)]
+pub enum Definition {
+    /// It can run.
+    Valid {
+        /// What, and how.
+        spec: Arc<ScheduleSpec>,
+        /// When.
+        cron: Cron,
+    },
+    /// It cannot, for these reasons.
+    Invalid(Vec<Finding>),
+}
+
+/// All schedules of a file, in its order.
+#[derive(Debug, Clone)]
+pub struct ScheduleSet {
+    /// The entries, invalid ones too.
+    pub schedules: Vec<Schedule>,
+    /// What is odd but stops nothing.
+    pub warnings: Vec<Finding>,
+    /// Agent runs at once.
+    pub max_concurrent_runs: usize,
+    /// How long a cancel may take to be confirmed.
+    pub stop_grace: Duration,
+}
+
+impl Default for ScheduleSet {
+    fn default() -> Self {
+        Self {
+            schedules: Vec::new(),
+            warnings: Vec::new(),
+            max_concurrent_runs: 4,
+            stop_grace: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ScheduleSet {
+    /// Reads `[watch]`, `[defaults]` and `[[schedules]]`. `now` is where the search for a first instant begins.
+    ///
+    /// # Errors
+    /// When the file as a whole cannot be used: a bad value in a table that concerns all schedules.
+    pub fn read(document: &Document, now: DateTime<Utc>) -> Result<Self, Vec<Finding>> {
+        read::read(document, now)
+    }
+
+    /// The first entry of that name: later ones are invalid.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Schedule> {
+        self.schedules.iter().find(|schedule| schedule.name == name)
+    }
+
+    /// Errors of all invalid entries, in the order of the file.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.schedules.iter().flat_map(|schedule| match &schedule.definition {
+            Definition::Valid { .. } => [].iter(),
+            Definition::Invalid(findings) => findings.iter(),
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! From a document to the set: tables that concern all schedules, then the entries one by one.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use stakpak_config::{Codes, Document, Finding, Severity};
+
+use super::{
+    Definition, Schedule, ScheduleSet,
+    entry::{self, Entry, RawSchedule},
+};
+
+/// Of an entry: one bad value disables that schedule.
+const ENTRY_CODES: Codes =
+    Codes { invalid: "E110", missing: "E101", reference: "E113", variant: "E114", duration: "E109" };
+const TABLE_CODES: Codes = Codes::all("E002");
+
+/// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
+const DEFAULTS_NOT_YET: &[&str] = &[
+    "check_timeout",
+    "trigger_on",
+    "approval_timeout",
+    "overlap",
+    "queue_limit",
+    "catchup",
+    "catchup_window",
+    "catchup_limit",
+    "jitter",
+    "retries",
+    "retry_backoff",
+    "retry_max_delay",
+    "retry_on",
+    "pause_after_failures",
+    "on_crash",
+    "enable_slack_tools",
+    "enable_subagents",
+];
+const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
+const NO_EFFECT: &str = "no effect yet in this build";
+
+/// `[defaults]`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Defaults {
+    pub(super) profile: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) timezone: Option<String>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) timeout: Option<Duration>,
+    pub(super) workdir: Option<String>,
+    pub(super) pause_on_approval: Option<bool>,
+    pub(super) sandbox: Option<bool>,
+}
+
+/// `[watch]`.
+#[derive(Debug, Default, Deserialize)]
+struct Watch {
+    max_concurrent_runs: Option<usize>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    stop_grace: Option<Duration>,
+}
+
+pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSet, Vec<Finding>> {
+    let mut warnings = Vec::new();
+    let defaults = document.table::<Defaults>(&["defaults"], TABLE_CODES, &mut warnings);
+    let watch = document.table::<Watch>(&["watch"], TABLE_CODES, &mut warnings);
+    let entries = document.array::<RawSchedule>(&["schedules"], ENTRY_CODES, &mut warnings);
+    let (defaults, watch, entries) = match (defaults, watch, entries) {
+        (Ok(defaults), Ok(watch), Ok(entries)) => (defaults, watch, entries),
+        (defaults, watch, entries) => {
+            return Err([defaults.err(), watch.err(), entries.err()].into_iter().flatten().collect());
+        }
+    };
+    let standard = ScheduleSet::default();
+    let max_concurrent_runs = watch.max_concurrent_runs.unwrap_or(standard.max_concurrent_runs);
+    if max_concurrent_runs == 0 {
+        let path = ["watch", "max_concurrent_runs"];
+        return Err(vec![document.finding(&path, "E002", Severity::Error, "must be at least 1")]);
+    }
+
+    warn_not_yet(document, &["defaults"], DEFAULTS_NOT_YET, &mut warnings);
+    warn_not_yet(document, &["watch"], WATCH_NOT_YET, &mut warnings);
+    let mut names = HashSet::new();
+    let mut schedules = Vec::new();
+    for (index, read) in entries.into_iter().enumerate() {
+        let index = index.to_string();
+        let path = ["schedules", index.as_str()];
+        warn_not_yet(document, &path, entry::NOT_YET, &mut warnings);
+        let name = document.text(&[path[0], path[1], "name"]).unwrap_or_default().trim().to_owned();
+        let definition = match read {
+            Err(finding) => Definition::Invalid(vec![finding]),
+            Ok((raw, _)) => Entry { document, index: &index, defaults: &defaults, now }.define(raw),
+        };
+        let definition = refuse_duplicate(document, &index, definition, !names.insert(name.clone()));
+        let location = document.locate(&path).unwrap_or(stakpak_config::Location { line: 1, column: 1 });
+        schedules.push(Schedule { name, location, definition });
+    }
+    Ok(ScheduleSet {
+        schedules,
+        warnings,
+        max_concurrent_runs,
+        stop_grace: watch.stop_grace.unwrap_or(standard.stop_grace),
+    })
+}
+
+/// The first entry of a name stays.
+fn refuse_duplicate(document: &Document, index: &str, definition: Definition, duplicate: bool) -> Definition {
+    if !duplicate {
+        return definition;
+    }
+    let path = ["schedules", index, "name"];
+    let finding = document.finding(&path, "E105", Severity::Error, "another schedule above has this name");
+    match definition {
+        Definition::Valid { .. } => Definition::Invalid(vec![finding]),
+        Definition::Invalid(mut findings) => {
+            findings.push(finding);
+            Definition::Invalid(findings)
+        }
+    }
+}
+
+/// Known keys are not unknown ones, whatever the type that was read says; but nobody should think that they work.
+fn warn_not_yet(document: &Document, table: &[&str], keys: &[&str], warnings: &mut Vec<Finding>) {
+    for key in keys {
+        let path: Vec<&str> = table.iter().chain([key]).copied().collect();
+        if document.locate(&path).is_some() {
+            let warning = document.finding(&path, "W302", Severity::Warning, NO_EFFECT);
+            warnings.retain(|other| other.code != "W301" || other.path != warning.path);
+            warnings.push(warning);
+        }
+    }
+}

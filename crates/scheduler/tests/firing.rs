@@ -1,0 +1,288 @@
+//! What fires, what does not, and what the ledger says about it, against an agent server on a real socket.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use stakpak_protocol::{StopReason, ToolDecisionAction};
+use stakpak_scheduler::{RunStatus, ScheduleState, Source, TriggerError};
+use support::{World, at, eventually, read, server::Play};
+
+const BEAT: &str = "[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt = 'status'\n";
+const HOURLY: &str =
+    "[[schedules]]\nname = 'beat'\ncron = '0 * * * *'\nprompt = 'status'\ntimezone = 'Europe/Berlin'\n";
+
+#[tokio::test]
+async fn a_fire_is_a_row_with_session_answer_and_usage() {
+    let world = World::new("2026-01-01T00:30:30Z", HOURLY).await;
+    world.server.play(Play::Answer("all is well"));
+    let running = world.start().await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    let run = world.ended("beat").await;
+    assert_eq!((run.status, run.reason, run.source), (RunStatus::Completed, None, Source::Cron));
+    assert_eq!(run.nominal_at, Some(at("2026-01-01T01:00:00Z")));
+    assert_eq!(run.fire_key, "sched:beat:1767229200");
+    assert_eq!(run.session_id, Some(world.server.session_of_run()));
+    assert!(run.run_id.is_some());
+    assert_eq!(run.agent_message.as_deref(), Some("all is well"));
+    assert_eq!((run.stop_reason, run.turns), (Some(StopReason::Completed), Some(1)));
+    assert_eq!(run.usage.map(|usage| usage.total_tokens), Some(17));
+    assert_eq!(run.duration_ms, Some(0));
+
+    assert_eq!(world.server.titles(), ["autopilot: beat"]);
+    let posted = &world.server.posted()[0];
+    assert_eq!(posted["message"]["content"], "status");
+    assert_eq!(posted["overrides"]["profile"], "default");
+    assert_eq!(posted["context"].as_array().unwrap().len(), 1);
+    assert_eq!(posted["context"][0]["name"], "watch_schedule_context");
+    assert_eq!(posted["context"][0]["priority"], "high");
+    let context = posted["context"][0]["content"].as_str().unwrap();
+    assert!(context.contains("nominal instant: 2026-01-01T02:00:00+01:00 (Europe/Berlin)"), "{context}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_schedule_does_not_keep_a_good_one_from_firing() {
+    let toml = format!("[[schedules]]\nname = 'bad'\ncron = '0 25 * * *'\nprompt = 'p'\n{BEAT}");
+    let world = World::new("2026-01-01T00:00:30Z", &toml).await;
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    assert_eq!(world.ended("beat").await.status, RunStatus::Completed);
+    let list = running.handle.list().await.unwrap();
+    assert_eq!(list[0].state, ScheduleState::Invalid);
+    assert_eq!((list[0].errors[0].code, list[0].errors[0].line), ("E102", 3));
+    assert_eq!(list[1].next_run_at, Some(at("2026-01-01T00:02:00Z")));
+    assert!(matches!(running.handle.trigger("bad").await, Err(TriggerError::Invalid { .. })));
+    assert!(matches!(running.handle.trigger("none").await, Err(TriggerError::Unknown { .. })));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_overlap_is_recorded_with_the_run_in_the_way() {
+    let world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+    world.server.play(Play::Hang);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("the first runs", async || world.server.runs() == 1).await;
+    world.clock.set("2026-01-01T00:02:00Z");
+    eventually("the second is skipped", async || world.told("beat").await == ["running", "skipped(overlap)"]).await;
+    let rows = world.history("beat").await;
+    assert_eq!(rows[0].blocking_run, Some(rows[1].id));
+    let refused = running.handle.trigger("beat").await.unwrap();
+    assert_eq!((refused.status, refused.blocking_run), (RunStatus::Skipped, Some(rows[1].id)));
+
+    world.server.complete_all("late");
+    eventually("the first ends", async || world.told("beat").await[0] == "completed").await;
+    world.server.play(Play::Answer("again"));
+    world.clock.set("2026-01-01T00:03:00Z");
+    eventually("the next fires", async || {
+        world.told("beat").await == ["completed", "skipped(overlap)", "skipped(overlap)", "completed"]
+    })
+    .await;
+    assert_eq!(world.server.runs(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_so_many_run_at_once_and_the_rest_waits_in_order() {
+    let entry = |name: &str| format!("[[schedules]]\nname = '{name}'\ncron = '* * * * *'\nprompt = 'p'\n");
+    let toml = format!("[watch]\nmax_concurrent_runs = 2\n{}{}{}", entry("a"), entry("b"), entry("c"));
+    let world = World::new("2026-01-01T00:00:30Z", &toml).await;
+    world.server.play(Play::Hang);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("two run", async || world.server.runs() == 2).await;
+    assert_eq!(world.told("c").await, ["pending"]);
+    let status = running.handle.status().await.unwrap();
+    assert_eq!((status.active_runs, status.queued_runs), (2, 1));
+    world.server.play(Play::Answer("done"));
+    world.server.complete_all("done");
+    assert_eq!(world.ended("c").await.status, RunStatus::Completed);
+    assert_eq!(world.server.runs(), 3);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_pause_the_newest_instant_fires_and_the_others_are_missed() {
+    let world = World::new("2026-01-01T00:30:00Z", HOURLY).await;
+    world.start().await.stop().await;
+    world.clock.set("2026-01-01T03:20:00Z");
+    let running = world.start().await;
+    eventually("it catches up", async || world.told("beat").await == ["missed(window)", "missed(window)", "completed"])
+        .await;
+    assert_eq!(world.history("beat").await[0].nominal_at, Some(at("2026-01-01T03:00:00Z")));
+    assert_eq!(world.server.runs(), 1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_set_back_fires_nothing_twice() {
+    let world = World::new("2026-01-01T09:59:30Z", HOURLY).await;
+    let running = world.start().await;
+    world.clock.set("2026-01-01T10:00:00Z");
+    world.ended("beat").await;
+    for time in ["2026-01-01T08:30:00Z", "2026-01-01T09:00:00Z", "2026-01-01T10:00:00Z", "2026-01-01T10:30:00Z"] {
+        world.clock.set(time);
+        // The loop has been round when a trigger of another kind has been served.
+        running.handle.reload(world.schedules());
+        world.tracked().await;
+    }
+    running.stop().await;
+    world.clock.set("2026-01-01T08:59:59Z");
+    let running = world.start().await;
+    assert_eq!(running.handle.list().await.unwrap()[0].next_run_at, Some(at("2026-01-01T11:00:00Z")));
+    world.clock.set("2026-01-01T11:00:00Z");
+    eventually("the next fires", async || world.told("beat").await == ["completed", "completed"]).await;
+    let nominal: Vec<_> = world.history("beat").await.into_iter().map(|run| run.nominal_at.unwrap()).collect();
+    assert_eq!(nominal, [at("2026-01-01T11:00:00Z"), at("2026-01-01T10:00:00Z")]);
+    assert_eq!(world.server.runs(), 2);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_stream_is_no_outcome() {
+    let world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+    world.server.play(Play::CutStreams);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    let streams = || world.server.requests().iter().filter(|request| request.ends_with("/events")).count();
+    eventually("streams were cut again and again", async || streams() >= 4).await;
+    assert_eq!(world.told("beat").await, ["running"]);
+    world.server.play(Play::Hang);
+    world.server.complete_all("after all");
+    assert_eq!(world.ended("beat").await.agent_message.as_deref(), Some("after all"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn outcomes_are_those_that_the_server_recorded() {
+    let refused = [
+        (Play::Fail("no credit"), "failed(agent_error)", "no credit"),
+        (Play::MaxTurns, "failed(max_turns)", "stopped after 1 turns"),
+        (Play::Refuse(400, "invalid_overrides"), "failed(profile_invalid)", "refused: invalid_overrides"),
+        (Play::Refuse(400, "invalid_model"), "failed(model_unavailable)", "refused: invalid_model"),
+        (Play::Refuse(403, "forbidden"), "failed(server_rejected)", "refused: forbidden"),
+    ];
+    for (play, expected, error) in refused {
+        let world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+        world.server.play(play);
+        let running = world.start().await;
+        world.clock.set("2026-01-01T00:01:00Z");
+        let run = world.ended("beat").await;
+        assert_eq!(support::told(&run), expected);
+        assert!(run.error.as_deref().unwrap().contains(error), "{run:?}");
+        assert!(run.session_id.is_some());
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_over_its_time_is_cancelled_and_confirmed() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{BEAT}timeout = '90s'\n")).await;
+    world.server.play(Play::Hang);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("it runs", async || world.history("beat").await.first().is_some_and(|run| run.run_id.is_some())).await;
+    world.clock.set("2026-01-01T00:02:29Z");
+    eventually("it still runs", async || world.told("beat").await == ["running", "skipped(overlap)"]).await;
+    world.clock.set("2026-01-01T00:02:30Z");
+    eventually("it ends", async || world.told("beat").await[0] == "timed_out").await;
+    let run = world.history("beat").await.pop().unwrap();
+    assert_eq!(run.stop_reason, Some(StopReason::Cancelled));
+    assert_eq!(run.agent_message.as_deref(), Some("stopped"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_asks_is_rejected_with_a_reason_for_the_model() {
+    let world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+    world.server.play(Play::Ask);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    let run = world.ended("beat").await;
+    assert_eq!((run.status, run.agent_message.as_deref()), (RunStatus::Completed, Some("done")));
+    let decision = &world.server.decisions()[0].decisions.values().next().unwrap().clone();
+    assert_eq!(decision.action, ToolDecisionAction::Reject);
+    let reason = decision.content.as_deref().unwrap();
+    for part in ["`remove`", "removes files", "`auto_approve` of profile `default`", "pause_on_approval"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_waits_for_a_person_is_paused_and_its_time_stands_still() {
+    let toml = format!(
+        "[watch]\nmax_concurrent_runs = 1\n{BEAT}pause_on_approval = true\ntimeout = '90s'\n\
+                        [[schedules]]\nname = 'other'\ncron = '@yearly'\nprompt = 'p'\n"
+    );
+    let world = World::new("2026-01-01T00:00:30Z", &toml).await;
+    world.server.play(Play::Ask);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("it pauses", async || world.told("beat").await == ["paused"]).await;
+    assert_eq!(world.history("beat").await[0].pause_reason.as_ref().unwrap()[0]["id"], "call_1");
+    assert_eq!(world.server.decisions(), []);
+    // It holds no slot, and outlives both its time limit and the process.
+    world.server.play(Play::Answer("done"));
+    running.handle.trigger("other").await.unwrap();
+    assert_eq!(world.ended("other").await.status, RunStatus::Completed);
+    running.kill().await;
+    world.clock.set("2026-01-01T00:01:59Z");
+    let running = world.start().await;
+    world.clock.set("2026-01-01T06:00:00Z");
+    eventually("later fires see it", async || world.told("beat").await.last().unwrap() == "skipped(overlap)").await;
+    assert_eq!(world.told("beat").await[0], "paused");
+    world.server.complete_all("a person said yes");
+    eventually("it ends", async || world.told("beat").await[0] == "completed").await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_trigger_while_nothing_runs_is_started_by_the_next_scheduler() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{HOURLY}enabled = false\n")).await;
+    let set = world.schedules();
+    let row = stakpak_scheduler::trigger(&set, &world.ledger, "beat", at("2026-01-01T00:00:30Z")).await.unwrap();
+    assert_eq!((row.status, row.source, row.nominal_at), (RunStatus::Pending, Source::Manual, None));
+    assert_eq!(world.server.runs(), 0);
+    let running = world.start().await;
+    let run = world.ended("beat").await;
+    assert_eq!((run.id, run.status), (row.id, RunStatus::Completed));
+    let now = running.handle.trigger("beat").await.unwrap();
+    eventually("it ends too", async || {
+        running.handle.run(now.id).await.unwrap().unwrap().status == RunStatus::Completed
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_reload_holds_for_the_next_fire() {
+    let mut world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    world.ended("beat").await;
+    world.toml = "[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt = 'changed'\n\
+                  [[schedules]]\nname = 'new'\ncron = '* * * * *'\nprompt = 'new'\n"
+        .to_owned();
+    running.handle.reload(read(&world.toml, at("2026-01-01T00:01:00Z")));
+    world.tracked().await;
+    world.clock.set("2026-01-01T00:02:00Z");
+    world.ended("new").await;
+    eventually("both", async || world.told("beat").await == ["completed", "completed"]).await;
+    let mut prompts: Vec<_> =
+        world.server.posted().iter().map(|body| body["message"]["content"].as_str().unwrap().to_owned()).collect();
+    prompts.sort_unstable();
+    assert_eq!(prompts, ["changed", "new", "status"]);
+
+    // Removed and added again: nothing of the time between fires, and nothing fires twice.
+    running.handle.reload(read("", at("2026-01-01T00:02:00Z")));
+    world.untracked("beat").await;
+    world.clock.set("2026-01-01T00:03:30Z");
+    running.handle.reload(world.schedules());
+    world.tracked().await;
+    world.clock.set("2026-01-01T00:04:00Z");
+    eventually("it fires again", async || world.told("beat").await.len() == 3).await;
+    let nominal = world.history("beat").await[0].nominal_at;
+    assert_eq!(nominal, Some(at("2026-01-01T00:04:00Z")));
+    running.stop().await;
+}

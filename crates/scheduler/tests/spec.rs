@@ -1,0 +1,142 @@
+//! What `autopilot.toml` may say, and that one wrong entry leaves the others alone.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use stakpak_config::{Document, Finding};
+use stakpak_scheduler::{Definition, ScheduleSet, ScheduleSpec};
+
+fn now() -> DateTime<Utc> {
+    DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc()
+}
+
+fn read(toml: &str) -> Result<ScheduleSet, Vec<Finding>> {
+    ScheduleSet::read(&Document::parse("autopilot.toml", toml).unwrap(), now())
+}
+
+/// Code and key of every error of the entry that holds these lines besides a name, a cron and a prompt.
+fn errors(lines: &str) -> Vec<String> {
+    let base = [("name", "\"x\""), ("cron", "\"0 * * * *\""), ("prompt", "\"p\"")];
+    let has = |key: &str| lines.lines().any(|line| line.split('=').next().unwrap().trim() == key);
+    let rest: String =
+        base.iter().filter(|(key, _)| !has(key)).map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let set = read(&format!("[[schedules]]\n{rest}{lines}\n")).unwrap();
+    set.errors().map(|error| format!("{} {}", error.code, error.path.rsplit('.').next().unwrap())).collect()
+}
+
+#[test]
+fn an_entry_in_full() {
+    let set = read(
+        "[watch]\nmax_concurrent_runs = 2\nstop_grace = '5s'\n\
+         [defaults]\ntimezone = 'Europe/Berlin'\nprofile = 'ops'\ntimeout = '10m'\n\
+         [[schedules]]\nname = 'disk'\ncron = '*/15 * * * *'\nprompt = 'look'\nmodel = 'a/b'\nmax_steps = 12\n\
+         pause_on_approval = true\nworkdir = '/srv'\n\
+         [[schedules]]\nname = 'off'\ncron = '@daily'\nprompt = 'look'\nenabled = false\ntimezone = 'UTC'\nprofile = 'own'\n",
+    )
+    .unwrap();
+    assert_eq!((set.max_concurrent_runs, set.stop_grace), (2, Duration::from_secs(5)));
+    assert_eq!(set.warnings, []);
+    let spec = |name: &str| match &set.get(name).unwrap().definition {
+        Definition::Valid { spec, .. } => ScheduleSpec::clone(spec),
+        Definition::Invalid(errors) => panic!("{errors:?}"),
+    };
+    assert_eq!(
+        spec("disk"),
+        ScheduleSpec {
+            name: "disk".into(),
+            cron: "*/15 * * * *".into(),
+            timezone: Tz::Europe__Berlin,
+            prompt: "look".into(),
+            enabled: true,
+            profile: "ops".into(),
+            model: Some("a/b".into()),
+            timeout: Duration::from_secs(600),
+            max_turns: Some(12),
+            workdir: Some("/srv".into()),
+            pause_on_approval: true,
+        }
+    );
+    let off = spec("off");
+    assert_eq!((off.enabled, off.timezone, off.profile.as_str()), (false, Tz::UTC, "own"));
+}
+
+#[test]
+fn every_error_has_its_code_and_its_key() {
+    assert_eq!(errors(""), Vec::<String>::new());
+    assert_eq!(errors("prompt = ' '"), ["E101 prompt"]);
+    assert_eq!(errors("cron = '0 25 * * *'"), ["E102 cron"]);
+    assert_eq!(errors("cron = '@reboot'"), ["E102 cron"]);
+    assert_eq!(errors("cron = '0 0 30 2 *'"), ["E103 cron"]);
+    assert_eq!(errors("cron = '0 0 0 1 1 * 2020'"), ["E103 cron"]);
+    assert_eq!(errors("timezone = 'Mars/Olympus'"), ["E104 timezone"]);
+    assert_eq!(errors("name = ' '"), ["E106 name"]);
+    assert_eq!(errors("name = '__config_reload__'"), ["E106 name"]);
+    assert_eq!(errors(&format!("name = '{}'", "x".repeat(129))), ["E106 name"]);
+    assert_eq!(errors("timeout = 'soon'"), ["E109 timeout"]);
+    assert_eq!(errors("max_turns = 0"), ["E110 max_turns"]);
+    assert_eq!(errors("max_turns = 257"), ["E110 max_turns"]);
+    assert_eq!(errors("max_turns = 256"), Vec::<String>::new());
+    assert_eq!(errors("every = '5m'"), ["E112 every"]);
+    assert_eq!(
+        errors("prompt = ''\ntimezone = 'x'\nmax_turns = 300"),
+        ["E104 timezone", "E101 prompt", "E110 max_turns"]
+    );
+}
+
+#[test]
+fn what_would_run_without_its_guard_does_not_run() {
+    assert_eq!(errors("check = '~/checks/disk.sh'"), ["E108 check"]);
+    assert_eq!(errors("sandbox = true"), ["E110 sandbox"]);
+    assert_eq!(errors("sandbox = false"), Vec::<String>::new());
+    assert_eq!(errors("budget = { usd_per_day = 2.0 }"), ["E110 budget"]);
+    let entry = "[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n";
+    assert_eq!(read(&format!("[defaults]\nsandbox = true\n{entry}")).unwrap().errors().count(), 1);
+    assert_eq!(read(&format!("[defaults]\nsandbox = true\n{entry}sandbox = false\n")).unwrap().errors().count(), 0);
+    assert_eq!(read(&format!("[budget]\nusd_per_day = 5\n{entry}")).unwrap().errors().count(), 1);
+}
+
+#[test]
+fn one_wrong_entry_disables_only_itself_and_says_where() {
+    let set = read(
+        "[[schedules]]\nname = 'bad'\ncron = '0 25 * * *'\nprompt = 'p'\n\n\
+         [[schedules]]\nname = 'good'\ncron = '@daily'\nprompt = 'p'\n\n\
+         [[schedules]]\nname = 'good'\ncron = '@hourly'\nprompt = 'second'\n\n\
+         [[schedules]]\nname = 'type'\ncron = 5\nprompt = 'p'\n",
+    )
+    .unwrap();
+    let told: Vec<_> = set.errors().map(|error| (error.line, error.code)).collect();
+    assert_eq!(told, [(3, "E102"), (12, "E105"), (18, "E110")]);
+    assert!(set.errors().next().unwrap().message.starts_with("hour field `25`"), "{:?}", set.errors().next());
+    let Definition::Valid { spec, .. } = &set.get("good").unwrap().definition else { panic!() };
+    assert_eq!(spec.cron, "@daily");
+}
+
+#[test]
+fn keys_without_effect_are_named_with_their_line() {
+    let set = read(
+        "[defaults]\njitter = '5s'\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
+         overlap = 'queue_one'\nretries = 3\nnotfiy_on = 'all'\n",
+    )
+    .unwrap();
+    assert_eq!(set.errors().count(), 0);
+    let mut told: Vec<_> = set.warnings.iter().map(|w| (w.line, w.code, w.path.as_str())).collect();
+    told.sort_unstable();
+    assert_eq!(
+        told,
+        [
+            (2, "W302", "defaults.jitter"),
+            (7, "W302", "schedules.x.overlap"),
+            (8, "W302", "schedules.x.retries"),
+            (9, "W301", "schedules.x.notfiy_on"),
+        ]
+    );
+}
+
+#[test]
+fn a_bad_value_for_all_schedules_refuses_the_file() {
+    for toml in ["[defaults]\ntimeout = 'x'", "[watch]\nmax_concurrent_runs = 0", "schedules = 3"] {
+        assert_eq!(read(toml).unwrap_err().len(), 1, "{toml}");
+    }
+}

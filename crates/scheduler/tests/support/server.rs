@@ -1,0 +1,415 @@
+//! An agent server on a real socket: sessions, messages, events, runs, decisions and cancel as the contract has them, with
+//! idempotency keys, and with points at which the client can be made to die.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use chrono::Utc;
+use serde_json::{Value, json};
+use stakpak_protocol::{
+    DecisionsRequest, Event, EventEnvelope, EventId, LastError, LastErrorCode, Message, MessagePart, Run, RunId,
+    RunState, SessionId, StopReason, ToolCallId, Usage,
+};
+use tokio::sync::{Notify, watch};
+
+/// What runs do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Play {
+    /// Say this and complete.
+    Answer(&'static str),
+    /// Go on until cancelled.
+    Hang,
+    /// Ask for a person about one call, then tell what was decided and complete.
+    Ask,
+    /// Fail with this text.
+    Fail(&'static str),
+    /// Close every event stream at once, as a proxy may; the run goes on.
+    CutStreams,
+    /// Refuse the message.
+    Refuse(u16, &'static str),
+    /// End at the last turn.
+    MaxTurns,
+}
+
+/// Where the client dies: at request number `at`, before or after it had its effect, and never with an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    pub at: usize,
+    pub after_effect: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct AgentServer {
+    pub url: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<Model>,
+    changed: watch::Sender<u64>,
+    died: Notify,
+}
+
+#[derive(Debug)]
+struct Model {
+    play: Play,
+    sessions: HashMap<SessionId, Session>,
+    answers: HashMap<(String, String), (Value, Value)>,
+    requests: Vec<String>,
+    death: Option<Death>,
+    decisions: Vec<DecisionsRequest>,
+    posted: Vec<Value>,
+}
+
+#[derive(Debug)]
+struct Session {
+    title: String,
+    events: Vec<EventEnvelope>,
+    messages: Vec<Message>,
+    run: Option<Run>,
+}
+
+type Shape = State<Arc<Shared>>;
+
+impl AgentServer {
+    pub async fn start() -> Self {
+        let model = Model {
+            play: Play::Answer("done"),
+            sessions: HashMap::new(),
+            answers: HashMap::new(),
+            requests: Vec::new(),
+            death: None,
+            decisions: Vec::new(),
+            posted: Vec::new(),
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(model), changed: watch::channel(0).0, died: Notify::new() });
+        let router = Router::new()
+            .route("/v1/sessions", post(create))
+            .route("/v1/sessions/{session}/messages", get(messages).post(message))
+            .route("/v1/sessions/{session}/events", get(events))
+            .route("/v1/sessions/{session}/runs/{run}", get(run))
+            .route("/v1/sessions/{session}/tools/pending", get(pending))
+            .route("/v1/sessions/{session}/tools/decisions", post(decisions))
+            .route("/v1/sessions/{session}/cancel", post(cancel))
+            .layer(middleware::from_fn_with_state(Arc::clone(&shared), dying))
+            .with_state(Arc::clone(&shared));
+        let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, shared }
+    }
+
+    pub fn play(&self, play: Play) {
+        self.shared.state().play = play;
+    }
+
+    /// The client dies once, there.
+    pub fn die(&self, death: Option<Death>) {
+        let mut state = self.shared.state();
+        state.requests.clear();
+        state.death = death;
+    }
+
+    pub async fn died(&self) {
+        self.shared.died.notified().await;
+    }
+
+    /// Method and path of every request since the last [`AgentServer::die`], ids left out.
+    pub fn requests(&self) -> Vec<String> {
+        self.shared.state().requests.clone()
+    }
+
+    /// Agent runs that were ever started.
+    pub fn runs(&self) -> usize {
+        self.shared.state().posted.len()
+    }
+
+    pub fn titles(&self) -> Vec<String> {
+        self.shared.state().sessions.values().map(|session| session.title.clone()).collect()
+    }
+
+    pub fn decisions(&self) -> Vec<DecisionsRequest> {
+        self.shared.state().decisions.clone()
+    }
+
+    /// Bodies of accepted messages.
+    pub fn posted(&self) -> Vec<Value> {
+        self.shared.state().posted.clone()
+    }
+
+    pub fn session_of_run(&self) -> SessionId {
+        *self.shared.state().sessions.iter().find(|(_, session)| session.run.is_some()).unwrap().0
+    }
+
+    /// Ends every run that goes on.
+    pub fn complete_all(&self, text: &str) {
+        for session in self.shared.state().sessions.values_mut() {
+            session.end(text, RunState::Completed, StopReason::Completed);
+        }
+        self.shared.tell();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, Model> {
+        self.state.lock().unwrap()
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+async fn dying(State(shared): Shape, request: Request, next: Next) -> Response {
+    let path: Vec<&str> =
+        request.uri().path().split('/').map(|part| if part.len() == 36 { "_" } else { part }).collect();
+    let (here, after_effect) = {
+        let mut state = shared.state();
+        let here = state.requests.len();
+        state.requests.push(format!("{} {}", request.method(), path.join("/")));
+        (state.death.is_some_and(|death| death.at == here), state.death.is_some_and(|death| death.after_effect))
+    };
+    if here && !after_effect {
+        shared.died.notify_one();
+        return std::future::pending().await;
+    }
+    let response = next.run(request).await;
+    if here {
+        shared.died.notify_one();
+        return std::future::pending().await;
+    }
+    response
+}
+
+/// The stored answer of the key, a conflict for another body, or the answer of `effect`.
+fn once(
+    state: &mut Model,
+    path: &str,
+    headers: &HeaderMap,
+    body: &Value,
+    effect: impl FnOnce(&mut Model) -> Value,
+) -> Response {
+    let key = headers.get("idempotency-key").map(|key| (path.to_owned(), key.to_str().unwrap().to_owned()));
+    if let Some(key) = &key
+        && let Some((stored, answer)) = state.answers.get(key)
+    {
+        return match stored == body {
+            true => Json(answer.clone()).into_response(),
+            false => refusal(409, "idempotency_key_reused"),
+        };
+    }
+    let answer = effect(state);
+    if let Some(key) = key {
+        state.answers.insert(key, (body.clone(), answer.clone()));
+    }
+    Json(answer).into_response()
+}
+
+fn refusal(status: u16, code: &str) -> Response {
+    let body = json!({ "error": format!("refused: {code}"), "code": code, "request_id": "req_0" });
+    (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
+}
+
+async fn create(State(shared): Shape, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    once(&mut shared.state(), "sessions", &headers, &body, |state| {
+        let id = SessionId::random();
+        let title = body["title"].as_str().unwrap().to_owned();
+        let session = Session { title: title.clone(), events: Vec::new(), messages: Vec::new(), run: None };
+        state.sessions.insert(id, session);
+        let now = Utc::now();
+        json!({ "id": id, "title": title, "cwd": null, "created_at": now, "updated_at": now,
+                "run_status": { "state": "idle" } })
+    })
+}
+
+async fn message(
+    State(shared): Shape,
+    Path(session): Path<SessionId>,
+    headers: HeaderMap,
+    Json(body): Json<Value>,
+) -> Response {
+    let response = {
+        let mut state = shared.state();
+        if let Play::Refuse(status, code) = state.play {
+            return refusal(status, code);
+        }
+        once(&mut state, &format!("{session}/messages"), &headers, &body, |state| {
+            state.posted.push(body.clone());
+            let play = state.play.clone();
+            let message = serde_json::from_value(body["message"].clone()).unwrap();
+            let run = state.sessions.get_mut(&session).unwrap().begin(session, message, &play);
+            json!({ "run_id": run, "cursor": 0 })
+        })
+    };
+    shared.tell();
+    response
+}
+
+impl Session {
+    fn begin(&mut self, session: SessionId, message: Message, play: &Play) -> RunId {
+        let run_id = RunId::random();
+        self.messages.push(message);
+        self.run = Some(Run {
+            run_id,
+            session_id: session,
+            state: RunState::Running,
+            stop_reason: None,
+            started_at: Utc::now(),
+            ended_at: None,
+            turns: 1,
+            side_effects: false,
+            checkpoint_id: None,
+            first_event_id: EventId(1),
+            last_event_id: EventId(1),
+            total_usage: Usage::default(),
+            last_error: None,
+        });
+        self.event(Event::RunStarted { run_id });
+        self.event(Event::TurnStarted { run_id, turn: 1 });
+        match play {
+            Play::Answer(text) => self.end(text, RunState::Completed, StopReason::Completed),
+            Play::MaxTurns => self.end("not yet", RunState::Completed, StopReason::MaxTurns),
+            Play::Fail(text) => self.end(text, RunState::Failed, StopReason::Error),
+            Play::Hang | Play::CutStreams => self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() }),
+            Play::Refuse(..) => {}
+            Play::Ask => {
+                self.run.as_mut().unwrap().state = RunState::WaitingApproval;
+                let pending_tool_call_ids = vec![ToolCallId::from("call_1")];
+                self.event(Event::WaitingForToolApproval { run_id, pending_tool_call_ids });
+            }
+        }
+        run_id
+    }
+
+    fn event(&mut self, event: Event) {
+        let run = self.run.as_ref().unwrap();
+        self.events.push(EventEnvelope {
+            id: EventId(self.events.len() as u64 + 1),
+            session_id: run.session_id,
+            run_id: Some(run.run_id),
+            timestamp: Utc::now(),
+            event,
+        });
+    }
+
+    fn end(&mut self, text: &str, state: RunState, stop_reason: StopReason) {
+        let Some(run) = self.run.as_mut().filter(|run| !run.state.is_terminal()) else { return };
+        run.state = state;
+        run.stop_reason = Some(stop_reason);
+        run.ended_at = Some(Utc::now());
+        let run_id = run.run_id;
+        if state == RunState::Failed {
+            run.last_error = Some(LastError {
+                code: LastErrorCode::ProviderError,
+                message: text.to_owned(),
+                run_id,
+                at: Utc::now(),
+                retryable: false,
+            });
+            self.event(Event::RunError { run_id, error: text.to_owned(), retryable: false, unconsumed: Vec::new() });
+            return;
+        }
+        run.total_usage.total_tokens = 17;
+        self.messages.push(Message::assistant(vec![MessagePart::text(text)]));
+        self.event(Event::RunCompleted {
+            run_id,
+            total_turns: 1,
+            total_usage: Usage::default(),
+            stop_reason,
+            unconsumed: Vec::new(),
+        });
+    }
+}
+
+async fn messages(State(shared): Shape, Path(session): Path<SessionId>) -> Response {
+    let state = shared.state();
+    let messages = &state.sessions[&session].messages;
+    Json(json!({ "messages": messages, "total": messages.len(), "last_event_id": 0 })).into_response()
+}
+
+async fn run(State(shared): Shape, Path((session, run)): Path<(SessionId, RunId)>) -> Response {
+    let state = shared.state();
+    match state.sessions.get(&session).and_then(|session| session.run.as_ref()) {
+        Some(found) if found.run_id == run => Json(found).into_response(),
+        _ => refusal(404, "not_found"),
+    }
+}
+
+async fn pending(State(shared): Shape, Path(session): Path<SessionId>) -> Response {
+    let state = shared.state();
+    match &state.sessions[&session].run {
+        Some(run) if run.state == RunState::WaitingApproval => Json(json!({
+            "run_id": run.run_id,
+            "tool_calls": [{ "id": "call_1", "name": "stakpak__remove", "arguments": { "path": "/srv" },
+                             "approval": "ask", "approval_reason": "removes files" }]
+        }))
+        .into_response(),
+        _ => Json(json!({ "run_id": null, "tool_calls": [] })).into_response(),
+    }
+}
+
+async fn decisions(
+    State(shared): Shape,
+    Path(session): Path<SessionId>,
+    Json(request): Json<DecisionsRequest>,
+) -> Response {
+    let response = {
+        let mut state = shared.state();
+        state.decisions.push(request.clone());
+        let session = state.sessions.get_mut(&session).unwrap();
+        let waits = session.run.as_ref().unwrap().state == RunState::WaitingApproval;
+        let outcome = if waits { "applied" } else { "duplicate" };
+        session.end("done", RunState::Completed, StopReason::Completed);
+        let results: BTreeMap<_, _> = request.decisions.keys().map(|call| (call, outcome)).collect();
+        Json(json!({ "accepted": true, "run_id": request.run_id, "results": results })).into_response()
+    };
+    shared.tell();
+    response
+}
+
+async fn cancel(State(shared): Shape, Path(session): Path<SessionId>, Json(body): Json<Value>) -> Response {
+    shared.state().sessions.get_mut(&session).unwrap().end("stopped", RunState::Cancelled, StopReason::Cancelled);
+    shared.tell();
+    Json(json!({ "cancelled": true, "run_id": body["run_id"] })).into_response()
+}
+
+async fn events(State(shared): Shape, Path(session): Path<SessionId>, headers: HeaderMap) -> Response {
+    let after: u64 = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(u64::MAX);
+    let cut = shared.state().play == Play::CutStreams;
+    let changed = shared.changed.subscribe();
+    let frames =
+        futures_util::stream::unfold((shared, changed, after), move |(shared, mut changed, mut after)| async move {
+            loop {
+                changed.mark_unchanged();
+                let mut frames = String::new();
+                for event in shared.state().sessions[&session].events.iter() {
+                    if event.id.0 <= after {
+                        continue;
+                    }
+                    after = event.id.0;
+                    let data = serde_json::to_string(event).unwrap();
+                    frames.push_str(&format!("id: {}\nevent: {}\ndata: {data}\n\n", event.id, event.event.name()));
+                }
+                if !frames.is_empty() {
+                    return Some((Ok::<_, std::io::Error>(Bytes::from(frames)), (shared, changed, after)));
+                }
+                if cut || changed.changed().await.is_err() {
+                    return None;
+                }
+            }
+        });
+    ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(frames)).into_response()
+}

@@ -1,0 +1,158 @@
+//! What stands around every route, of this server and of others mounted beside it: the listener, the check of `Host` and
+//! `Origin`, the request id, and the body of errors.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    serve::ListenerExt,
+};
+use stakpak_protocol::{ErrorBody, ErrorCode, RequestId};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{ApiError, error::Answer};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long open connections may take to end once shutdown has begun.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Which names a request may call the server by.
+#[derive(Debug, Clone, Default)]
+pub struct EdgePolicy {
+    /// Host names and addresses besides loopback, without port.
+    pub allowed_hosts: Vec<String>,
+    /// Values of `Origin`; any other is refused.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Puts the edge around a router.
+pub fn wrap(router: Router, policy: EdgePolicy) -> Router {
+    let policy = Arc::new(policy);
+    router
+        .layer(middleware::from_fn_with_state(policy, check_names))
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(ErrorCode::InternalError, "unexpected error; the log has the request id").into_response()
+        }))
+        .layer(middleware::from_fn(with_request_id))
+}
+
+/// Serves until `shutdown`, then lets open requests end for a moment. Accepted sockets send at once (`TCP_NODELAY`).
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    let listener = listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY not set");
+        }
+    });
+    let asked = shutdown.clone();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { asked.cancelled().await });
+    tokio::select! {
+        result = serving.into_future() => result,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => Ok(()),
+    }
+}
+
+/// Every response carries the request's id; errors get their body here, where it is known.
+async fn with_request_id(mut request: Request, next: Next) -> Response {
+    let id = RequestId::random();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(id.clone());
+    let mut response = next.run(request).await;
+    if let Some(ApiError(error)) = response.extensions_mut().remove::<ApiError>() {
+        if let Some(cause) = &error.internal {
+            tracing::error!(request_id = %id, %method, path, code = error.code.as_str(), cause, "request failed");
+        }
+        response = write_error(&response, *error, &id);
+    }
+    tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request");
+    if let Ok(value) = HeaderValue::from_str(&id.0) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+fn write_error(bare: &Response, error: Answer, id: &RequestId) -> Response {
+    let body = ErrorBody { error: error.message, code: error.code, request_id: id.clone(), details: error.details };
+    let mut response = (bare.status(), Json(body)).into_response();
+    for (name, value) in bare.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(seconds) = error.retry_after_s {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+async fn check_names(State(policy): State<Arc<EdgePolicy>>, request: Request, next: Next) -> Response {
+    if let Err(error) = policy.check(request.headers()) {
+        return error.into_response();
+    }
+    next.run(request).await
+}
+
+impl EdgePolicy {
+    fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if !self.allows_host(host) {
+            return Err(ApiError::new(
+                ErrorCode::HostNotAllowed,
+                "the Host header names another host; add it to [server].allowed_hosts if it is right",
+            ));
+        }
+        match headers.get(header::ORIGIN) {
+            None => Ok(()),
+            Some(origin) if self.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) => {
+                Ok(())
+            }
+            Some(_) => Err(ApiError::new(
+                ErrorCode::OriginNotAllowed,
+                "requests from web pages are refused; add the origin to [server].allowed_origins to allow it",
+            )),
+        }
+    }
+
+    fn allows_host(&self, host: &str) -> bool {
+        let name = without_port(host);
+        let is_loopback = name.eq_ignore_ascii_case("localhost")
+            || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_loopback || self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EdgePolicy;
+
+    #[test]
+    fn only_loopback_and_listed_hosts_pass() {
+        let policy = EdgePolicy { allowed_hosts: vec!["ops.example".to_owned()], allowed_origins: Vec::new() };
+        for host in ["127.0.0.1:4096", "localhost", "LOCALHOST:1", "[::1]:4096", "127.9.9.9", "ops.example:443"] {
+            assert!(policy.allows_host(host), "{host}");
+        }
+        for host in ["", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:4096", "0.0.0.0"]
+        {
+            assert!(!policy.allows_host(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Who waits for events of which session, and the newest frames of sessions that somebody reads.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use bytes::Bytes;
+use stakpak_agent_core::{EventRecord, Publisher};
+use stakpak_protocol::{EventId, SessionId};
+use tokio::sync::watch;
+
+use super::frame;
+
+/// Frames that one session's cache holds; readers further behind read the journal.
+const CACHE_BYTES: usize = 256 * 1024;
+
+/// All sessions that somebody reads.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
+    closed: watch::Sender<bool>,
+}
+
+/// One session that somebody reads.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// Counts publications: a change means that there may be more to read.
+    published: watch::Sender<u64>,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    /// All events above this id are here; none: nothing was published since the first reader came.
+    floor: Option<EventId>,
+    frames: VecDeque<(EventId, Bytes)>,
+    bytes: usize,
+}
+
+impl Hub {
+    /// The session's channel; it lives as long as somebody holds it.
+    pub(crate) fn channel(&self, session: SessionId) -> Arc<Channel> {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&session).and_then(Weak::upgrade) {
+            return channel;
+        }
+        channels.retain(|_, channel| channel.strong_count() > 0);
+        let channel = Arc::new(Channel { published: watch::Sender::new(0), cache: Mutex::default() });
+        channels.insert(session, Arc::downgrade(&channel));
+        channel
+    }
+
+    /// Tells every reader that the server goes down.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    pub(crate) fn closed(&self) -> watch::Receiver<bool> {
+        self.closed.subscribe()
+    }
+}
+
+impl Publisher for Hub {
+    fn publish(&self, session: SessionId, events: &[EventRecord]) {
+        if events.is_empty() {
+            return;
+        }
+        let channel = {
+            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            channels.get(&session).and_then(Weak::upgrade)
+        };
+        if let Some(channel) = channel {
+            channel.publish(events);
+        }
+    }
+}
+
+impl Channel {
+    fn publish(&self, events: &[EventRecord]) {
+        {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            for event in events {
+                cache.push(event.id, frame(event));
+            }
+        }
+        self.published.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn published(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Frames after the cursor; none when the cache does not reach back to it.
+    pub(crate) fn after(&self, cursor: EventId) -> Option<Vec<(EventId, Bytes)>> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.floor? > cursor {
+            return None;
+        }
+        let first = cache.frames.partition_point(|(id, _)| *id <= cursor);
+        Some(cache.frames.range(first..).cloned().collect())
+    }
+}
+
+impl Cache {
+    fn push(&mut self, id: EventId, frame: Bytes) {
+        self.floor.get_or_insert(EventId(id.0 - 1));
+        self.bytes += frame.len();
+        self.frames.push_back((id, frame));
+        while self.bytes > CACHE_BYTES {
+            let Some((id, oldest)) = self.frames.pop_front() else { break };
+            self.bytes -= oldest.len();
+            self.floor = Some(id);
+        }
+    }
+}

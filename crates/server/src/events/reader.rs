@@ -1,0 +1,115 @@
+//! One reader of one session's events.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use stakpak_agent_core::{Journal, JournalError, SessionRow};
+use stakpak_protocol::{EventId, GapDetected, ServerShutdown};
+use tokio::sync::watch;
+
+use super::{Hub, control_frame, frame, hub::Channel};
+
+/// What one read of the journal brings at most.
+const PAGE_BYTES: usize = 64 * 1024;
+
+/// Silence after which a comment is sent, so that both sides notice a dead connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How long a client should wait before it comes back after a shutdown.
+const RECONNECT_AFTER_MS: u64 = 1_000;
+
+/// A cursor that moves.
+pub(crate) struct Reader {
+    session: SessionRow,
+    cursor: EventId,
+    channel: Arc<Channel>,
+    published: watch::Receiver<u64>,
+    closed: watch::Receiver<bool>,
+    journal: Arc<dyn Journal>,
+    gap: Option<Bytes>,
+    done: bool,
+}
+
+impl Reader {
+    /// A reader of what follows `after`; without it, of what is yet to come. Subscribe first, then read the row: so nothing
+    /// falls between.
+    pub(crate) async fn open(
+        hub: &Hub,
+        journal: Arc<dyn Journal>,
+        session: stakpak_protocol::SessionId,
+        after: Option<EventId>,
+    ) -> Result<Option<Self>, JournalError> {
+        if journal.session(session).await?.is_none() {
+            return Ok(None);
+        }
+        let channel = hub.channel(session);
+        let published = channel.published();
+        let Some(row) = journal.session(session).await? else { return Ok(None) };
+        let (cursor, gap) = match after {
+            None => (row.last_event_id, None),
+            Some(after) if after <= row.last_event_id => (after, None),
+            Some(after) => (EventId(row.run_first_seq.saturating_sub(1)), Some(gap_frame(after, &row))),
+        };
+        let closed = hub.closed();
+        Ok(Some(Self { session: row, cursor, channel, published, closed, journal, gap, done: false }))
+    }
+
+    /// The next frames, or a keep-alive; none when the stream is over.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        if let Some(gap) = self.gap.take() {
+            return Some(gap);
+        }
+        if self.done {
+            return None;
+        }
+        loop {
+            self.published.borrow_and_update();
+            match self.read().await {
+                Ok(bytes) if !bytes.is_empty() => return Some(bytes),
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(session_id = %self.session.id, error = &error as &dyn std::error::Error, "events cannot be read");
+                    return None;
+                }
+            }
+            tokio::select! {
+                _ = self.published.changed() => {}
+                _ = self.closed.wait_for(|closed| *closed) => {
+                    self.done = true;
+                    let frame = ServerShutdown { last_event_id: self.cursor.0, reconnect_after_ms: RECONNECT_AFTER_MS };
+                    return Some(control_frame("server_shutdown", &frame));
+                }
+                () = tokio::time::sleep(KEEPALIVE) => return Some(Bytes::from_static(b": keepalive\n\n")),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Bytes, JournalError> {
+        let frames = match self.channel.after(self.cursor) {
+            Some(frames) => frames,
+            None => {
+                let events = self.journal.events(self.session.id, self.cursor, PAGE_BYTES).await?;
+                events.iter().map(|event| (event.id, frame(event))).collect()
+            }
+        };
+        if let Some((last, _)) = frames.last() {
+            self.cursor = *last;
+        }
+        Ok(match <[_; 1]>::try_from(frames) {
+            Ok([(_, frame)]) => frame,
+            Err(frames) => frames.into_iter().map(|(_, frame)| frame).collect::<Vec<_>>().concat().into(),
+        })
+    }
+}
+
+fn gap_frame(after: EventId, row: &SessionRow) -> Bytes {
+    control_frame(
+        "gap_detected",
+        &GapDetected {
+            requested_after_id: after.0,
+            oldest_available_id: row.last_event_id.0.min(1),
+            newest_available_id: row.last_event_id.0,
+            resume_hint: "refresh_snapshot_then_resume".to_owned(),
+        },
+    )
+}

@@ -1,0 +1,21 @@
+//! The agent server: HTTP and SSE over the journal.
+//!
+//! It turns requests into session requests and journal reads, and knows neither SQL nor any provider or chat platform.
+//! Routes answer 2xx to a write only after its effect is durable; events are sent only after they are.
+
+pub mod edge;
+
+mod auth;
+mod error;
+mod events;
+mod extract;
+mod idempotency;
+mod live;
+mod prompt;
+mod routes;
+mod state;
+mod validate;
+
+pub use error::ApiError;
+pub use routes::{openapi, router};
+pub use state::{Server, ServerConfig};

@@ -1,0 +1,188 @@
+//! Sessions that are being driven. A session without work has no entry and costs nothing.
+//!
+//! Each live session is one task that owns its driver; requests reach it over a channel. A driver that fails or panics is
+//! started again from the journal, and its run ends with the reason: no session stays stuck.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use stakpak_agent_core::{
+    Agent, Job, JournalError, Receipt, RequestError, Start, run_agent,
+    session::{Reply, Request, Session},
+};
+use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::ApiError;
+
+/// Requests waiting for one session. Each is answered in one append, so a handler waits for as many appends at most.
+const WAITING_REQUESTS: usize = 32;
+
+/// Waits between attempts to go on when the journal cannot be written.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+type Live = HashMap<SessionId, mpsc::Sender<Job>>;
+
+pub(crate) struct LiveSessions {
+    agent: Arc<Agent>,
+    live: Arc<Mutex<Live>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    draining: CancellationToken,
+}
+
+/// Makes the receipt of a reply. Called again if the session's task ended before it took the request.
+pub(crate) type MakeReceipt = Arc<dyn Fn(&Reply) -> Option<Receipt> + Send + Sync>;
+
+impl LiveSessions {
+    pub(crate) fn new(agent: Arc<Agent>, stop: CancellationToken) -> Self {
+        let draining = CancellationToken::new();
+        Self { agent, live: Arc::default(), tasks: TaskTracker::new(), stop, draining }
+    }
+
+    /// Asks a session; answered once the effect is durable.
+    pub(crate) async fn request(
+        &self,
+        session: SessionId,
+        request: Request,
+        make_receipt: MakeReceipt,
+    ) -> Result<Reply, ApiError> {
+        while !self.draining.is_cancelled() {
+            let (reply, answer) = oneshot::channel();
+            let make_receipt = Arc::clone(&make_receipt);
+            let job = Job { request: request.clone(), receipt: Box::new(move |reply| make_receipt(reply)), reply };
+            // A task that has just ended takes no request; the next round starts a new one.
+            if self.sender(session, Start::Requests).send(job).await.is_ok()
+                && let Ok(answer) = answer.await
+            {
+                return answer.map_err(ApiError::from);
+            }
+        }
+        let message = "the server is shutting down; nothing was changed";
+        Err(ApiError::new(ErrorCode::ShuttingDown, message).retry_after(5))
+    }
+
+    /// Goes on with a run that an earlier process left.
+    pub(crate) fn recover(&self, session: SessionId) {
+        drop(self.sender(session, Start::Recover));
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.live).len()
+    }
+
+    /// Takes no more requests and waits until no session has work, `budget` at most.
+    pub(crate) async fn drain(&self, budget: Duration) {
+        self.draining.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(budget, self.tasks.wait()).await.is_err() {
+            tracing::info!(runs = self.count(), "runs go on at the next start");
+        }
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn sender(&self, session: SessionId, start: Start) -> mpsc::Sender<Job> {
+        let mut live = lock(&self.live);
+        if let Some(sender) = live.get(&session).filter(|sender| !sender.is_closed()) {
+            return sender.clone();
+        }
+        let (sender, jobs) = mpsc::channel(WAITING_REQUESTS);
+        live.insert(session, sender.clone());
+        let task = Task { agent: Arc::clone(&self.agent), live: Arc::clone(&self.live), session, jobs };
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(task.run(start)).await });
+        sender
+    }
+}
+
+fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Task {
+    agent: Arc<Agent>,
+    live: Arc<Mutex<Live>>,
+    session: SessionId,
+    jobs: mpsc::Receiver<Job>,
+}
+
+impl Task {
+    async fn run(mut self, mut start: Start) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let driven = AssertUnwindSafe(self.drive(start)).catch_unwind().await;
+            start = match driven {
+                Ok(Ok(())) if self.retire() => return,
+                Ok(Ok(())) => {
+                    pause = FIRST_PAUSE;
+                    Start::Requests
+                }
+                Ok(Err(JournalError::StaleEpoch { .. })) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(session_id = %self.session, error = &error as &dyn std::error::Error, "session cannot go on");
+                    if matches!(error, JournalError::Damaged { .. } | JournalError::UnknownSession(_)) {
+                        return self.refuse_all(&error);
+                    }
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    let message = "the journal could not be written".to_owned();
+                    Start::Fail { code: LastErrorCode::StorageUnavailable, message }
+                }
+                Err(_panic) => {
+                    let message = "internal error: the session's driver panicked".to_owned();
+                    Start::Fail { code: LastErrorCode::InternalError, message }
+                }
+            };
+        }
+    }
+
+    async fn drive(&mut self, start: Start) -> Result<(), JournalError> {
+        let session = load(&self.agent, self.session).await?;
+        run_agent(&self.agent, session, start, &mut self.jobs).await.map(drop)
+    }
+
+    /// Leaves the map, unless a request came meanwhile.
+    fn retire(&mut self) -> bool {
+        let mut live = lock(&self.live);
+        let idle = self.jobs.is_empty();
+        if idle {
+            live.remove(&self.session);
+            self.jobs.close();
+        }
+        idle
+    }
+
+    fn refuse_all(mut self, error: &JournalError) {
+        lock(&self.live).remove(&self.session);
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            let error = match error {
+                JournalError::Damaged { session, seq } => JournalError::Damaged { session: *session, seq: *seq },
+                _ => JournalError::UnknownSession(self.session),
+            };
+            let _ = job.reply.send(Err(RequestError::Journal(error)));
+        }
+    }
+}
+
+/// The session's state, folded from its last run.
+pub(crate) async fn load(agent: &Agent, id: SessionId) -> Result<Session, JournalError> {
+    let row = agent.journal.session(id).await?.ok_or(JournalError::UnknownSession(id))?;
+    if row.run_first_seq == 0 {
+        return Ok(Session::new(row));
+    }
+    let first = row.run_first_seq;
+    let rows = agent.journal.control_rows(id, first, row.last_seq).await?;
+    Session::fold(row, &rows).map_err(|_| JournalError::Damaged { session: id, seq: first })
+}

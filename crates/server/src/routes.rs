@@ -1,0 +1,89 @@
+//! One file per group of routes; here they become one router and one OpenAPI document.
+
+mod about;
+mod events;
+mod messages;
+mod runs;
+mod sessions;
+mod tools;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    handler::Handler,
+    middleware,
+    routing::{get, post},
+};
+use stakpak_protocol::ErrorCode;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+};
+
+use crate::{ApiError, Server, auth::require_token};
+
+/// Messages may carry images.
+const MESSAGE_BODY: usize = 16 * 1024 * 1024;
+const BODY: usize = 2 * 1024 * 1024;
+
+/// All routes, without the edge that [`crate::edge::wrap`] puts around them.
+pub fn router(server: &Server) -> Router {
+    let session = "/v1/sessions/{session_id}";
+    let protected = Router::new()
+        .route("/v1/sessions", get(sessions::list).post(sessions::create))
+        .route(session, get(sessions::get))
+        .route(
+            &format!("{session}/messages"),
+            get(messages::list).post(messages::post.layer(DefaultBodyLimit::max(MESSAGE_BODY))),
+        )
+        .route(&format!("{session}/events"), get(events::stream))
+        .route(&format!("{session}/tools/pending"), get(tools::pending))
+        .route(&format!("{session}/tools/{{tool_call_id}}/decision"), post(tools::decide_one))
+        .route(&format!("{session}/tools/decisions"), post(tools::decide))
+        .route(&format!("{session}/tools/resolve"), post(tools::decide))
+        .route(&format!("{session}/cancel"), post(runs::cancel))
+        .route(&format!("{session}/runs/{{run_id}}"), get(runs::get))
+        .route("/v1/models", get(about::models))
+        .route("/v1/config", get(about::config))
+        .layer(DefaultBodyLimit::max(BODY))
+        .route_layer(middleware::from_fn_with_state(server.clone(), require_token));
+    let public =
+        Router::new().route("/v1/health", get(about::health)).route("/v1/openapi.json", get(about::openapi_json));
+    public
+        .merge(protected)
+        .fallback(|| async { ApiError::new(ErrorCode::NotFound, "there is no such path") })
+        .method_not_allowed_fallback(|| async {
+            ApiError::new(ErrorCode::MethodNotAllowed, "this path does not take this method; see `Allow`")
+        })
+        .with_state(server.clone())
+}
+
+/// The OpenAPI document, made from the types that the handlers use.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),
+    paths(
+        about::health, about::models, about::config, sessions::list, sessions::create, sessions::get, messages::post,
+        messages::list, events::stream, tools::pending, tools::decide_one, tools::decide, runs::cancel, runs::get,
+    ),
+    components(schemas(
+        stakpak_protocol::ErrorBody, stakpak_protocol::EventEnvelope, stakpak_protocol::GapDetected,
+        stakpak_protocol::ServerShutdown, stakpak_protocol::SessionDeleted,
+    )),
+    modifiers(&BearerAuth),
+)]
+struct Api;
+
+struct BearerAuth;
+
+impl Modify for BearerAuth {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        api.components.get_or_insert_default().add_security_scheme("bearer_auth", scheme);
+    }
+}

@@ -1,0 +1,139 @@
+//! The server as a value: what handlers share, and its life from recovery to drain.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use stakpak_agent_core::{Agent, AgentConfig, Clock, Journal, JournalError, Profiles, Tools};
+use tokio_util::sync::CancellationToken;
+
+use crate::{auth::TokenDigest, events::Hub, idempotency::InFlight, live::LiveSessions};
+
+/// What the server is made with.
+pub struct ServerConfig {
+    /// The bearer token; none: every route is open.
+    pub token: Option<String>,
+    /// Where tools of a session without `cwd` run.
+    pub default_cwd: PathBuf,
+    /// Told by `GET /v1/health`.
+    pub version: String,
+    /// Bounds of runs.
+    pub agent: AgentConfig,
+}
+
+impl std::fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("auth", &self.token.is_some())
+            .field("default_cwd", &self.default_cwd)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The agent server. A cheap handle.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+struct Inner {
+    agent: Arc<Agent>,
+    hub: Arc<Hub>,
+    live: LiveSessions,
+    in_flight: InFlight,
+    token: Option<TokenDigest>,
+    default_cwd: PathBuf,
+    version: String,
+    started_at: DateTime<Utc>,
+    closing: CancellationToken,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("started_at", &self.0.started_at).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server on these ports. Nothing runs until [`Self::recover`] or the first request.
+    #[must_use]
+    pub fn new(
+        config: ServerConfig,
+        journal: Arc<dyn Journal>,
+        profiles: Arc<dyn Profiles>,
+        tools: Arc<dyn Tools>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let hub = Arc::new(Hub::default());
+        let started_at = clock.now();
+        let publisher = Arc::clone(&hub);
+        let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, config: config.agent });
+        let closing = CancellationToken::new();
+        Self(Arc::new(Inner {
+            live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
+            agent,
+            hub,
+            in_flight: InFlight::default(),
+            token: config.token.as_deref().map(TokenDigest::of),
+            default_cwd: config.default_cwd,
+            version: config.version,
+            started_at,
+            closing,
+        }))
+    }
+
+    /// Takes over the runs that an earlier process left, each from its last record. Call before the first request.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn recover(&self) -> Result<usize, JournalError> {
+        let open = self.0.agent.journal.open_sessions().await?;
+        for session in &open {
+            self.0.live.recover(session.id);
+        }
+        Ok(open.len())
+    }
+
+    /// Ends event streams, gives active runs `budget` to end, then leaves the rest to the next start.
+    pub async fn drain(&self, budget: Duration) {
+        self.0.hub.close();
+        self.0.live.drain(budget).await;
+        self.0.closing.cancel();
+        self.0.live.stopped().await;
+    }
+
+    /// Runs that have not ended, by session.
+    #[must_use]
+    pub fn live_sessions(&self) -> usize {
+        self.0.live.count()
+    }
+
+    pub(crate) fn agent(&self) -> &Agent {
+        &self.0.agent
+    }
+
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.0.hub
+    }
+
+    pub(crate) fn live(&self) -> &LiveSessions {
+        &self.0.live
+    }
+
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.0.in_flight
+    }
+
+    pub(crate) fn token(&self) -> Option<&TokenDigest> {
+        self.0.token.as_ref()
+    }
+
+    pub(crate) fn default_cwd(&self) -> &std::path::Path {
+        &self.0.default_cwd
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    pub(crate) fn started_at(&self) -> DateTime<Utc> {
+        self.0.started_at
+    }
+}

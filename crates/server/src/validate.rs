@@ -1,0 +1,183 @@
+//! Values of a message and its options: what the contract allows, and what it becomes.
+
+use std::{path::Path, sync::Arc};
+
+use stakpak_agent_core::{Policy, Profile, RunAccepted, SessionRow};
+use stakpak_protocol::{
+    AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, PostMessageRequest, Role,
+    RunId, RunOverrides,
+};
+
+use crate::{ApiError, Server, prompt::BASE_PROMPT};
+
+const MAX_TITLE: usize = 1_024;
+const MAX_SYSTEM_PROMPT: usize = 32_768;
+const MAX_CONTEXT_ENTRIES: usize = 32;
+const MAX_CONTEXT_NAME: usize = 256;
+const MAX_CONTEXT_CONTENT: usize = 50_000;
+const MAX_CONTEXT_TOTAL: usize = 500_000;
+const DEFAULT_MAX_TURNS: u64 = 64;
+
+fn invalid(code: ErrorCode, message: impl Into<String>) -> ApiError {
+    ApiError::new(code, message)
+}
+
+pub(crate) fn title(title: &str) -> Result<(), ApiError> {
+    if title.chars().count() > MAX_TITLE {
+        return Err(invalid(ErrorCode::InvalidRequest, format!("title: at most {MAX_TITLE} characters")));
+    }
+    Ok(())
+}
+
+pub(crate) fn cwd(cwd: &str) -> Result<(), ApiError> {
+    let path = Path::new(cwd);
+    if path.is_absolute() && path.is_dir() {
+        return Ok(());
+    }
+    Err(invalid(ErrorCode::InvalidRequest, "cwd: must be an existing directory, given by its absolute path"))
+}
+
+/// A user's message of text and images that says something.
+pub(crate) fn message(message: &Message) -> Result<(), ApiError> {
+    if message.role != Role::User {
+        return Err(invalid(ErrorCode::InvalidMessageRole, "message.role: must be `user`"));
+    }
+    let says_something = match &message.content {
+        MessageContent::Text(text) => !text.trim().is_empty(),
+        MessageContent::Parts(parts) => {
+            let allowed = |part: &MessagePart| matches!(part, MessagePart::Text { .. } | MessagePart::Image { .. });
+            if !parts.iter().all(allowed) {
+                return Err(invalid(
+                    ErrorCode::InvalidRequest,
+                    "message.content: a user message holds text and image parts only",
+                ));
+            }
+            parts.iter().any(|part| match part {
+                MessagePart::Text { text, .. } => !text.trim().is_empty(),
+                _ => true,
+            })
+        }
+    };
+    if says_something {
+        Ok(())
+    } else {
+        Err(invalid(ErrorCode::InvalidRequest, "message.content: must hold text or an image"))
+    }
+}
+
+pub(crate) fn context(entries: &[CallerContext]) -> Result<(), ApiError> {
+    let fail = |message: String| Err(invalid(ErrorCode::InvalidContext, message));
+    if entries.len() > MAX_CONTEXT_ENTRIES {
+        return fail(format!("context: at most {MAX_CONTEXT_ENTRIES} entries"));
+    }
+    let mut total = 0;
+    for (index, entry) in entries.iter().enumerate() {
+        let size = entry.content.chars().count();
+        if entry.name.chars().count() > MAX_CONTEXT_NAME {
+            return fail(format!("context[{index}].name: at most {MAX_CONTEXT_NAME} characters"));
+        }
+        if size > MAX_CONTEXT_CONTENT {
+            return fail(format!("context[{index}].content: at most {MAX_CONTEXT_CONTENT} characters"));
+        }
+        total += size;
+    }
+    if total > MAX_CONTEXT_TOTAL {
+        return fail(format!("context: at most {MAX_CONTEXT_TOTAL} characters in all contents together"));
+    }
+    Ok(())
+}
+
+impl Server {
+    /// The run that this message starts: every option resolved, so that a restart needs nothing else.
+    pub(crate) fn accept(&self, request: &PostMessageRequest, session: &SessionRow) -> Result<RunAccepted, ApiError> {
+        let overrides = request.overrides.clone().unwrap_or_default();
+        let profile = self.profile(&overrides)?;
+        let model = self.model(request, &overrides, &profile, session)?;
+        if request.sandbox == Some(true) {
+            return Err(invalid(
+                ErrorCode::SandboxUnavailable,
+                "sandbox: no isolation is available on this server; the run was not started on the host",
+            ));
+        }
+        if overrides.limits.is_some() {
+            return Err(invalid(
+                ErrorCode::InvalidOverrides,
+                "overrides.limits: not supported by this version; leave it out",
+            ));
+        }
+        let cwd = session.cwd.clone().unwrap_or_else(|| self.default_cwd().display().to_string());
+        Ok(RunAccepted {
+            run_id: RunId::random(),
+            at: self.agent().clock.now(),
+            model,
+            system_prompt: system_prompt(&overrides, &profile)?,
+            max_turns: max_turns(&overrides, &profile)?,
+            policy: policy(&overrides, &profile)?,
+            profile: profile.name.clone(),
+            cwd,
+        })
+    }
+
+    fn profile(&self, overrides: &RunOverrides) -> Result<Arc<Profile>, ApiError> {
+        self.agent()
+            .profiles
+            .profile(overrides.profile.as_deref())
+            .map_err(|error| invalid(ErrorCode::InvalidOverrides, format!("overrides.profile: {error}")))
+    }
+
+    /// Override, message, the named profile's default, the session's last, the default.
+    fn model(
+        &self,
+        request: &PostMessageRequest,
+        overrides: &RunOverrides,
+        profile: &Profile,
+        session: &SessionRow,
+    ) -> Result<String, ApiError> {
+        let named = overrides.model.as_ref().or(request.model.as_ref());
+        let of_profile = overrides.profile.as_ref().and_then(|_| profile.models.default_model());
+        if let Some(named) = named {
+            let model = profile.models.resolve(named);
+            let model = model.map_err(|error| invalid(ErrorCode::InvalidModel, format!("model: {error}")))?;
+            return Ok(model.info().full_id());
+        }
+        let last = session.model.clone().filter(|last| profile.models.resolve(last).is_ok());
+        of_profile
+            .or(last)
+            .or_else(|| profile.models.default_model())
+            .ok_or_else(|| invalid(ErrorCode::InvalidModel, "model: no model is configured"))
+    }
+}
+
+fn max_turns(overrides: &RunOverrides, profile: &Profile) -> Result<u64, ApiError> {
+    let turns = overrides.max_turns.or(profile.max_turns).unwrap_or(DEFAULT_MAX_TURNS);
+    if (1..=256).contains(&turns) {
+        return Ok(turns);
+    }
+    Err(invalid(ErrorCode::InvalidOverrides, "overrides.max_turns: must be 1 to 256"))
+}
+
+fn system_prompt(overrides: &RunOverrides, profile: &Profile) -> Result<String, ApiError> {
+    match overrides.system_prompt.as_deref() {
+        Some(prompt) if prompt.chars().count() > MAX_SYSTEM_PROMPT => Err(invalid(
+            ErrorCode::InvalidOverrides,
+            format!("overrides.system_prompt: at most {MAX_SYSTEM_PROMPT} characters"),
+        )),
+        Some(prompt) if !prompt.trim().is_empty() => Ok(prompt.to_owned()),
+        _ => Ok(profile.system_prompt.as_deref().unwrap_or(BASE_PROMPT).to_owned()),
+    }
+}
+
+fn policy(overrides: &RunOverrides, profile: &Profile) -> Result<Policy, ApiError> {
+    match &overrides.auto_approve {
+        None => Ok(profile.policy.clone()),
+        Some(AutoApproveOverride::Tools(tools)) => Ok(Policy::approving(tools.iter().map(String::as_str))),
+        Some(AutoApproveOverride::Mode(mode)) => match mode.trim().to_ascii_lowercase().as_str() {
+            "all" => Ok(Policy::All),
+            "none" => Ok(Policy::None),
+            _ => Err(invalid(
+                ErrorCode::InvalidOverrides,
+                "overrides.auto_approve: must be \"all\", \"none\" or a list of tool names",
+            )),
+        },
+    }
+}

@@ -1,0 +1,155 @@
+//! Decisions about tool calls: in any order, at any time, any number of times.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use serde_json::json;
+use stakpak_protocol::Event;
+use support::{Step, TestServer, names};
+
+fn two_calls(first: serde_json::Value) -> Step {
+    Step::Call(vec![("a", "stakpak__look", first), ("b", "stakpak__act", json!({}))])
+}
+
+/// P1, C-P2: call A runs, call B waits: a decision for B sent while A runs is applied, and the run goes on to its end.
+#[tokio::test]
+async fn a_decision_while_another_call_runs_is_applied() {
+    let server = TestServer::start([two_calls(json!({"gated": true})), Step::Say("both done")]).await;
+    let mut run = server.run("go", json!(["look"])).await;
+    run.until("tool_execution_started").await;
+    server.tools.started.acquire().await.unwrap().forget();
+
+    let (status, body) = run.decide("b", "accept").await;
+
+    assert_eq!((status, &body["results"]["b"]), (200, &json!("applied")));
+    server.tools.gate.add_permits(1);
+    let events = run.to_end().await;
+    assert_eq!(names(&events).last(), Some(&"run_completed"));
+    assert_eq!(server.tools.acted.lock().unwrap().as_slice(), ["a".into(), "b".into()]);
+    let results: Vec<_> = run.messages().await["messages"].as_array().unwrap()[3..5]
+        .iter()
+        .map(|message| message["content"][0]["content"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(results, ["a done", "b done"], "results stand in declared order");
+}
+
+/// C-P2 in the other order: the call that waits is declared first.
+#[tokio::test]
+async fn decisions_in_reverse_order_run_the_calls_in_declared_order() {
+    let calls = (0..20).map(|index| (CALLS[index], "stakpak__act", json!({}))).collect();
+    let server = TestServer::start([Step::Call(calls), Step::Say("done")]).await;
+    let mut run = server.run("go", json!("none")).await;
+    run.until("waiting_for_tool_approval").await;
+    for call in CALLS.iter().rev() {
+        assert_eq!(run.decide(call, "accept").await.1["results"][call], "applied");
+    }
+    run.to_end().await;
+    let acted: Vec<String> = server.tools.acted.lock().unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(acted, CALLS);
+}
+
+const CALLS: [&str; 20] = [
+    "c00", "c01", "c02", "c03", "c04", "c05", "c06", "c07", "c08", "c09", "c10", "c11", "c12", "c13", "c14", "c15",
+    "c16", "c17", "c18", "c19",
+];
+
+/// P2: the same decision any number of times, before and after the call ran, never ends or fails the run.
+#[tokio::test]
+async fn repeated_decisions_are_harmless() {
+    let server = TestServer::start([two_calls(json!({})), Step::Say("done")]).await;
+    let mut run = server.run("go", json!(["look"])).await;
+    run.until("waiting_for_tool_approval").await;
+    assert_eq!(run.decide("b", "accept").await.1["results"]["b"], "applied");
+    for _ in 0..100 {
+        let (status, body) = run.decide("b", "accept").await;
+        assert_eq!((status, &body["results"]["b"]), (200, &json!("duplicate")));
+        assert_eq!(body["decided"]["b"]["action"], "accept");
+    }
+    let (status, body) = run.decide("b", "reject").await;
+    assert_eq!((status, &body["results"]["b"]), (200, &json!("too_late")));
+    assert_eq!(names(&run.to_end().await).last(), Some(&"run_completed"));
+    assert_eq!(server.tools.acted.lock().unwrap().len(), 2, "each call ran once");
+}
+
+/// P3: a client that accepts every proposed call, auto-approved ones too, also after the run ended, gets 200 each time.
+#[tokio::test]
+async fn accepting_everything_at_any_delay_is_answered_200() {
+    let server = TestServer::start([two_calls(json!({})), Step::Say("done"), Step::Say("next")]).await;
+    let mut run = server.run("go", json!("all")).await;
+    let events = run.to_end().await;
+    assert!(!names(&events).contains(&"waiting_for_tool_approval"));
+    for call in ["a", "b"] {
+        let (status, body) = run.decide(call, "accept").await;
+        assert_eq!((status, &body["results"][call]), (200, &json!("duplicate")), "{body}");
+    }
+    let (status, body) = run.decide("nonsense", "accept").await;
+    assert_eq!((status, &body["code"]), (409, &json!("session_not_running")));
+}
+
+#[tokio::test]
+async fn a_reject_reaches_the_event_and_the_model() {
+    let server = TestServer::start([two_calls(json!({})), Step::Say("understood")]).await;
+    let mut run = server.run("go", json!(["look"])).await;
+    run.until("waiting_for_tool_approval").await;
+    let body = json!({"run_id": run.run, "action": "reject", "content": "not on prod"});
+    let (status, _) = run.http.post(&format!("/v1/sessions/{}/tools/b/decision", run.session), body).await;
+    assert_eq!(status, 200);
+    let events = run.to_end().await;
+    let reason = events.iter().find_map(|envelope| match &envelope.event {
+        Event::ToolRejected { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason.as_deref(), Some("Tool call rejected by user: not on prod"));
+    let requests = server.model.requests.lock().unwrap();
+    let last = serde_json::to_string(&requests.last().unwrap().messages).unwrap();
+    assert!(last.contains("not on prod"), "{last}");
+    assert!(!server.tools.acted.lock().unwrap().contains(&"b".into()));
+}
+
+#[tokio::test]
+async fn a_custom_result_is_the_result_and_nothing_runs() {
+    let server = TestServer::start([Step::Call(vec![("b", "stakpak__act", json!({}))]), Step::Say("42 it is")]).await;
+    let mut run = server.run("go", json!("none")).await;
+    run.until("waiting_for_tool_approval").await;
+    let path = format!("/v1/sessions/{}/tools/b/decision", run.session);
+    let missing = run.http.post(&path, json!({"run_id": run.run, "action": "custom_result"})).await;
+    assert_eq!((missing.0, &missing.1["code"]), (400, &json!("invalid_request")));
+    let unknown = run.http.post(&path.replace("/b/", "/x/"), json!({"run_id": run.run, "action": "accept"})).await;
+    assert_eq!(unknown.0, 404);
+    let body = json!({"run_id": run.run, "action": "custom_result", "content": "42"});
+    assert_eq!(run.http.post(&path, body).await.0, 200);
+    let events = run.to_end().await;
+    assert!(!names(&events).contains(&"tool_execution_started"));
+    assert!(server.tools.acted.lock().unwrap().is_empty());
+    assert_eq!(run.messages().await["messages"][3]["content"][0]["content"], "42");
+}
+
+/// C-P10: invalid arguments and unknown tools are answered with what was wrong; nothing runs with `{}`.
+#[tokio::test]
+async fn invalid_calls_never_run() {
+    let calls = vec![("a", "stakpak__act", json!("{broken")), ("b", "other__thing", json!({}))];
+    let server = TestServer::start([Step::Call(calls), Step::Say("sorry")]).await;
+    let mut run = server.run("go", json!("all")).await;
+    let events = run.to_end().await;
+    assert!(server.tools.acted.lock().unwrap().is_empty());
+    let messages = run.messages().await;
+    let result = |index: usize| messages["messages"][index]["content"][0].clone();
+    assert_eq!(result(3)["content"], "INVALID_ARGUMENTS\nmust be an object");
+    assert_eq!(result(4)["content"], "UNKNOWN_TOOL\nthere is no tool other__thing");
+    assert_eq!(result(3)["is_error"], true);
+    assert_eq!(names(&events).last(), Some(&"run_completed"));
+}
+
+#[tokio::test]
+async fn pending_holds_only_calls_that_wait_for_a_person() {
+    let server = TestServer::start([two_calls(json!({})), Step::Say("done")]).await;
+    let mut run = server.run("go", json!(["look"])).await;
+    run.until("waiting_for_tool_approval").await;
+    let path = format!("/v1/sessions/{}/tools/pending", run.session);
+    let pending = run.http.get(&path).await.1;
+    assert_eq!(pending["run_id"], json!(run.run));
+    assert_eq!(pending["tool_calls"], json!([{"id": "b", "name": "stakpak__act", "arguments": {}, "approval": "ask"}]));
+    run.decide("b", "accept").await;
+    run.to_end().await;
+    assert_eq!(run.http.get(&path).await.1, json!({"run_id": null, "tool_calls": []}));
+}

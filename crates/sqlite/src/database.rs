@@ -1,0 +1,139 @@
+//! The handle that users of a database hold.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use crate::checkpoint::Checkpointer;
+use crate::group::Request;
+use crate::reader::Readers;
+use crate::writer::{Stats, Writer};
+use crate::{Error, Migration, backup, migrate, open};
+
+/// An open database; clones share it. It closes with its last handle, or with [`Database::close`].
+#[derive(Clone, Debug)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    /// None in memory, where there is only the writer's connection.
+    readers: Option<Arc<Readers>>,
+}
+
+impl Database {
+    /// Opens the file, or creates it with mode 0600 whatever the umask, and brings it to the newest version. Blocks; a
+    /// few milliseconds when there is nothing to migrate. A file of an older version is first copied to
+    /// `<file>.bak-v<old>`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] and [`Error::Newer`] leave every byte of the file as it was.
+    pub fn open(path: &Path, migrations: &'static [Migration]) -> Result<Self, Error> {
+        let connection = open::writer(path, migrations.len())?;
+        migrate::run(&connection, Some(path), migrations)?;
+        let checkpointer = Checkpointer::start(open::checkpointer(path)?)?;
+        let writer = Writer::start(connection, Some(checkpointer))?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers: Some(Readers::new(path.into())) }) })
+    }
+
+    /// Opens a new database in memory that nobody else can see. Its reads wait for their turn among the writes.
+    ///
+    /// # Errors
+    /// [`Error::Migration`], or a failure to start.
+    pub fn open_in_memory(migrations: &'static [Migration]) -> Result<Self, Error> {
+        let connection = open::in_memory()?;
+        migrate::run(&connection, None, migrations)?;
+        let writer = Writer::start(connection, None)?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers: None }) })
+    }
+
+    /// Runs `job` on the writer's thread, in one transaction with all other jobs that wait, and resolves once that is
+    /// durable. A job that returns an error or panics is rolled back alone.
+    ///
+    /// The job must not end the transaction, leave a deferred constraint violated (the group would fail at its commit),
+    /// or wait for this database. Once the future has been polled, the job runs even if the future is dropped.
+    ///
+    /// # Errors
+    /// The job's own; [`Error::Commit`], [`Error::Panicked`], [`Error::Closed`] as `E`.
+    pub async fn write<T, E>(&self, job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (request, answer) = Request::new(job);
+        self.inner.writer.send(request)?;
+        answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)))
+    }
+
+    /// Runs `job` on a read-only connection on a blocking thread of the Tokio runtime. It sees one snapshot, with every
+    /// write that had resolved before.
+    ///
+    /// # Errors
+    /// The job's own; [`Error::Open`], [`Error::Panicked`], [`Error::Closed`] as `E`.
+    pub async fn read<T, E>(&self, job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        match &self.inner.readers {
+            Some(readers) => readers.read(job).await,
+            None => self.write(move |connection| without_writing(connection, job)).await,
+        }
+    }
+
+    /// Copies the database to `to` (mode 0600) while it stays in use. The copy appears whole or not at all and replaces
+    /// an older one. The write-ahead log cannot start over meanwhile and may exceed its limit.
+    ///
+    /// # Errors
+    /// [`Error::Backup`], always for a database in memory; [`Error::Create`], also if `to` is a database in use.
+    pub async fn backup(&self, to: &Path) -> Result<(), Error> {
+        let to = to.to_owned();
+        self.read(move |source| backup::copy(source, &to)).await
+    }
+
+    /// What the writer has done since the database was opened.
+    pub fn stats(&self) -> Stats {
+        self.inner.writer.stats()
+    }
+
+    /// Closes the database for all its handles: runs the writes that wait, moves the log into the file and ends the
+    /// threads. Blocks until then. Reads that run come to their end on their own.
+    pub fn close(self) {
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        if let Some(readers) = &self.readers {
+            readers.close();
+        }
+        self.writer.close();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn without_writing<T, E: From<Error>>(
+    connection: &Connection,
+    job: impl FnOnce(&Connection) -> Result<T, E>,
+) -> Result<T, E> {
+    struct Restore<'a>(&'a Connection);
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            if let Err(error) = self.0.pragma_update(None, "query_only", false) {
+                tracing::error!(%error, "could not allow writes again");
+            }
+        }
+    }
+    connection.pragma_update(None, "query_only", true).map_err(Error::Sqlite)?;
+    let _restore = Restore(connection);
+    job(connection)
+}

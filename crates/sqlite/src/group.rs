@@ -1,0 +1,119 @@
+//! One transaction for all jobs that wait.
+//!
+//! * Each job runs inside its own savepoint; one that fails or panics rolls back alone.
+//! * No job is answered before the group has committed. If it cannot, every job of the group is told so, also one that
+//!   had failed: what it had objected to may have been written by its neighbour and be gone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+/// The first job of a group waits for all that follow it; at some ten microseconds each, this many cost it no more
+/// than the sync that it has to wait for anyway.
+const MOST_JOBS: usize = 256;
+
+/// Bounds what one commit adds to the write-ahead log, see `checkpoint`.
+const MOST_BYTES: i64 = 1 << 20;
+
+/// A job in the queue, whatever its types.
+pub(crate) trait Task: Send {
+    /// Runs the job. False asks for its changes to be rolled back.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Answers the caller, if it still waits.
+    fn settle(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>);
+}
+
+/// A job with the way to its caller.
+pub(crate) struct Request<T, E, F> {
+    job: Option<F>,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Request<T, E, F> {
+    pub(crate) fn new(job: F) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Self { job: Some(job), outcome: None, reply }), answer)
+    }
+}
+
+impl<T, E, F> Task for Request<T, E, F>
+where
+    T: Send,
+    E: From<Error> + Send,
+    F: FnOnce(&Connection) -> Result<T, E> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(job) = self.job.take() else { return false };
+        // The connection stays whole: the savepoint takes back what the job has done to it.
+        let outcome =
+            catch_unwind(AssertUnwindSafe(|| job(connection))).unwrap_or_else(|_| Err(E::from(Error::Panicked)));
+        let keep = outcome.is_ok();
+        self.outcome = Some(outcome);
+        keep
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>) {
+        let answer = match (committed, self.outcome) {
+            (Ok(()), Some(outcome)) => outcome,
+            (Ok(()), None) => Err(E::from(Error::Closed)),
+            (Err(error), _) => Err(E::from(Error::Commit(error))),
+        };
+        // A caller that has gone away has no use for it.
+        self.reply.send(answer).ok();
+    }
+}
+
+/// Runs `first` and the jobs waiting behind it in one transaction. Every job taken from the queue is in `group`
+/// afterwards, also after an error; none has been answered.
+pub(crate) fn commit(
+    connection: &Connection,
+    first: Box<dyn Task>,
+    queue: &Receiver<Box<dyn Task>>,
+    group: &mut Vec<Box<dyn Task>>,
+) -> rusqlite::Result<()> {
+    group.push(first);
+    execute(connection, "BEGIN IMMEDIATE")?;
+    let most = bytes(connection)? + MOST_BYTES;
+    while let Some(task) = group.last_mut() {
+        execute(connection, "SAVEPOINT job")?;
+        if !task.run(connection) {
+            execute(connection, "ROLLBACK TO job")?;
+        }
+        // Fails if SQLite (disk full) or the job itself has ended the transaction, and the group with it.
+        execute(connection, "RELEASE job")?;
+        if group.len() >= MOST_JOBS || bytes(connection)? >= most {
+            break;
+        }
+        match queue.try_recv() {
+            Ok(next) => group.push(next),
+            Err(_) => break,
+        }
+    }
+    execute(connection, "COMMIT")
+}
+
+/// Leaves the transaction of a group that failed.
+pub(crate) fn abandon(connection: &Connection) {
+    if !connection.is_autocommit()
+        && let Err(error) = execute(connection, "ROLLBACK")
+    {
+        tracing::error!(%error, "could not roll back");
+    }
+}
+
+/// The size of the database, with what this transaction has added to it.
+fn bytes(connection: &Connection) -> rusqlite::Result<i64> {
+    let number = |pragma| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+    let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+    Ok(used * number("PRAGMA page_size")?)
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}

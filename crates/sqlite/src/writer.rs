@@ -1,0 +1,109 @@
+//! The one thread that writes.
+//!
+//! Its queue has no bound: every caller waits for the commit of its own job, so the queue is never longer than there
+//! are callers, and a bound would only move the waiting jobs from the queue into their futures.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+
+use crate::Error;
+use crate::checkpoint::Checkpointer;
+use crate::group::{self, Task};
+
+/// What the writer has done since the database was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Transactions committed.
+    pub commits: u64,
+    /// Jobs in them, also those that failed alone.
+    pub jobs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    commits: AtomicU64,
+    jobs: AtomicU64,
+}
+
+/// The way to the writer's thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    queue: Mutex<Option<Sender<Box<dyn Task>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    counters: Arc<Counters>,
+}
+
+impl Writer {
+    /// `checkpointer` is for databases that have a log.
+    pub(crate) fn start(connection: Connection, checkpointer: Option<Checkpointer>) -> Result<Self, Error> {
+        let (queue, tasks) = mpsc::channel();
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        let thread = thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || work(&tasks, &connection, checkpointer, &counted))
+            .map_err(Error::Thread)?;
+        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), counters })
+    }
+
+    /// Puts a task into the queue; never blocks for longer than that takes.
+    pub(crate) fn send(&self, task: Box<dyn Task>) -> Result<(), Error> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.as_ref().and_then(|queue| queue.send(task).ok()).ok_or(Error::Closed)
+    }
+
+    /// Takes no more tasks, runs those that wait, checkpoints, and ends the thread. Every caller waits for the end.
+    pub(crate) fn close(&self) {
+        drop(self.queue.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        // A job may own the last handle to its own database; its thread cannot wait for itself.
+        if let Some(thread) = thread.take()
+            && thread.thread().id() != thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the database writer panicked");
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            commits: self.counters.commits.load(Ordering::Relaxed),
+            jobs: self.counters.jobs.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn work(
+    tasks: &Receiver<Box<dyn Task>>,
+    connection: &Connection,
+    mut checkpointer: Option<Checkpointer>,
+    counters: &Counters,
+) {
+    let mut group = Vec::new();
+    while let Ok(first) = tasks.recv() {
+        let committed = group::commit(connection, first, tasks, &mut group).map_err(Arc::new);
+        match &committed {
+            Ok(()) => {
+                counters.commits.fetch_add(1, Ordering::Relaxed);
+                counters.jobs.fetch_add(group.len() as u64, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::error!(%error, jobs = group.len(), "could not commit");
+                group::abandon(connection);
+            }
+        }
+        for task in group.drain(..) {
+            task.settle(committed.clone());
+        }
+        if let Some(checkpointer) = &mut checkpointer {
+            checkpointer.after_commit(connection);
+        }
+    }
+    if let Some(checkpointer) = checkpointer {
+        checkpointer.finish();
+    }
+}

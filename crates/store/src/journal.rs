@@ -1,0 +1,155 @@
+//! The journal as the agent uses it: each call is one job of the database.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use rusqlite::Connection;
+use stakpak_agent_core::{
+    Append, Clock, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
+    SystemClock,
+};
+use stakpak_protocol::{EventId, Run, RunId, SessionId};
+use stakpak_sqlite::Database;
+
+use crate::{
+    append::{PreparedAppend, PreparedSession},
+    failure::Failure,
+    receipt, record,
+    schema::MIGRATIONS,
+    session,
+};
+
+/// Why a journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file could not be opened; if it is damaged or from a newer version, it was not changed.
+    #[error("could not open the journal")]
+    Database(#[from] stakpak_sqlite::Error),
+    /// The file is open, but no epoch could be taken.
+    #[error("could not take an epoch of the journal")]
+    Epoch(#[source] JournalError),
+}
+
+/// The journal in a SQLite file. Clones share it; it closes with the last.
+///
+/// Reads, and dropping the last clone, need what [`Database`] needs: a Tokio runtime, and a moment for the checkpoint.
+#[derive(Clone)]
+pub struct SqliteJournal {
+    database: Database,
+    epoch: u64,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteJournal {
+    /// Opens or creates the file and takes the next epoch, durably. Blocks for a few milliseconds.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::own(Database::open(path, MIGRATIONS)?)
+    }
+
+    /// A journal that lives as long as its last clone.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_in_memory() -> Result<Self, OpenError> {
+        Self::own(Database::open_in_memory(MIGRATIONS)?)
+    }
+
+    /// Decides with `clock`, not with the machine's, whether the key of an append is free again.
+    #[must_use]
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// Copies the journal to `to` while it stays in use. The copy appears whole or not at all and replaces an older one.
+    ///
+    /// # Errors
+    /// The copy could not be written, or `to` is a database in use.
+    pub async fn backup(&self, to: &Path) -> Result<(), stakpak_sqlite::Error> {
+        self.database.backup(to).await
+    }
+
+    fn own(database: Database) -> Result<Self, OpenError> {
+        let epoch = futures_executor::block_on(database.write(take_epoch));
+        let epoch = epoch.map_err(|failure| OpenError::Epoch(failure.into()))?;
+        Ok(Self { database, epoch, clock: Arc::new(SystemClock) })
+    }
+
+    async fn write(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), JournalError> {
+        Ok(self.database.write(job).await?)
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        Ok(self.database.read(job).await?)
+    }
+}
+
+#[async_trait]
+impl Journal for SqliteJournal {
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    async fn create_session(&self, new: NewSession) -> Result<(), JournalError> {
+        let new = PreparedSession::new(self.epoch, new, self.clock.now())?;
+        self.write(move |conn| new.write(conn)).await
+    }
+
+    async fn append(&self, append: Append) -> Result<(), JournalError> {
+        let append = PreparedAppend::new(append, self.clock.now())?;
+        self.write(move |conn| append.write(conn)).await
+    }
+
+    async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError> {
+        self.read(move |conn| session::find(conn, id)).await
+    }
+
+    async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, JournalError> {
+        self.read(move |conn| session::page(conn, &query)).await
+    }
+
+    async fn open_sessions(&self) -> Result<Vec<SessionRow>, JournalError> {
+        self.read(session::open).await
+    }
+
+    async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
+        self.read(move |conn| record::control(conn, id, from, to)).await
+    }
+
+    async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
+        self.read(move |conn| record::messages(conn, id, from, to)).await
+    }
+
+    async fn events(&self, id: SessionId, after: EventId, max_bytes: usize) -> Result<Vec<EventRecord>, JournalError> {
+        self.read(move |conn| record::events(conn, id, after, max_bytes)).await
+    }
+
+    async fn run(&self, session: SessionId, run: RunId) -> Result<Option<Run>, JournalError> {
+        self.read(move |conn| session::find_run(conn, session, run)).await
+    }
+
+    async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError> {
+        let scope = scope.to_owned();
+        self.read(move |conn| receipt::find(conn, &scope, now)).await
+    }
+}
+
+impl fmt::Debug for SqliteJournal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteJournal").field("database", &self.database).field("epoch", &self.epoch).finish()
+    }
+}
+
+fn take_epoch(conn: &Connection) -> Result<u64, Failure> {
+    let epoch = "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value";
+    Ok(conn.query_row(epoch, (), |columns| columns.get(0))?)
+}

@@ -1,0 +1,20 @@
+//! The journal on SQLite: one file, one writer, every guarantee of [`Journal`](stakpak_agent_core::Journal).
+//!
+//! * Appends of all sessions that wait are committed together; each resolves after the sync of the disk.
+//! * Every row carries a CRC32C, verified on every read: damage to a row is reported for its session, others go on.
+//! * Each opening of the file takes a higher epoch, durably, before anything else can be written.
+//!
+//! What it cannot tell: a commit that the disk lost from the end of the write-ahead log (a drive that lies about
+//! syncing) looks like one that never was. Every commit before it is whole.
+
+mod journal;
+
+mod append;
+mod receipt;
+mod record;
+mod session;
+
+mod failure;
+mod schema;
+
+pub use journal::{OpenError, SqliteJournal};

@@ -1,0 +1,91 @@
+//! A file whose bytes have changed under the journal.
+
+use std::{fs, path::Path};
+
+use stakpak_agent_core::{Journal, JournalError};
+use stakpak_protocol::{EventId, SessionId};
+use stakpak_store::SqliteJournal;
+
+use crate::fixture::{append, control, event, make, message};
+
+const MARK: &str = "a payload like no other";
+
+/// The damaged row is refused wherever it is read; rows before it and other sessions are not affected.
+#[tokio::test]
+async fn a_flipped_bit_is_refused() {
+    // The second makes the text invalid UTF-8.
+    for bit in [0x01, 0x80] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.db");
+        let (damaged, whole) = write(&file).await;
+        flip(&file, bit);
+
+        let journal = SqliteJournal::open(&file).unwrap();
+        for seq in 3..=5 {
+            let answer = match seq {
+                3 => journal.events(damaged, EventId(0), usize::MAX).await.map(drop),
+                4 => journal.control_rows(damaged, 3, 4).await.map(drop),
+                _ => journal.message_rows(damaged, 1, 2).await.map(drop),
+            };
+            assert!(
+                matches!(answer, Err(JournalError::Damaged { session, seq: at }) if (session, at) == (damaged, seq)),
+                "{answer:?}"
+            );
+        }
+        assert_eq!(journal.control_rows(damaged, 1, 3).await.unwrap(), [message(2, 0, "whole")]);
+        assert_eq!(journal.message_rows(damaged, 0, 1).await.unwrap(), [message(2, 0, "whole")]);
+        assert_eq!(journal.events(damaged, EventId(0), 1).await.unwrap().len(), 1);
+        assert_eq!(journal.control_rows(whole, 0, 9).await.unwrap(), [message(2, 0, "whole")]);
+        assert_eq!(journal.open_sessions().await.unwrap(), []);
+
+        let mut session = journal.session(whole).await.unwrap().unwrap();
+        let more = append(&journal, &mut session, vec![control(3, "more")]);
+        journal.append(more).await.unwrap();
+    }
+}
+
+/// Rows that have been moved to another place are as damaged as changed ones.
+#[tokio::test]
+async fn a_row_in_the_wrong_place_is_refused() {
+    for change in ["seq = 9 WHERE seq = 3", "message_index = 7 WHERE seq = 4", "class = 1 WHERE seq = 4"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.db");
+        let (damaged, _) = write(&file).await;
+        let raw = rusqlite::Connection::open(&file).unwrap();
+        raw.execute(&format!("UPDATE records SET {change} AND payload LIKE 'a %'"), ()).unwrap();
+        drop(raw);
+
+        let journal = SqliteJournal::open(&file).unwrap();
+        let answers = [
+            journal.events(damaged, EventId(0), usize::MAX).await.map(drop),
+            journal.message_rows(damaged, 2, 9).await.map(drop),
+        ];
+        let damaged = |answer: &Result<(), _>| matches!(answer, Err(JournalError::Damaged { .. }));
+        assert!(answers.iter().any(damaged), "{change}: {answers:?}");
+    }
+}
+
+/// Two sessions; the rows 3 to 5 of the first hold the mark.
+async fn write(file: &Path) -> (SessionId, SessionId) {
+    let journal = SqliteJournal::open(file).unwrap();
+    let mut damaged = make(&journal).await;
+    let mut whole = make(&journal).await;
+    for session in [&mut damaged, &mut whole] {
+        let rows = vec![event(1, "whole"), message(2, 0, "whole")];
+        journal.append(append(&journal, session, rows)).await.unwrap();
+    }
+    let rows = vec![event(3, MARK), control(4, MARK), message(5, 1, MARK)];
+    journal.append(append(&journal, &mut damaged, rows)).await.unwrap();
+    (damaged.id, whole.id)
+}
+
+/// Changes every place of the mark. The journal is closed, so that all of it is in the file.
+fn flip(file: &Path, bit: u8) {
+    let mut bytes = fs::read(file).unwrap();
+    let places: Vec<_> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(MARK.as_bytes())).collect();
+    assert_eq!(places.len(), 3);
+    for at in places {
+        bytes[at + 5] ^= bit;
+    }
+    fs::write(file, bytes).unwrap();
+}

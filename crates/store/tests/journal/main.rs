@@ -1,0 +1,10 @@
+//! The journal on real files.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod conformance;
+mod crash;
+mod damage;
+mod file;
+mod fixture;
+mod ownership;
+mod receipts;

@@ -1,0 +1,5 @@
+//! Stand-ins for tests: they speak the real wire protocols over real sockets, and can be told to misbehave.
+
+mod llm;
+
+pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};

@@ -1,0 +1,157 @@
+//! `run_command`: one shell command from start to the last of its processes.
+//!
+//! The shell's exit ends the call. What holds the pipe open gets [`LAST_OUTPUT`] more; what is still there then is ended.
+//! Timeout and cancel end all of it at once. If the future is dropped, [`Group`] ends it.
+
+mod decoder;
+mod kept;
+mod output;
+mod pieces;
+mod shell;
+mod spool;
+
+use std::{os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration};
+
+use nix::unistd::Pid;
+use stakpak_agent_core::{ToolContext, ToolOutcome};
+use stakpak_protocol::ToolCallId;
+use stakpak_redact::Redactor;
+use tokio::{
+    process::Child,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::spool::ARTEFACT_PREFIX;
+use self::{output::Output, shell::Shell, spool::Spool};
+use crate::{
+    arguments::RunCommand,
+    error::ToolError,
+    processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID},
+};
+
+const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
+const MAX_TIMEOUT_SECONDS: u64 = 3600;
+/// From the exit of the shell to the end of the pipe.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// From the end of the last process to the end of the pipe: it is there already, unless a process that has shed its marks
+/// or cannot be ended holds the pipe open.
+const AFTER_END: Duration = Duration::from_millis(50);
+
+/// Runs commands.
+#[derive(Debug)]
+pub(crate) struct Commands {
+    shell: Shell,
+    redactor: Redactor,
+    /// A directory a session.
+    artefacts: PathBuf,
+    profile: Option<String>,
+}
+
+/// How the shell ended.
+#[derive(Debug)]
+enum End {
+    Exited(std::io::Result<ExitStatus>),
+    TimedOut,
+    Cancelled,
+}
+
+impl Commands {
+    pub(crate) fn new(withheld: Vec<String>, redactor: Redactor, artefacts: PathBuf, profile: Option<String>) -> Self {
+        Self { shell: Shell::find(withheld), redactor, artefacts, profile }
+    }
+
+    /// Runs one. Its text is clean and redacted.
+    pub(crate) async fn run(
+        &self,
+        arguments: RunCommand,
+        call: &ToolCallId,
+        context: ToolContext,
+    ) -> Result<ToolOutcome, ToolError> {
+        let directory = arguments.cwd.map_or_else(|| context.cwd.clone(), |cwd| context.cwd.join(cwd));
+        if !tokio::fs::metadata(&directory).await.is_ok_and(|metadata| metadata.is_dir()) {
+            let message = format!("There is no directory {}: give another cwd", directory.display());
+            return Err(ToolError::new("FILE_NOT_FOUND", message));
+        }
+        let mut variables = vec![(CALL_ID, call.to_string()), (SESSION_ID, context.session_id.to_string())];
+        variables.extend(self.profile.clone().map(|profile| ("STAKPAK_PROFILE", profile)));
+        let asked_for = arguments.env.unwrap_or_default();
+        let (child, pipe) = self
+            .shell
+            .start(&arguments.command, &directory, &asked_for, &variables)
+            .map_err(|error| ToolError::new("COMMAND_FAILED", format!("The shell could not be started: {error}")))?;
+
+        let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
+        let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
+        let output = Output::new(self.redactor.clone(), spool, context.progress);
+        let seconds = arguments.timeout.map_or(DEFAULT_TIMEOUT_SECONDS, u64::from).min(MAX_TIMEOUT_SECONDS);
+        let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
+        let supervised = supervise(child, group, Duration::from_secs(seconds), &context.cancel, &eof, &stop);
+        let ((end, ended), text) = tokio::join!(supervised, output.drain(pipe, &eof, &stop));
+        Ok(outcome(&end, seconds, &text, &self.redactor.redact(&note(&ended))))
+    }
+}
+
+/// The shell leads its group. It has an id until its exit has been awaited.
+fn group_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+}
+
+/// Waits for the end of the shell and ends everything that is left then.
+async fn supervise(
+    mut child: Child,
+    group: Group,
+    limit: Duration,
+    cancel: &CancellationToken,
+    eof: &CancellationToken,
+    stop: &CancellationToken,
+) -> (End, Processes) {
+    let end = tokio::select! {
+        biased;
+        status = child.wait() => End::Exited(status),
+        () = cancel.cancelled() => End::Cancelled,
+        () = sleep(limit) => End::TimedOut,
+    };
+    if matches!(end, End::Exited(_)) {
+        tokio::select! {
+            () = eof.cancelled() => {}
+            () = cancel.cancelled() => {}
+            () = sleep(LAST_OUTPUT) => {}
+        }
+    }
+    let ended = spawn_blocking(move || group.end()).await.unwrap_or_default();
+    timeout(AFTER_END, eof.cancelled()).await.ok();
+    stop.cancel();
+    (end, ended)
+}
+
+fn outcome(end: &End, seconds: u64, text: &str, note: &str) -> ToolOutcome {
+    let last = match end {
+        End::Cancelled => return ToolOutcome::Cancelled,
+        End::TimedOut => format!("Command timed out after {seconds} seconds"),
+        End::Exited(Err(error)) => format!("The command's exit code is unknown: {error}"),
+        End::Exited(Ok(status)) => match (status.code(), status.signal()) {
+            (Some(0), _) => String::new(),
+            (Some(code), _) => format!("Command exited with code {code}"),
+            (None, signal) => format!("Command ended by signal {}", signal.unwrap_or_default()),
+        },
+    };
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = if text.is_empty() { "No output" } else { text };
+    let lines: Vec<&str> = [text, note, &last].into_iter().filter(|line| !line.is_empty()).collect();
+    if last.is_empty() {
+        ToolOutcome::text(lines.join("\n"))
+    } else {
+        ToolOutcome::error("COMMAND_FAILED", &lines.join("\n"))
+    }
+}
+
+/// Says what was ended.
+fn note(ended: &Processes) -> String {
+    if ended.is_empty() {
+        return String::new();
+    }
+    let processes: Vec<String> = ended.iter().map(|(pid, line)| format!("{line} (pid {pid})")).collect();
+    format!("[Still running, now ended: {}]", processes.join(", "))
+}

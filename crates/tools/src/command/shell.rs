@@ -1,0 +1,135 @@
+//! Starting the shell of a call: its environment, its session, its limits, its one pipe.
+
+use std::{
+    collections::BTreeMap,
+    env, io,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use nix::{
+    sys::resource::{Resource, getrlimit, rlim_t, setrlimit},
+    unistd::setsid,
+};
+use tokio::{
+    net::unix::pipe::Receiver,
+    process::{Child, Command},
+};
+
+use crate::arguments::OWN_VARIABLES;
+
+/// Of the channels, beside `*_API_KEY`.
+const CHANNEL_TOKENS: [&str; 4] = ["TELEGRAM_BOT_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "DISCORD_BOT_TOKEN"];
+
+/// So that nothing waits for a person or a pager.
+const UNATTENDED: [(&str, &str); 6] = [
+    ("DEBIAN_FRONTEND", "noninteractive"),
+    ("GIT_PAGER", "cat"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("PAGER", "cat"),
+    ("SUDO_ASKPASS", "/bin/false"),
+    ("TERM", "dumb"),
+];
+
+const MAX_OPEN_FILES: rlim_t = 1024;
+const MAX_PROCESSES: rlim_t = 4096;
+
+/// The shell that runs commands: `bash` if there is one, else `sh`.
+#[derive(Debug)]
+pub(crate) struct Shell {
+    program: PathBuf,
+    /// Variables no child sees, beside those of [`is_withheld`].
+    withheld: Vec<String>,
+}
+
+impl Shell {
+    pub(crate) fn find(withheld: Vec<String>) -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let bash = env::split_paths(&path)
+            .map(|directory| directory.join("bash"))
+            .find(|bash| bash.is_absolute() && bash.is_file());
+        Self { program: bash.unwrap_or_else(|| PathBuf::from("/bin/sh")), withheld }
+    }
+
+    /// Starts a command line; the pipe carries both its outputs. `variables` come last.
+    pub(crate) fn start(
+        &self,
+        line: &str,
+        directory: &Path,
+        asked_for: &BTreeMap<String, String>,
+        variables: &[(&str, String)],
+    ) -> io::Result<(Child, Receiver)> {
+        let (reader, writer) = io::pipe()?;
+        // Before the start: nothing may fail once there is a process.
+        let reader = Receiver::from_owned_fd(reader.into())?;
+        let mut command = Command::new(&self.program);
+        command
+            .arg("-c")
+            .arg(line)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone()?)
+            .stderr(writer);
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if is_withheld(&text) || self.withheld.iter().any(|withheld| *withheld == text) {
+                command.env_remove(&name);
+            }
+        }
+        command.envs(UNATTENDED).envs(asked_for).envs(variables.iter().map(|(name, value)| (name, value)));
+        isolate(&mut command)?;
+        let child = command.spawn()?;
+        // Ours of the pipe's writing ends go with `command`: afterwards only the child's processes hold it open.
+        drop(command);
+        Ok((child, reader))
+    }
+}
+
+/// Whether the product itself may read a credential from this variable: what it has for itself, keys of model providers,
+/// tokens of channels.
+fn is_withheld(name: &str) -> bool {
+    name.starts_with(OWN_VARIABLES) || name.ends_with("_API_KEY") || CHANNEL_TOKENS.contains(&name)
+}
+
+/// Own session and process group; bounded processes and files, no core dumps.
+fn isolate(command: &mut Command) -> io::Result<()> {
+    let limits = [
+        lowered(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES)?,
+        lowered(Resource::RLIMIT_NPROC, MAX_PROCESSES)?,
+        lowered(Resource::RLIMIT_CORE, 0)?,
+    ];
+    let in_child = move || {
+        setsid()?;
+        for (resource, limit) in limits {
+            setrlimit(resource, limit, limit)?;
+        }
+        Ok(())
+    };
+    #[expect(unsafe_code, reason = "there is no other way to set a session and limits between fork and exec")]
+    // SAFETY: the closure only makes system calls, which are async-signal-safe; it neither allocates nor locks.
+    unsafe {
+        command.pre_exec(in_child);
+    }
+    Ok(())
+}
+
+/// A process may lower its limits only.
+fn lowered(resource: Resource, limit: rlim_t) -> io::Result<(Resource, rlim_t)> {
+    let (_, hard) = getrlimit(resource)?;
+    Ok((resource, limit.min(hard)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_withheld_and_the_rest_is_not() {
+        for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "TELEGRAM_BOT_TOKEN", "STAKPAK_TOKEN", "SLACK_APP_TOKEN"] {
+            assert!(is_withheld(name), "{name}");
+        }
+        for name in ["PATH", "HOME", "AWS_PROFILE", "API_KEYS", "KUBECONFIG"] {
+            assert!(!is_withheld(name), "{name}");
+        }
+    }
+}

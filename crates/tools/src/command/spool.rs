@@ -1,0 +1,81 @@
+//! The whole of a long output, in a file that `view` can read.
+
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+use stakpak_protocol::ToolCallId;
+use tokio::{fs::File, io::AsyncWriteExt, task::spawn_blocking};
+
+/// A file name that starts so, in a session's directory, is an artefact.
+pub(crate) const ARTEFACT_PREFIX: &str = "tool-output.";
+/// More is counted, not kept.
+const MAX_FILE: u64 = 64 * 1024 * 1024;
+
+/// Written from the moment an output is too long for memory.
+#[derive(Debug)]
+pub(crate) enum Spool {
+    /// Nothing written yet.
+    Waiting { directory: PathBuf, call: ToolCallId },
+    /// The file, only for its owner.
+    Open { file: File, path: PathBuf, written: u64, dropped: u64 },
+    /// It could not be written; why.
+    Failed(io::Error),
+}
+
+impl Spool {
+    pub(crate) fn new(directory: PathBuf, call: ToolCallId) -> Self {
+        Self::Waiting { directory, call }
+    }
+
+    /// Appends; the first append makes the file.
+    pub(crate) async fn append(&mut self, text: &str) {
+        if let Self::Waiting { directory, call } = self {
+            let (directory, call) = (std::mem::take(directory), call.clone());
+            *self = match spawn_blocking(move || create(directory, &call)).await {
+                Ok(Ok((file, path))) => Self::Open { file: File::from_std(file), path, written: 0, dropped: 0 },
+                Ok(Err(error)) => Self::Failed(error),
+                Err(error) => Self::Failed(io::Error::other(error)),
+            };
+        }
+        let Self::Open { file, written, dropped, .. } = self else { return };
+        let size = text.len() as u64;
+        if *dropped > 0 || *written + size > MAX_FILE {
+            *dropped += size;
+            return;
+        }
+        match file.write_all(text.as_bytes()).await {
+            Ok(()) => *written += size,
+            Err(error) => *self = Self::Failed(error),
+        }
+    }
+
+    /// Says where the whole output is.
+    pub(crate) async fn finish(mut self) -> String {
+        if let Self::Open { file, .. } = &mut self
+            && let Err(error) = file.flush().await
+        {
+            self = Self::Failed(error);
+        }
+        match self {
+            Self::Waiting { .. } => String::new(),
+            Self::Open { path, dropped: 0, .. } => {
+                format!("All of it: {} (use view with view_range or grep)", path.display())
+            }
+            Self::Open { path, written, .. } => {
+                format!("Its first {written} bytes: {} (use view with view_range or grep)", path.display())
+            }
+            Self::Failed(error) => format!("The whole could not be kept ({error}); run it again with less output"),
+        }
+    }
+}
+
+fn create(directory: PathBuf, call: &ToolCallId) -> io::Result<(std::fs::File, PathBuf)> {
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    // A provider may have made up the id: only what is harmless in a file name, and a random part that makes it one of a kind.
+    let id: String =
+        call.as_str().chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(64).collect();
+    let file = tempfile::Builder::new()
+        .prefix(&format!("{ARTEFACT_PREFIX}stakpak.run_command.{id}."))
+        .suffix(".txt")
+        .tempfile_in(directory)?;
+    Ok(file.keep()?)
+}

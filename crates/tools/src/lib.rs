@@ -1,0 +1,22 @@
+//! Tools that run on this machine: one shell command, and looking at, creating and editing files.
+//!
+//! Invariants:
+//! * A call that is over has left no process behind, however it ended: by itself, by its timeout, by cancel, by being
+//!   dropped, or (through [`LocalTools::end_orphans`](stakpak_agent_core::Tools::end_orphans)) by the death of the server.
+//! * No output is lost below the cap, and memory per call does not grow with the output.
+//! * A file is whole at every moment: a write lands by rename or not at all.
+//! * Every text that leaves has been through the redactor.
+//! * No path, pattern or id is ever part of a shell line.
+
+mod arguments;
+mod catalogue;
+mod command;
+mod error;
+mod files;
+mod local;
+mod processes;
+mod read_only;
+mod text;
+
+pub use local::{LocalTools, LocalToolsConfig};
+pub use read_only::is_read_only_command;

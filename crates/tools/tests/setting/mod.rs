@@ -1,0 +1,126 @@
+//! The tools with a working directory of their own.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::Value;
+use stakpak_agent_core::{ToolCall, ToolContext, ToolOutcome, Tools};
+use stakpak_protocol::{RunId, SessionId, ToolCallId};
+use stakpak_redact::Redactor;
+use stakpak_tools::{LocalTools, LocalToolsConfig};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The redactor knows it.
+pub(crate) const SECRET: &str = "hunter2-correct-horse-battery";
+
+pub(crate) struct Setting {
+    pub(crate) tools: LocalTools,
+    pub(crate) session: SessionId,
+    directory: tempfile::TempDir,
+}
+
+impl Setting {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("work")).unwrap();
+        let config = LocalToolsConfig {
+            artefacts: directory.path().join("artefacts"),
+            credential_variables: vec!["CARGO_PKG_VERSION".to_owned()],
+            profile: Some("default".to_owned()),
+        };
+        let tools = LocalTools::new(config, Redactor::new([SECRET]).unwrap());
+        Self { tools, session: SessionId::random(), directory }
+    }
+
+    pub(crate) fn cwd(&self) -> PathBuf {
+        self.directory.path().join("work")
+    }
+
+    /// Every kept output of the session.
+    pub(crate) fn kept(&self) -> Vec<PathBuf> {
+        let directory = self.directory.path().join("artefacts").join(self.session.to_string());
+        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        let path = self.cwd().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.cwd().join(path)).unwrap()
+    }
+
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.cwd().join(path)).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) fn call(tool: &str, arguments: Value) -> ToolCall {
+        let id = ToolCallId(format!("call_{}", RunId::random()));
+        ToolCall { id, name: format!("stakpak__{tool}"), arguments, metadata: None }
+    }
+
+    pub(crate) fn context(&self) -> (ToolContext, mpsc::Receiver<String>) {
+        let (progress, received) = mpsc::channel(64);
+        let context = ToolContext {
+            session_id: self.session,
+            run_id: RunId::random(),
+            cwd: self.cwd(),
+            cancel: CancellationToken::new(),
+            progress,
+        };
+        (context, received)
+    }
+
+    /// The text of a result and whether it is an error.
+    pub(crate) async fn run(&self, tool: &str, arguments: Value) -> (String, bool) {
+        let (context, _progress) = self.context();
+        completed(self.tools.run(&Self::call(tool, arguments), context).await)
+    }
+
+    pub(crate) async fn ok(&self, tool: &str, arguments: Value) -> String {
+        let (text, is_error) = self.run(tool, arguments).await;
+        assert!(!is_error, "{text}");
+        text
+    }
+
+    pub(crate) async fn error(&self, tool: &str, arguments: Value) -> String {
+        let (text, is_error) = self.run(tool, arguments).await;
+        assert!(is_error, "{text}");
+        text
+    }
+}
+
+pub(crate) fn completed(outcome: ToolOutcome) -> (String, bool) {
+    match outcome {
+        ToolOutcome::Completed { result: Value::String(text), is_error } => (text, is_error),
+        other => panic!("not completed with a text: {other:?}"),
+    }
+}
+
+/// Polls with a generous deadline.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never: {what}");
+}
+
+/// Whether the process is there and no zombie.
+pub(crate) fn lives(pid: &str) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.trim()).join("stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
