@@ -108,10 +108,9 @@ fn name_of(table: &Table) -> Option<&str> {
 fn check(path: &Path, document: &DocumentMut, name: &str) -> io::Result<Schedule> {
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let parsed = Document::parse(&file, document.to_string()).map_err(io::Error::other)?;
-    let set = ScheduleSet::read(&parsed, Utc::now()).map_err(|findings| {
-        io::Error::other(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
-    let schedule = set.get(name).cloned().ok_or_else(|| io::Error::other("the schedule was not written"))?;
+    let file = AutopilotFile::read(&parsed).map_err(|error| io::Error::other(error.to_string()))?;
+    let schedule = file.schedules.get(name).cloned();
+    let schedule = schedule.ok_or_else(|| io::Error::other("the schedule was not written"))?;
     match &schedule.definition {
         Definition::Valid { .. } => Ok(schedule),
         Definition::Invalid(errors) => Err(io::Error::other(

@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 use stakpak_agent_core::Profiles;
 use stakpak_config::ConfigFile;
 use stakpak_server::edge::EdgePolicy;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -63,6 +63,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
         config.findings().iter().chain(&file.warnings).chain(file.schedules.errors()).cloned().collect();
     let drain = args.drain_timeout.unwrap_or(file.server.drain_timeout);
 
+    let mut signals = StopSignals::new()?;
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     let url = bound.url();
@@ -85,7 +86,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
         json: global.json,
     };
     screen.ready(started.elapsed(), created, &findings).await;
-    screen.live(&server.server, asked_to_stop()).await?;
+    screen.live(&server.server, signals.next()).await;
     screen.note(&format!("stopping: active runs get {} s, then go on at the next start", drain.as_secs()));
     let drained = async {
         stop.cancel();
@@ -96,7 +97,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     tokio::select! {
         () = drained => {}
         () = tokio::time::sleep(drain + DRAIN_SLACK) => tracing::warn!("the drain took too long"),
-        () = asked_to_stop() => bail!(Failure::Interrupted),
+        () = signals.next() => bail!(Failure::Interrupted),
     }
     Facts::remove(&home);
     drop(lock);
@@ -162,17 +163,22 @@ fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C or SIGTERM.
-async fn asked_to_stop() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!(%error, "SIGTERM cannot be watched");
-            return std::future::pending().await;
+/// Ctrl-C and SIGTERM, watched from the moment this is made.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }

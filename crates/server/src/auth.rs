@@ -55,6 +55,9 @@ fn bearer(request: &Request) -> Option<&str> {
 impl Server {
     /// Puts the same bearer check in front of routes that are mounted beside the server's own.
     pub fn protect(&self, router: axum::Router) -> axum::Router {
+        if !router.has_routes() {
+            return router;
+        }
         router.route_layer(axum::middleware::from_fn_with_state(self.clone(), require_token))
     }
 }

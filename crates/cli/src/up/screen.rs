@@ -2,7 +2,6 @@
 
 use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
-use anyhow::Result;
 use serde_json::json;
 use stakpak_agent_core::Profile;
 use stakpak_config::Finding;
@@ -87,7 +86,7 @@ impl Screen<'_> {
     }
 
     /// Keeps one line current on a terminal until `stop`.
-    pub(super) async fn live(&self, server: &Server, stop: impl Future<Output = ()>) -> Result<()> {
+    pub(super) async fn live(&self, server: &Server, stop: impl Future<Output = ()>) {
         let mut tick = tokio::time::interval(REDRAW);
         let on_terminal = std::io::stdout().is_terminal() && !self.json;
         let mut shown = String::new();
@@ -108,7 +107,6 @@ impl Screen<'_> {
         if on_terminal {
             println!();
         }
-        Ok(())
     }
 
     async fn line(&self, server: &Server) -> String {

@@ -1,0 +1,131 @@
+//! `kill -9` of the binary: what was seen stays, what was accepted goes on, nothing runs twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use serde_json::json;
+use stakpak_client::{EventEnvelope, EventStream, Message, RunOverrides, SendMessageOptions};
+use stakpak_protocol::{AutoApproveOverride, Event};
+use stakpak_test_support::{Gate, Reply, ScriptedLlm};
+use support::Home;
+
+fn configured(llm: &ScriptedLlm) -> Home {
+    let home = Home::new();
+    home.write(
+        "config.toml",
+        &format!(
+            "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
+            llm.base_url()
+        ),
+    );
+    home
+}
+
+fn approve_all() -> SendMessageOptions {
+    let overrides =
+        RunOverrides { auto_approve: Some(AutoApproveOverride::Mode("all".into())), ..RunOverrides::default() };
+    SendMessageOptions { overrides: Some(overrides), ..SendMessageOptions::default() }
+}
+
+async fn next(events: &mut EventStream) -> (EventEnvelope, String) {
+    let event = tokio::time::timeout(support::PATIENCE, events.next_event()).await.expect("an event in time").unwrap();
+    (event.envelope().unwrap_or_else(|| panic!("{event:?}")), event.data)
+}
+
+async fn until_name(events: &mut EventStream, name: &str) -> Vec<(EventEnvelope, String)> {
+    let mut seen = Vec::new();
+    loop {
+        seen.push(next(events).await);
+        if seen.last().unwrap().0.event.name() == name {
+            return seen;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_mid_answer_replays_the_same_ids_and_ends_once() {
+    let llm = ScriptedLlm::start().await;
+    let gate = Gate::new();
+    llm.push(Reply::text(["the first half "]).then_wait(&gate).then_text("and never the second"));
+    llm.push(Reply::text(["the whole ", "answer"]));
+    let home = configured(&llm);
+    let up = home.up();
+    let client = up.client();
+    let session = client.create_session("crash").await.unwrap().id.to_string();
+    let posted = client.send_messages(&session, vec![Message::user("go")], approve_all()).await.unwrap();
+    let mut events = client.subscribe_events(&session, Some(posted.cursor)).await.unwrap();
+    let before = until_name(&mut events, "text_delta").await;
+    up.kill();
+
+    let up = home.up();
+    let mut events = up.client().subscribe_events(&session, Some(0)).await.unwrap();
+    let after = until_name(&mut events, "run_completed").await;
+    for ((_, first), (_, second)) in before.iter().zip(&after) {
+        assert_eq!(first, second, "seen events are the same bytes");
+    }
+    assert!(after.windows(2).all(|pair| pair[0].0.id < pair[1].0.id));
+    assert_eq!(after.iter().filter(|(envelope, _)| envelope.event.is_terminal()).count(), 1);
+    let complete = after.iter().find_map(|(envelope, _)| match &envelope.event {
+        Event::TextComplete { text, .. } => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(complete.as_deref(), Some("the whole answer"));
+    let next_message = up.client().send_messages(&session, vec![Message::user("next")], approve_all()).await.unwrap();
+    assert!(next_message.cursor >= after.last().unwrap().0.id.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_in_mid_call_runs_nothing_twice_and_leaves_no_process() {
+    let llm = ScriptedLlm::start().await;
+    let command = "echo started >> witness; exec sleep 987.654";
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": command})));
+    llm.push(Reply::text(["I do not know what became of it"]));
+    let home = configured(&llm);
+    let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
+    let client = up.client();
+    let session = client.create_session("crash").await.unwrap().id.to_string();
+    client.send_messages(&session, vec![Message::user("go")], approve_all()).await.unwrap();
+    support::until("the command to start", || home.path("witness").exists().then_some(()));
+    up.kill();
+
+    let up = home.up();
+    let mut events = up.client().subscribe_events(&session, Some(0)).await.unwrap();
+    let seen = until_name(&mut events, "run_completed").await;
+    let unknown = seen.iter().any(|(envelope, _)| match &envelope.event {
+        Event::ToolExecutionCompleted { result, .. } => {
+            result.as_str().is_some_and(|text| text.starts_with("OUTCOME_UNKNOWN"))
+        }
+        _ => false,
+    });
+    assert!(unknown, "{seen:#?}");
+    assert_eq!(std::fs::read_to_string(home.path("witness")).unwrap(), "started\n", "the command ran once");
+    assert_eq!(llm.requests().len(), 2, "the recorded answer is not asked for again");
+    let alive = std::process::Command::new("pgrep").args(["-f", "^sleep 987.654"]).output().unwrap();
+    assert!(alive.stdout.is_empty(), "a process of the call is still there");
+}
+
+/// A paused approval survives a kill, and a decision answered 200 just before one holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_survives_a_kill() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": "echo once >> witness"})));
+    let home = configured(&llm);
+    let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
+    let client = up.client();
+    let session = client.create_session("crash").await.unwrap().id.to_string();
+    client.send_messages(&session, vec![Message::user("go")], SendMessageOptions::default()).await.unwrap();
+    let mut events = client.subscribe_events(&session, Some(0)).await.unwrap();
+    until_name(&mut events, "waiting_for_tool_approval").await;
+    up.kill();
+    let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
+    let client = up.client();
+    let pending = client.pending_tools(&session).await.unwrap();
+    let call = pending.tool_calls[0].id.to_string();
+    let decision =
+        stakpak_client::ToolDecisionInput { action: stakpak_client::ToolDecisionAction::Accept, content: None };
+    let run = pending.run_id.unwrap().to_string();
+    client.resolve_tools(&session, &run, [(call, decision)].into()).await.unwrap();
+    let mut events = client.subscribe_events(&session, Some(0)).await.unwrap();
+    until_name(&mut events, "run_completed").await;
+    assert_eq!(std::fs::read_to_string(home.path("witness")).unwrap(), "once\n");
+}

@@ -1,0 +1,73 @@
+//! A model behind an OpenAI-compatible endpoint, through the whole product.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod support;
+
+use serde_json::json;
+use stakpak_test_support::{Reply, ScriptedLlm};
+use support::{Home, stderr, stdout};
+
+fn configured(endpoint: &str) -> Home {
+    let home = Home::new();
+    home.write(
+        "config.toml",
+        &format!(
+            "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{endpoint}\"\napi_key = \"secret-key-0123456789\"\n"
+        ),
+    );
+    home
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_call_goes_there_and_back() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": "echo $((6*7))"})));
+    llm.push(Reply::text(["the answer ", "is 42"]));
+    let home = configured(&llm.base_url());
+    let run = home.run(&["run", "--approve-all", "what is six times seven?"]);
+    assert!(stdout(&run).contains("the answer is 42"), "{}{}", stdout(&run), stderr(&run));
+    let second = &llm.requests()[1].body;
+    let result = second["messages"].as_array().unwrap().iter().find(|message| message["role"] == "tool").unwrap();
+    assert_eq!(result["content"], "42");
+    assert_eq!(llm.requests()[0].headers["authorization"], "Bearer secret-key-0123456789");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_is_retried_as_told() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::rate_limited(1));
+    llm.push(Reply::text(["there now"]));
+    let home = configured(&llm.base_url());
+    let run = home.run(&["run", "hello"]);
+    assert!(
+        stdout(&run).contains("there now") && stderr(&run).contains("trying again"),
+        "{}{}",
+        stdout(&run),
+        stderr(&run)
+    );
+    assert_eq!(llm.requests().len(), 2);
+}
+
+#[test]
+fn a_dead_endpoint_names_host_port_and_cause() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let home = configured(&format!("http://{address}/v1"));
+    let run = home.run(&["run", "hello"]);
+    assert_eq!(run.status.code(), Some(1));
+    let said = stderr(&run);
+    let error = said.lines().find(|line| line.starts_with("error:")).unwrap_or_else(|| panic!("{said}"));
+    assert!(error.contains(&address.to_string()) && error.contains("refused"), "{error}");
+    assert!(!said.contains("secret-key"), "{said}");
+}
+
+/// A configured provider that cannot be used never falls back to the offline model.
+#[test]
+fn an_unsupported_provider_is_an_error() {
+    let home = Home::new();
+    home.write("config.toml", "[profiles.default.providers.x]\ntype = \"anthropic\"\napi_key = \"k\"\n");
+    let run = home.run(&["run", "hello"]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(stderr(&run).contains("profiles.default.providers.x"), "{}", stderr(&run));
+}
