@@ -34,7 +34,9 @@ impl ApprovalPolicy {
 
     fn reason(&self, tool: &str) -> String {
         if self.mode == Some(ApprovalMode::DenyAll) {
-            return format!("{tool} was not approved: the gateway rejects all approvals (`approval_mode = \"deny_all\"`)");
+            return format!(
+                "{tool} was not approved: the gateway rejects all approvals (`approval_mode = \"deny_all\"`)"
+            );
         }
         format!(
             "{tool} was not approved: it needs a person, and approving from a chat is not available yet. To allow it, \

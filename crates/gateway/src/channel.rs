@@ -25,7 +25,8 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// Receives until cancelled or until something fails; the caller starts it again after a wait.
     ///
     /// A message is confirmed to the platform only after `inbound` has accepted it.
-    async fn start_durable(&self, inbound: Arc<dyn InboundSink>, cancel: CancellationToken) -> Result<(), ChannelError>;
+    async fn start_durable(&self, inbound: Arc<dyn InboundSink>, cancel: CancellationToken)
+    -> Result<(), ChannelError>;
 
     /// Sends one text and tells what became of it.
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError>;
@@ -118,6 +119,18 @@ pub enum ChannelStatus {
     Failed,
     /// Not started, by configuration.
     Disabled,
+}
+
+impl fmt::Display for ChannelStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connected => "connected",
+            Self::Connecting => "connecting",
+            Self::Degraded => "degraded",
+            Self::Failed => "failed",
+            Self::Disabled => "disabled",
+        })
+    }
 }
 
 /// How a channel goes.

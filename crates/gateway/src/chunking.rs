@@ -44,9 +44,9 @@ fn fitting_prefix(text: &str, limit: usize) -> usize {
 fn preferred_cut(window: &str) -> Option<usize> {
     // A cut in the first half would make many short messages of a text with one early paragraph.
     let half = window.len() / 2;
-    ["\n\n", "\n", ". ", " "].into_iter().find_map(|separator| {
-        window.rfind(separator).map(|at| at + separator.len()).filter(|cut| *cut > half)
-    })
+    ["\n\n", "\n", ". ", " "]
+        .into_iter()
+        .find_map(|separator| window.rfind(separator).map(|at| at + separator.len()).filter(|cut| *cut > half))
 }
 
 #[cfg(test)]

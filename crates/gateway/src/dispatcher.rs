@@ -29,7 +29,7 @@ use crate::{
     store::{NewPart, Work},
 };
 
-pub(crate) use session::SessionError;
+pub(crate) use session::{SessionError, SessionRequest};
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    ChannelError, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink, RouterConfig, StoreError, StreamId,
+    ChannelError, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink, RouterConfig, StoreError,
+    StreamId,
     access::Access,
     clock::{millis, now_ms},
     dispatcher::Dispatcher,

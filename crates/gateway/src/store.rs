@@ -15,8 +15,8 @@ use std::path::Path;
 
 use stakpak_sqlite::{Database, rusqlite};
 
-pub(crate) use inbound::{Accepted, IntakeBatch, NewInbox, Refusal};
 pub use inbound::Stranger;
+pub(crate) use inbound::{IntakeBatch, NewInbox, Refusal};
 pub(crate) use outbox::{NewPart, Part, PartState};
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};

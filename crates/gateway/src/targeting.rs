@@ -45,8 +45,12 @@ pub fn render_title_template(template: &str, address: &Address, peer: &str) -> S
         ChatType::Thread { .. } => "thread",
     };
     // One pass, so that a name that looks like a placeholder stays a name.
-    let values =
-        [("{channel}", address.channel.as_str()), ("{peer}", peer), ("{chat_type}", kind), ("{chat_id}", &address.chat)];
+    let values = [
+        ("{channel}", address.channel.as_str()),
+        ("{peer}", peer),
+        ("{chat_type}", kind),
+        ("{chat_id}", &address.chat),
+    ];
     let mut title = String::new();
     let mut rest = template;
     while let Some(start) = rest.find('{') {

@@ -232,3 +232,9 @@ async fn the_openapi_document_lists_the_routes() {
     }
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
 }
+
+/// What clients are generated from: a change here is a change of the contract.
+#[test]
+fn the_openapi_document_has_not_drifted() {
+    insta::assert_json_snapshot!("openapi", stakpak_server::openapi());
+}

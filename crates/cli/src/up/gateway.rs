@@ -1,19 +1,147 @@
-//! stub
-use crate::home::Home;
-use axum::Router;
+//! The gateway as a part of `up`: mounted under `/v1/gateway/`, started again when it fails or its configuration changes.
+//!
+//! The mount stays while the gateway is away and answers 503 meanwhile.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use axum::{
+    Json, Router,
+    extract::Request,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use serde_json::json;
+use stakpak_gateway::{Gateway, GatewayConfig};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::supervise::supervise;
+use crate::{channel, home::Home};
+
+/// The place of the gateway in this process. A cheap handle.
 #[derive(Clone)]
-pub(super) struct Mount;
+pub(super) struct Mount(Arc<Inner>);
+
+struct Inner {
+    home: Home,
+    url: String,
+    token: String,
+    off: bool,
+    running: Mutex<Option<Arc<Gateway>>>,
+    changed: Notify,
+}
+
 impl Mount {
-    pub(super) fn new(_: &Home, _: &str, _: Option<&str>, _: bool) -> Self {
-        Self
+    pub(super) fn new(home: &Home, url: &str, token: Option<&str>, off: bool) -> Self {
+        Self(Arc::new(Inner {
+            home: home.clone(),
+            url: url.to_owned(),
+            token: token.unwrap_or_default().to_owned(),
+            off,
+            running: Mutex::default(),
+            changed: Notify::new(),
+        }))
     }
+
+    /// Routes under `/v1/gateway/`; none when the gateway is switched off.
     pub(super) fn router(&self) -> Router {
-        Router::new()
+        if self.0.off {
+            return Router::new();
+        }
+        let mount = self.clone();
+        let forward = any(move |request: Request| async move { mount.answer(request).await });
+        Router::new().nest("/v1/gateway", Router::new().fallback_service(forward.with_state(())))
     }
-    pub(super) fn start(&self, _: &TaskTracker, _: CancellationToken) {}
-    pub(super) fn reload(&self) {}
+
+    async fn answer(&self, request: Request) -> Response {
+        match self.gateway() {
+            Some(gateway) => gateway.api_router().oneshot(request).await.unwrap_or_else(|never| match never {}),
+            None => {
+                let body =
+                    json!({ "error": "dispatcher_unavailable", "message": "the gateway is starting or restarting" });
+                (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+            }
+        }
+    }
+
+    pub(super) fn start(&self, tasks: &TaskTracker, stop: CancellationToken) {
+        if self.0.off {
+            return;
+        }
+        let mount = self.clone();
+        tasks.spawn(supervise("gateway", stop.clone(), move || {
+            let (mount, stop) = (mount.clone(), stop.clone());
+            async move { mount.run(&stop).await }
+        }));
+    }
+
+    /// Takes the file up anew.
+    pub(super) fn reload(&self) {
+        self.0.changed.notify_one();
+    }
+
+    /// Runs one gateway after the other, a new one whenever the file changes.
+    async fn run(&self, stop: &CancellationToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            let config = self.config()?;
+            for finding in &config.findings {
+                tracing::warn!(target: "stakpak_gateway", "{finding}");
+            }
+            let gateway = Arc::new(Gateway::open(config).await?);
+            self.set(Some(Arc::clone(&gateway)));
+            let cancel = stop.child_token();
+            let running = gateway.run(cancel.clone());
+            tokio::pin!(running);
+            let ended = tokio::select! {
+                ended = &mut running => ended,
+                () = self.0.changed.notified() => {
+                    cancel.cancel();
+                    running.await
+                }
+            };
+            self.set(None);
+            ended?;
+            if !cancel.is_cancelled() {
+                anyhow::bail!("the gateway ended by itself");
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self) -> Result<GatewayConfig> {
+        Ok(channel::load(&self.0.home)?.with_server(&self.0.url, &self.0.token))
+    }
+
+    fn gateway(&self) -> Option<Arc<Gateway>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, gateway: Option<Arc<Gateway>>) {
+        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) = gateway;
+    }
+
+    /// Channels and their state on one line.
     pub(super) async fn summary(&self) -> String {
-        "none".into()
+        if self.0.off {
+            return "gateway off (--no-gateway)".to_owned();
+        }
+        let configured = match self.config() {
+            Ok(config) => config.enabled_channels(),
+            Err(error) => return format!("unusable configuration: {error:#}"),
+        };
+        if configured.is_empty() {
+            return "no channels; add one: stakpak channel add telegram --allow-user <your id>".to_owned();
+        }
+        let states = self.gateway().map(|gateway| gateway.health()).unwrap_or_default();
+        let state = |name: &str| {
+            states
+                .iter()
+                .find(|(id, _)| id.as_str() == name)
+                .map_or_else(|| "starting".to_owned(), |(_, health)| health.status.to_string())
+        };
+        configured.iter().map(|name| format!("{name} {}", state(name))).collect::<Vec<_>>().join(", ")
     }
 }

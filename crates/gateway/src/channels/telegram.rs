@@ -80,7 +80,11 @@ impl Channel for TelegramChannel {
         MESSAGE_LIMIT
     }
 
-    async fn start_durable(&self, inbound: Arc<dyn InboundSink>, cancel: CancellationToken) -> Result<(), ChannelError> {
+    async fn start_durable(
+        &self,
+        inbound: Arc<dyn InboundSink>,
+        cancel: CancellationToken,
+    ) -> Result<(), ChannelError> {
         let receive = async {
             let me = self.api.get_me().await?;
             self.health.identified(me.identity());

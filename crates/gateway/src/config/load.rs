@@ -9,8 +9,8 @@ use std::{
 use stakpak_config::{Codes, Document, Finding, Secret, Severity};
 
 use super::{
-    ChannelConfigs, ChannelRunConfig, GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings, ServerConfig,
-    TelegramConfig,
+    ChannelConfigs, ChannelRunConfig, GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings,
+    ServerConfig, TelegramConfig,
     tables::{BindingTable, Gateway, Id, Routing, Sandbox, Server, Telegram},
 };
 use crate::{Binding, BindingMatch, PeerMatch, PeerMatchKind, RouterConfig};
@@ -99,7 +99,11 @@ impl GatewayConfig {
         Self::from_document(&document, flags, &|name| env::var(name).ok().filter(|value| !value.trim().is_empty()))
     }
 
-    fn from_document(document: &Document, flags: &GatewayCliFlags, env: Lookup<'_>) -> Result<Self, GatewayConfigError> {
+    fn from_document(
+        document: &Document,
+        flags: &GatewayCliFlags,
+        env: Lookup<'_>,
+    ) -> Result<Self, GatewayConfigError> {
         let mut findings = Vec::new();
         // Its other keys belong to the server, which warns about them.
         let server: Server = document.table(&["server"], TABLE, &mut Vec::new())?;
@@ -186,7 +190,9 @@ fn channels(
             "slack" | "discord" => "this channel is not supported by this version yet; it is not started".to_owned(),
             _ => "unknown channel type; the known ones are telegram, slack, discord".to_owned(),
         };
-        configs.disabled.push(((*name).to_owned(), document.finding(&["channels", name], "E202", Severity::Error, message)));
+        configs
+            .disabled
+            .push(((*name).to_owned(), document.finding(&["channels", name], "E202", Severity::Error, message)));
     }
     let token = flags.telegram_token.clone().or_else(|| {
         // The variable creates an absent channel, it does not replace the token of a present one.
@@ -296,7 +302,10 @@ mod tests {
         let telegram = config.channels.telegram.as_ref().unwrap();
         assert_eq!(telegram.allow_users, ["1", "2"]);
         let lines = lines(&config);
-        assert!(lines[0].starts_with("autopilot.toml:1:1: error[E202] channels.slack: this channel is not"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("autopilot.toml:1:1: error[E202] channels.slack: this channel is not"),
+            "{lines:?}"
+        );
         assert!(lines[1].contains("error[E202] channels.fax: unknown channel type"), "{lines:?}");
         assert_eq!(lines.len(), 2);
     }
@@ -312,7 +321,8 @@ mod tests {
 
     #[test]
     fn keys_without_effect_and_unknown_keys_warn() {
-        let config = load("[gateway]\nbusy_policy = 'steer'\ntitle_templat = 'x'\n[server]\nlisten = 'y'\n[[schedules]]\n");
+        let config =
+            load("[gateway]\nbusy_policy = 'steer'\ntitle_templat = 'x'\n[server]\nlisten = 'y'\n[[schedules]]\n");
         let lines = lines(&config);
         assert_eq!(
             lines,
@@ -325,13 +335,18 @@ mod tests {
 
     #[test]
     fn flags_go_before_the_environment_and_that_before_the_file() {
-        let text = "[server]\nurl = 'http://file'\ntoken = 'file'\n[channels.telegram]\ntoken = 'file'\nallow_chats = [-5]\n";
+        let text =
+            "[server]\nurl = 'http://file'\ntoken = 'file'\n[channels.telegram]\ntoken = 'file'\nallow_chats = [-5]\n";
         let variables = [("STAKPAK_GATEWAY_URL", "http://env"), ("TELEGRAM_BOT_TOKEN", "env")];
         let config = load_with(text, &GatewayCliFlags::default(), &variables);
         assert_eq!(config.server.url, "http://env");
         assert_eq!(config.server.token.expose(), "file");
         assert_eq!(config.channels.telegram.unwrap().token.expose(), "file");
-        let flags = GatewayCliFlags { url: Some("http://flag".into()), telegram_token: Some("flag".into()), ..Default::default() };
+        let flags = GatewayCliFlags {
+            url: Some("http://flag".into()),
+            telegram_token: Some("flag".into()),
+            ..Default::default()
+        };
         let config = load_with(text, &flags, &variables);
         assert_eq!(config.server.url, "http://flag");
         let telegram = config.channels.telegram.unwrap();
@@ -342,7 +357,8 @@ mod tests {
 
     #[test]
     fn a_token_goes_to_https_or_this_machine_only() {
-        let config = |url: &str| load(&format!("[channels.telegram]\ntoken = 't'\nallow_users = [1]\napi_base_url = '{url}'"));
+        let config =
+            |url: &str| load(&format!("[channels.telegram]\ntoken = 't'\nallow_users = [1]\napi_base_url = '{url}'"));
         assert!(config("http://example.com").channels.telegram.is_none());
         assert!(config("http://localhost:81/").channels.telegram.is_some());
         assert!(config("https://example.com").channels.telegram.is_some());

@@ -50,7 +50,12 @@ impl Conversations {
         }
     }
 
-    async fn on_event(&self, run: &OpenRun, answer: &mut Answer, event: &SseEvent) -> Result<Option<Ending>, StepError> {
+    async fn on_event(
+        &self,
+        run: &OpenRun,
+        answer: &mut Answer,
+        event: &SseEvent,
+    ) -> Result<Option<Ending>, StepError> {
         if event.as_gap_detected().is_some() {
             answer.incomplete = true;
             self.decide_pending(run).await?;

@@ -35,7 +35,8 @@ impl Conversations {
         if let Some(known) = self.store.get(&batch.routing_key).await? {
             let session_id = known.session_id.clone();
             if refresh {
-                let mapping = SessionMapping { updated_at: now, ..mapping(batch, session_id.clone(), known.title, now) };
+                let mapping =
+                    SessionMapping { updated_at: now, ..mapping(batch, session_id.clone(), known.title, now) };
                 self.store.set(&mapping).await?;
             }
             return Ok(session_id);

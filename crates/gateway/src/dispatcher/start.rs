@@ -125,7 +125,9 @@ fn is_final(error: &ClientError) -> bool {
     match error {
         ClientError::InvalidArgument(_) => true,
         ClientError::Server(server) => match server.code {
-            ErrorCode::Unknown | ErrorCode::Unauthorized | ErrorCode::HostNotAllowed | ErrorCode::OriginNotAllowed => false,
+            ErrorCode::Unknown | ErrorCode::Unauthorized | ErrorCode::HostNotAllowed | ErrorCode::OriginNotAllowed => {
+                false
+            }
             ErrorCode::SandboxUnavailable => true,
             _ => (400..500).contains(&server.status) && !error.is_retryable(),
         },

@@ -56,7 +56,9 @@ impl GatewayStore {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
                 };
                 let found = connection.prepare_cached(sql)?.query_row([&chat_key], read).optional()?;
-                let Some((id, address, text, attempts, uncertain, created_at, next_at)) = found else { return Ok(None) };
+                let Some((id, address, text, attempts, uncertain, created_at, next_at)) = found else {
+                    return Ok(None);
+                };
                 let address = serde_json::from_str(&address)?;
                 Ok(Some(Part { id, address, text, attempts, uncertain, created_at, next_at }))
             })

@@ -66,7 +66,6 @@ pub(crate) struct Batch {
     pub(crate) context: Option<DeliveryContext>,
     /// Restarts that found it unsent.
     pub(crate) attempts: u32,
-    pub(crate) first_post_at: Option<i64>,
 }
 
 /// A run the server accepted.
@@ -249,10 +248,8 @@ fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
 fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bool, StoreError> {
     let sql = "SELECT id, address FROM inbox WHERE routing_key = ?1 AND state = 'accepted' ORDER BY id LIMIT 1";
-    let found: Option<(i64, String)> = connection
-        .prepare_cached(sql)?
-        .query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let found: Option<(i64, String)> =
+        connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((id, address)) = found else { return Ok(false) };
     let address: Address = serde_json::from_str(&address)?;
     let sql = "DELETE FROM delivery_context WHERE channel = ?1 AND target_key = ?2 RETURNING context, expires_at";
@@ -266,16 +263,16 @@ fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bo
     Ok(true)
 }
 
-type BatchRow = (String, String, String, Option<String>, String, Option<String>, u32, Option<i64>);
+type BatchRow = (String, String, String, Option<String>, String, Option<String>, u32);
 
 fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
-    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts, first_post_at FROM inbox
+    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts FROM inbox
                WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
     let read = |row: &Row<'_>| -> Result<BatchRow, _> {
         let first = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        Ok((first.0, first.1, first.2, first.3, row.get(4)?, row.get(5)?, row.get(6)?, row.get(7)?))
+        Ok((first.0, first.1, first.2, first.3, row.get(4)?, row.get(5)?, row.get(6)?))
     };
-    let Some((id, kind, address, sender, payload, context, attempts, first_post_at)) =
+    let Some((id, kind, address, sender, payload, context, attempts)) =
         connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?
     else {
         return Ok(None);
@@ -289,6 +286,5 @@ fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, 
         payload: serde_json::from_str(&payload)?,
         context: context.as_deref().map(serde_json::from_str).transpose()?,
         attempts,
-        first_post_at,
     }))
 }

@@ -48,7 +48,8 @@ impl GatewayStore {
                         Some(_) => return Ok(SendBegun::KeyReused),
                         None => {}
                     }
-                    let sql = "INSERT INTO sends (idem_key, body_hash, delivery_id, created_at) VALUES (?1, ?2, ?3, ?4)";
+                    let sql =
+                        "INSERT INTO sends (idem_key, body_hash, delivery_id, created_at) VALUES (?1, ?2, ?3, ?4)";
                     connection.prepare_cached(sql)?.execute(params![key, send.body_hash, send.delivery_id, now])?;
                 }
                 outbox::insert(connection, &send.parts, now)?;

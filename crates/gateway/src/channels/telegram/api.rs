@@ -120,7 +120,12 @@ impl Api {
         self.call(GetUpdates { offset, timeout: wait.as_secs(), allowed_updates: ["message"] }).await
     }
 
-    pub(super) async fn send_message(&self, chat: &str, thread: Option<&str>, text: String) -> Result<Sent, ChannelError> {
+    pub(super) async fn send_message(
+        &self,
+        chat: &str,
+        thread: Option<&str>,
+        text: String,
+    ) -> Result<Sent, ChannelError> {
         let chat_id = chat.parse::<i64>().map_or_else(|_| Value::from(chat), Value::from);
         let message_thread_id = thread.and_then(|thread| thread.parse().ok());
         self.call(SendMessage { chat_id, message_thread_id, text }).await
@@ -170,7 +175,9 @@ fn classify_refusal(host: String, error: &ApiError) -> ChannelError {
         _ if starts(&["Conflict"]) => ChannelError::Conflict { reason },
         // Also "Unauthorized: bot was kicked", which is about the chat and not about the token.
         _ if starts(&["Forbidden", "Unauthorized:"]) => ChannelError::NotAllowed { reason },
-        _ if starts(&["Internal Server Error", "Bad Gateway", "Gateway Timeout"]) => ChannelError::Uncertain { host, reason },
+        _ if starts(&["Internal Server Error", "Bad Gateway", "Gateway Timeout"]) => {
+            ChannelError::Uncertain { host, reason }
+        }
         _ => ChannelError::Rejected { reason },
     }
 }

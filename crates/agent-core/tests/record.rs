@@ -1,0 +1,182 @@
+//! The stored form of records: a contract with the past. A changed snapshot is a journal that can no longer be read.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use stakpak_agent_core::{CallEnd, Effect, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall};
+use stakpak_protocol::{
+    Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
+    Role, RunId, StopReason, ToolDecisionAction, Usage,
+};
+use uuid::Uuid;
+
+fn at() -> DateTime<Utc> {
+    "2026-03-01T09:00:00.250Z".parse().unwrap()
+}
+
+fn run_id() -> RunId {
+    RunId(Uuid::from_u128(1))
+}
+
+/// A new variant belongs here and into [`every_record`].
+fn name(record: &Record) -> &'static str {
+    match record {
+        Record::RunAccepted(_) => "run_accepted",
+        Record::UserMessage { .. } => "user_message",
+        Record::ModelRequested { .. } => "model_requested",
+        Record::BackingOff { .. } => "backing_off",
+        Record::ModelAnswered { .. } => "model_answered",
+        Record::CallsResolved { .. } => "calls_resolved",
+        Record::Decided { .. } => "decided",
+        Record::CallStarted { .. } => "call_started",
+        Record::CallEnded { .. } => "call_ended",
+        Record::TurnEnded => "turn_ended",
+        Record::CommandQueued { .. } => "command_queued",
+        Record::RunEnded { .. } => "run_ended",
+    }
+}
+
+const VARIANTS: usize = 12;
+
+fn every_record() -> [Record; VARIANTS] {
+    [
+        run_accepted(Policy::Custom {
+            rules: BTreeMap::from([("stakpak__view".into(), Approval::Auto), ("mcp__drop".into(), Approval::Deny)]),
+            read_only_commands: true,
+            default: Approval::Ask,
+        }),
+        Record::UserMessage { message: Message::user("How full is the disk?"), command: Some(2) },
+        Record::ModelRequested { turn: 3, attempt: 2, restarts: 1 },
+        Record::BackingOff { attempt: 1, until: at() },
+        model_answered(),
+        calls_resolved(),
+        Record::Decided {
+            call_id: "call_1".into(),
+            decision: DecidedBy { action: ToolDecisionAction::CustomResult, by: "ann".into(), at: at() },
+        },
+        Record::CallStarted { call_id: "call_1".into(), attempt: 2 },
+        call_ended(CallEnd::Done),
+        Record::TurnEnded,
+        Record::CommandQueued { id: 2, kind: MessageType::FollowUp, message: Message::user("And the memory?") },
+        Record::RunEnded {
+            stop_reason: StopReason::Error,
+            last_error: Some(LastError {
+                code: LastErrorCode::ProviderError,
+                message: "test: 529 overloaded".into(),
+                run_id: run_id(),
+                at: at(),
+                retryable: true,
+            }),
+            at: at(),
+        },
+    ]
+}
+
+fn run_accepted(policy: Policy) -> Record {
+    Record::RunAccepted(RunAccepted {
+        run_id: run_id(),
+        at: at(),
+        model: "anthropic/claude".into(),
+        profile: "default".into(),
+        system_prompt: "Be brief.".into(),
+        max_turns: 64,
+        policy,
+        cwd: "/srv".into(),
+    })
+}
+
+fn model_answered() -> Record {
+    let call = MessagePart::ToolCall {
+        id: "call_1".into(),
+        name: "stakpak__run_command".into(),
+        arguments: json!({ "command": "df -h" }),
+        metadata: Some(json!({ "signature": "c2ln" })),
+        provider_options: None,
+    };
+    Record::ModelAnswered {
+        message: Message::assistant(vec![MessagePart::text("Let me look."), call]),
+        reasoning: Some(json!([{ "thinking": "df will tell", "signature": "c2ln" }])),
+        usage: Usage { prompt_tokens: 12, completion_tokens: 5, total_tokens: 17, ..Usage::default() },
+        finish: FinishReason::ToolCalls,
+    }
+}
+
+fn calls_resolved() -> Record {
+    let call = |id: &str, metadata| ToolCall {
+        id: id.into(),
+        name: "stakpak__run_command".into(),
+        arguments: json!({ "command": "df -h" }),
+        metadata,
+    };
+    let asked = ResolvedCall {
+        call: call("call_1", Some(json!({ "signature": "c2ln" }))),
+        effect: Effect::Unsafe,
+        approval: Approval::Ask,
+        reason: Some("outside the working directory".into()),
+        deadline: at(),
+        invalid: None,
+    };
+    let invalid = ResolvedCall {
+        call: call("call_2", None),
+        effect: Effect::Pure,
+        approval: Approval::Auto,
+        reason: None,
+        deadline: at(),
+        invalid: Some("INVALID_ARGUMENTS\n`command` is missing".into()),
+    };
+    Record::CallsResolved { calls: vec![asked, invalid] }
+}
+
+fn call_ended(end: CallEnd) -> Record {
+    let result = MessagePart::ToolResult {
+        tool_call_id: "call_1".into(),
+        content: "Filesystem  Size".into(),
+        is_error: false,
+        provider_options: None,
+    };
+    Record::CallEnded {
+        call_id: "call_1".into(),
+        end,
+        message: Message::new(Role::Tool, MessageContent::Parts(vec![result])),
+    }
+}
+
+fn stored(record: &Record) -> String {
+    serde_json::to_string_pretty(record).unwrap()
+}
+
+fn read(payload: String) -> Record {
+    let row = Row { seq: 1, class: RowClass::Control, kind: String::new(), payload, message_index: None };
+    Record::from_row(&row).unwrap()
+}
+
+#[test]
+fn the_stored_form_is_as_released() {
+    let records = every_record();
+    assert_eq!(records.iter().map(name).collect::<BTreeSet<_>>().len(), VARIANTS);
+    for record in &records {
+        insta::assert_snapshot!(name(record), stored(record));
+        assert_eq!(read(stored(record)), *record);
+    }
+}
+
+/// Enumerations inside records, by their stored names.
+#[test]
+fn the_stored_names_are_as_released() {
+    for (end, name) in [
+        (CallEnd::Done, "done"),
+        (CallEnd::Invalid, "invalid"),
+        (CallEnd::Rejected, "rejected"),
+        (CallEnd::Answered, "answered"),
+        (CallEnd::Skipped, "skipped"),
+        (CallEnd::Cancelled, "cancelled"),
+        (CallEnd::Unknown, "unknown"),
+    ] {
+        assert_eq!(serde_json::to_value(call_ended(end)).unwrap()["call_ended"]["end"], name);
+    }
+    for (policy, name) in [(Policy::None, "none"), (Policy::All, "all")] {
+        assert_eq!(serde_json::to_value(run_accepted(policy)).unwrap()["run_accepted"]["policy"], name);
+    }
+}

@@ -1,0 +1,11 @@
+//! The session machine, without a driver: what is decided, what is recorded, what is owed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod commands;
+mod decisions;
+mod ending;
+mod machine;
+mod properties;
+mod recovery;
+mod results;
+mod retrying;

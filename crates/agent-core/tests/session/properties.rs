@@ -1,0 +1,228 @@
+//! Whatever happens in whatever order: what must hold after every step.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
+
+use proptest::{prelude::*, sample::Index};
+use stakpak_agent_core::{
+    Effect, ErrorClass, Record, RowClass, ToolOutcome,
+    session::{Input, Owed, Session, Step},
+};
+use stakpak_protocol::{EventEnvelope, MessagePart, MessageType, RunId, ToolCallId, ToolDecisionAction};
+
+use crate::machine::{APPROVAL_TIMEOUT, Machine, RESUME_MAX_AGE, TOOLS, call, call_on, decision};
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Post,
+    Delta,
+    /// Tools by number, and whether they name the one file.
+    Answer(Vec<(usize, bool)>),
+    AskFails {
+        retryable: bool,
+    },
+    Wait,
+    CallEnds(Index, ToolOutcome),
+    Decide(Index, ToolDecisionAction),
+    DeadlinePasses,
+    Steer,
+    FollowUp,
+    Cancel,
+    Restart,
+    LateRestart,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let outcome = prop_oneof![
+        4 => Just(ToolOutcome::text("done")),
+        1 => Just(ToolOutcome::error("FAILED", "no")),
+        1 => Just(ToolOutcome::Cancelled),
+    ];
+    let action = prop_oneof![
+        3 => Just(ToolDecisionAction::Accept),
+        1 => Just(ToolDecisionAction::Reject),
+        1 => Just(ToolDecisionAction::CustomResult),
+    ];
+    prop_oneof![
+        6 => Just(Happening::Post),
+        2 => Just(Happening::Delta),
+        8 => prop::collection::vec((0..TOOLS.len(), any::<bool>()), 0..6).prop_map(Happening::Answer),
+        2 => prop::bool::weighted(0.8).prop_map(|retryable| Happening::AskFails { retryable }),
+        3 => Just(Happening::Wait),
+        10 => (any::<Index>(), outcome).prop_map(|(which, outcome)| Happening::CallEnds(which, outcome)),
+        8 => (any::<Index>(), action).prop_map(|(which, action)| Happening::Decide(which, action)),
+        1 => Just(Happening::DeadlinePasses),
+        2 => Just(Happening::Steer),
+        2 => Just(Happening::FollowUp),
+        1 => Just(Happening::Cancel),
+        4 => Just(Happening::Restart),
+        1 => Just(Happening::LateRestart),
+    ]
+}
+
+/// What does not fit the state is refused by the machine, or is no report that a driver could make.
+fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) {
+    match happening {
+        Happening::Post => drop(machine.try_post(None)),
+        Happening::Delta if asked(machine) => machine.stream("text"),
+        Happening::Answer(tools) if asked(machine) => {
+            let parts: Vec<MessagePart> = tools.into_iter().map(|tool| declare(calls, tool)).collect();
+            machine.answer(parts);
+        }
+        Happening::AskFails { retryable } if asked(machine) => {
+            machine.fail(if retryable { ErrorClass::Overloaded } else { ErrorClass::Auth }, None);
+        }
+        Happening::Wait => {
+            machine.later(Duration::from_secs(10));
+            if let [Owed::Wait { request, .. }] = machine.session.owed()[..] {
+                machine.feed(Input::Waited { request });
+            }
+        }
+        Happening::CallEnds(which, outcome) => {
+            let running = machine.running();
+            if !running.is_empty() {
+                let id = which.get(&running);
+                let attempt = machine.attempt(id).unwrap();
+                machine.feed(Input::CallEnded { call_id: id.as_str().into(), attempt, outcome });
+            }
+        }
+        Happening::Decide(which, action) if !calls.is_empty() => {
+            let id = which.get(calls);
+            drop(machine.try_decide("ann", [(id.as_str(), decision(action, Some("because")))]));
+        }
+        Happening::DeadlinePasses => {
+            machine.later(APPROVAL_TIMEOUT);
+            machine.feed(Input::DeadlinePassed);
+        }
+        Happening::Steer => drop(machine.queue(MessageType::Steering, "now")),
+        Happening::FollowUp => drop(machine.queue(MessageType::FollowUp, "later")),
+        Happening::Cancel if machine.session.active().is_some() => machine.cancel(),
+        Happening::Restart => machine.restart(),
+        Happening::LateRestart => {
+            machine.later(RESUME_MAX_AGE * 2);
+            machine.restart();
+        }
+        Happening::Delta
+        | Happening::Answer(_)
+        | Happening::AskFails { .. }
+        | Happening::Decide(..)
+        | Happening::Cancel => {}
+    }
+}
+
+fn asked(machine: &Machine) -> bool {
+    matches!(machine.session.owed()[..], [Owed::Ask { .. }])
+}
+
+fn declare(calls: &mut Vec<String>, (tool, on_file): (usize, bool)) -> MessagePart {
+    let id = format!("call_{}", calls.len() + 1);
+    let part = if on_file { call_on("f", &id, TOOLS[tool]) } else { call(&id, TOOLS[tool]) };
+    calls.push(id);
+    part
+}
+
+/// What the rows so far have said.
+#[derive(Default)]
+struct Ledger {
+    rows: usize,
+    begun: HashSet<RunId>,
+    ended: HashSet<RunId>,
+    effects: HashMap<ToolCallId, Effect>,
+    started: HashSet<ToolCallId>,
+    results: HashSet<ToolCallId>,
+    places: BTreeSet<u64>,
+}
+
+impl Ledger {
+    fn read(&mut self, machine: &Machine) {
+        for row in &machine.rows[self.rows..] {
+            self.rows += 1;
+            assert_eq!(row.seq, self.rows as u64, "rows are consecutive from 1");
+            if let Some(place) = row.message_index {
+                assert!(self.places.insert(place), "place {place} is used twice");
+            }
+            match row.class {
+                RowClass::Event => self.read_event(&serde_json::from_str(&row.payload).unwrap(), row.seq),
+                RowClass::Control => self.read_record(Record::from_row(row).unwrap(), row.message_index),
+            }
+        }
+    }
+
+    fn read_event(&mut self, envelope: &EventEnvelope, seq: u64) {
+        let run_id = envelope.event.run_id();
+        assert_eq!((envelope.id.0, envelope.run_id), (seq, Some(run_id)));
+        assert!(!self.ended.contains(&run_id), "{} after the terminal event", envelope.event.name());
+        self.begun.insert(run_id);
+        if envelope.event.is_terminal() {
+            self.ended.insert(run_id);
+        }
+    }
+
+    fn read_record(&mut self, record: Record, place: Option<u64>) {
+        assert_eq!(record.message().is_some(), place.is_some(), "{record:?}");
+        match record {
+            Record::CallsResolved { calls } => {
+                self.effects.extend(calls.into_iter().map(|call| (call.call.id, call.effect)));
+            }
+            Record::CallStarted { call_id, .. } => {
+                let again = !self.started.insert(call_id.clone());
+                assert!(!again || self.effects[&call_id] == Effect::Pure, "{call_id} is started again");
+                assert!(!self.results.contains(&call_id), "{call_id} is started after its result");
+            }
+            Record::CallEnded { call_id, .. } => {
+                assert!(self.effects.contains_key(&call_id), "{call_id} was not declared");
+                assert!(self.results.insert(call_id), "a second result");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check(machine: &Machine, ledger: &mut Ledger) {
+    ledger.read(machine);
+    assert_eq!(machine.folded(), forgetting_readers(&machine.session), "folding gives the live state");
+    let count = machine.session.row.message_count;
+    assert_eq!(ledger.places.range(..count).count() as u64, count, "no hole below the message count");
+    let owed = machine.session.owed();
+    let acting = owed.iter().filter(|owed| matches!(owed, Owed::Run { call, .. } if call.name.contains("act")));
+    assert!(acting.count() <= 1, "two calls with effects overlap: {owed:?}");
+    if machine.session.active().is_some() {
+        assert!(!owed.is_empty(), "the run is stuck");
+    } else {
+        assert_eq!(owed, []);
+        assert_eq!(ledger.begun, ledger.ended, "an ended run has its terminal event");
+        assert_eq!(ledger.places.len() as u64, count, "places are dense");
+        assert_eq!(ledger.results.len(), ledger.effects.len(), "each call has a result");
+    }
+}
+
+/// Whether text was shown is not stored: after a restart it is always taken back.
+fn forgetting_readers(session: &Session) -> Session {
+    let mut session = session.clone();
+    if let Some(Step::Asking { text_shown, .. }) = session.run.as_mut().map(|run| &mut run.step) {
+        *text_shown = false;
+    }
+    session
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_session_holds_its_promises(happenings in prop::collection::vec(happening(), 1..50)) {
+        let mut machine = Machine::new();
+        machine.max_turns = 5;
+        let (mut ledger, mut calls) = (Ledger::default(), Vec::new());
+        for next in happenings {
+            happen(&mut machine, &mut calls, next);
+            check(&machine, &mut ledger);
+        }
+        // Whatever state it is left in, a cancel ends it.
+        if machine.session.active().is_some() {
+            machine.cancel();
+            check(&machine, &mut ledger);
+        }
+    }
+}

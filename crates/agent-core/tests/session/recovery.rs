@@ -1,0 +1,172 @@
+//! A new process: what was under way is settled, nothing is done twice that must not be.
+
+use std::time::Duration;
+
+use stakpak_agent_core::{CallEnd, ErrorClass, Record, session::Owed};
+use stakpak_protocol::{DecisionOutcome, Event, LastErrorCode};
+
+use crate::machine::{APPROVAL_TIMEOUT, Machine, RESUME_MAX_AGE, accept, answered, call};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn d10_a_waiting_call_waits_on_until_the_same_deadline() {
+    let mut machine = Machine::calling([call("a", "ask_act"), call("b", "ask_look")]);
+    let owed = machine.session.owed();
+    machine.later(APPROVAL_TIMEOUT - SECOND);
+    machine.restart();
+    assert_eq!(machine.session.owed(), owed);
+    let pending =
+        Event::WaitingForToolApproval { run_id: machine.run_id, pending_tool_call_ids: vec!["a".into(), "b".into()] };
+    assert_eq!(machine.last_events(), [pending]);
+}
+
+#[test]
+fn d11_an_accepted_call_starts_and_nobody_is_asked_again() {
+    let mut machine = Machine::calling([call("a", "auto_look"), call("b", "ask_act")]);
+    machine.decide("b", accept());
+    assert_eq!(machine.starts_of("b"), 0);
+    let asked =
+        |machine: &Machine| machine.events().iter().filter(|event| event.name() == "waiting_for_tool_approval").count();
+    assert_eq!(asked(&machine), 1);
+    machine.restart();
+    assert_eq!(asked(&machine), 1);
+    machine.end_call("a");
+    assert_eq!(machine.running(), ["b"]);
+    assert_eq!(machine.decide("b", accept()), DecisionOutcome::Duplicate);
+}
+
+#[test]
+fn an_unsafe_call_is_not_run_again() {
+    let mut machine = Machine::calling([call("a", "auto_act"), call("b", "ask_act")]);
+    machine.restart_after_ending([("a", 2)]);
+    let (end, text) = machine.result_of("a").unwrap();
+    assert_eq!(end, CallEnd::Unknown);
+    assert!(text.starts_with("OUTCOME_UNKNOWN\n"), "{text}");
+    assert!(text.contains("(a)") && text.contains("2 of its processes"), "{text}");
+    assert_eq!(machine.running(), [""; 0]);
+    assert_eq!(machine.waiting(), ["b"]);
+    assert_eq!(machine.report("a", 1, "late"), 0);
+    machine.decide("b", accept());
+    machine.end_call("b");
+    assert!(machine.is_asking());
+    assert_eq!(machine.starts_of("a"), 1);
+}
+
+#[test]
+fn a_pure_call_runs_again() {
+    let mut machine = Machine::calling([call("a", "auto_look")]);
+    assert_eq!(machine.attempt("a"), Some(1));
+    machine.restart();
+    assert_eq!(machine.attempt("a"), Some(2));
+    assert_eq!(machine.report("a", 1, "of the first start"), 0);
+    machine.report("a", 2, "of the second");
+    assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "of the second".into())));
+}
+
+#[test]
+fn a_recorded_answer_is_not_asked_for_again() {
+    let mut machine = Machine::calling([call("a", "auto_look"), call("b", "ask_look")]);
+    machine.end_call("a");
+    machine.restart();
+    assert_eq!(machine.session.run.as_ref().unwrap().requests, 1);
+    assert_eq!(machine.starts_of("a"), 1);
+}
+
+#[test]
+fn the_request_is_repeated_and_the_first_one_no_longer_counts() {
+    let mut machine = Machine::asking();
+    machine.stream("Let me ");
+    machine.restart();
+    assert_eq!(machine.request(), 2);
+    let [retry] = machine.last_events();
+    assert!(matches!(retry, Event::RetryAttempt { attempt: 1, delay_ms: 0, discard_text: Some(true), .. }));
+    assert_eq!(machine.feed(answered(1, [])), 0);
+    machine.say("done");
+    assert_eq!(machine.session.row.message_count, 2);
+    assert_eq!(machine.session.run_view().unwrap().turns, 1);
+}
+
+#[test]
+fn a_crash_loop_asks_three_times() {
+    let mut machine = Machine::asking();
+    machine.restart();
+    machine.restart();
+    assert!(machine.is_asking());
+    machine.restart();
+    let requests = machine.records().iter().filter(|record| matches!(record, Record::ModelRequested { .. })).count();
+    assert_eq!(requests, 3);
+    assert_eq!(machine.terminal_events(), 1);
+    let error = machine.last_error().unwrap();
+    assert_eq!((error.code, error.retryable), (LastErrorCode::Interrupted, true));
+    assert!(error.message.starts_with("interrupted"), "{}", error.message);
+}
+
+#[test]
+fn restarts_are_counted_by_turn() {
+    let mut machine = Machine::asking();
+    for id in ["a", "b", "c"] {
+        machine.restart();
+        machine.restart();
+        machine.answer([call(id, "auto_look")]);
+        machine.end_call(id);
+    }
+    assert!(machine.is_asking());
+}
+
+#[test]
+fn a_back_off_goes_on() {
+    let mut machine = Machine::asking();
+    machine.fail(ErrorClass::Overloaded, None);
+    let owed = machine.session.owed();
+    assert!(matches!(owed[..], [Owed::Wait { .. }]));
+    machine.restart();
+    assert_eq!(machine.session.owed(), owed);
+    machine.wait();
+    assert!(machine.is_asking());
+}
+
+#[test]
+fn an_old_run_is_not_resumed() {
+    for (age, resumed) in [(RESUME_MAX_AGE, true), (RESUME_MAX_AGE + SECOND, false)] {
+        let mut machine = Machine::asking();
+        machine.later(age);
+        machine.restart();
+        assert_eq!(machine.session.active().is_some(), resumed, "{age:?}");
+        let code = machine.last_error().map(|error| error.code);
+        assert_eq!(code, (!resumed).then_some(LastErrorCode::Interrupted));
+    }
+}
+
+#[test]
+fn an_old_run_says_what_became_of_its_calls() {
+    let mut machine = Machine::calling([call("a", "auto_act"), call("b", "auto_act")]);
+    machine.later(RESUME_MAX_AGE + SECOND);
+    machine.restart();
+    assert_eq!(machine.result_of("a").unwrap().0, CallEnd::Unknown);
+    assert_eq!(machine.result_of("b").unwrap().0, CallEnd::Cancelled);
+    assert_eq!(machine.last_error().unwrap().code, LastErrorCode::Interrupted);
+    assert_eq!(machine.session.row.message_count, 4);
+}
+
+#[test]
+fn an_old_run_that_waits_for_a_person_goes_on() {
+    let mut machine = Machine::calling([call("a", "ask_act")]);
+    machine.later(RESUME_MAX_AGE + SECOND);
+    machine.restart();
+    assert_eq!(machine.waiting(), ["a"]);
+    assert_eq!(machine.decide("a", accept()), DecisionOutcome::Applied);
+    assert_eq!(machine.running(), ["a"]);
+}
+
+#[test]
+fn commands_outlive_the_process() {
+    let mut machine = Machine::calling([call("a", "auto_look")]);
+    machine.follow_up("later");
+    machine.steer("now");
+    machine.restart();
+    machine.end_call("a");
+    assert_eq!(machine.user_messages(), ["go", "now"]);
+    machine.say("done");
+    assert_eq!(machine.user_messages(), ["go", "now", "later"]);
+}

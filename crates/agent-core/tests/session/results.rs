@@ -1,0 +1,70 @@
+//! Results in the history: in declared order, without holes, and side by side where that is safe.
+
+use stakpak_agent_core::{CallEnd, session::Input};
+
+use crate::machine::{Machine, accept, answered, call};
+
+#[test]
+fn a_result_counts_once_all_before_it_are_there() {
+    let mut machine = Machine::calling([call("a", "auto_look"), call("b", "auto_look"), call("c", "auto_look")]);
+    assert_eq!(machine.session.row.message_count, 2);
+    for (id, index, count) in [("c", 4, 2), ("a", 2, 3), ("b", 3, 5)] {
+        machine.end_call(id);
+        assert_eq!(machine.rows.iter().filter_map(|row| row.message_index).max(), Some(4));
+        assert_eq!(machine.rows.iter().rev().find_map(|row| row.message_index), Some(index), "{id}");
+        assert_eq!(machine.session.row.message_count, count, "after {id}");
+    }
+}
+
+#[test]
+fn refused_and_broken_calls_have_their_place_too() {
+    let mut machine = Machine::calling([call("a", "ask_look"), call("b", "deny_act"), call("c", "broken")]);
+    assert_eq!(machine.session.row.message_count, 2, "a is undecided");
+    assert_eq!(machine.result_of("c"), Some((CallEnd::Invalid, "UNKNOWN_TOOL\nthere is no tool `broken`".into())));
+    machine.decide("a", accept());
+    machine.end_call("a");
+    assert_eq!(machine.session.row.message_count, 5);
+    assert!(machine.is_asking());
+}
+
+#[test]
+fn eight_pure_calls_run_side_by_side() {
+    let ids: Vec<String> = (1..=10).map(|n| format!("c{n}")).collect();
+    let mut machine = Machine::calling(ids.iter().map(|id| call(id, "auto_look")));
+    assert_eq!(machine.running(), ids[..8]);
+    machine.end_call("c3");
+    assert_eq!(machine.running().len(), 8);
+    assert!(machine.running().contains(&"c9".to_owned()));
+}
+
+#[test]
+fn a_call_with_effects_waits_for_all_before_it() {
+    let mut machine = Machine::calling([call("a", "auto_look"), call("b", "auto_act"), call("c", "auto_look")]);
+    assert_eq!(machine.running(), ["a"]);
+    machine.end_call("a");
+    assert_eq!(machine.running(), ["b"]);
+    machine.end_call("b");
+    assert_eq!(machine.running(), ["c"]);
+}
+
+#[test]
+fn reports_that_nobody_waits_for_are_dropped() {
+    let mut machine = Machine::calling([call("a", "auto_look"), call("b", "ask_look")]);
+    assert_eq!(machine.report("a", 2, "of another start"), 0);
+    assert_eq!(machine.report("b", 1, "of a call that waits"), 0);
+    assert_eq!(machine.report("x", 1, "of nothing"), 0);
+    machine.end_call("a");
+    assert_eq!(machine.report("a", 1, "again"), 0);
+    assert_eq!(machine.feed(answered(1, [])), 0, "the model is not asked");
+    assert_eq!(machine.feed(Input::Waited { request: 1 }), 0, "there is no back-off");
+    assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "a is done".into())));
+}
+
+#[test]
+fn usage_is_summed_over_the_answers() {
+    let mut machine = Machine::calling([call("a", "auto_look")]);
+    machine.end_call("a");
+    machine.say("done");
+    let run = machine.session.run_view().unwrap();
+    assert_eq!((run.turns, run.total_usage.total_tokens, run.side_effects), (2, 24, false));
+}

@@ -1,0 +1,159 @@
+//! The gateway as a whole: made from a configuration, run until cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use stakpak_client::StakpakClient;
+use stakpak_redact::Redactor;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError,
+    access::Access,
+    api,
+    channels::{build_channels, supervisor::supervise},
+    delivery::{Deliveries, Sender},
+    dispatcher::{Conversations, Dispatcher},
+    intake::Intake,
+};
+
+/// How long texts on their way may still be sent once the gateway is asked to stop.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Why there is no gateway, or none any more.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatewayError {
+    /// The store cannot be used.
+    #[error("the gateway store cannot be used")]
+    Store(#[from] StoreError),
+    /// A channel cannot be set up.
+    #[error("a channel cannot be set up")]
+    Channel(#[from] ChannelError),
+    /// A secret cannot be searched for.
+    #[error("the redactor cannot be built")]
+    Redactor(#[from] stakpak_redact::BuildError),
+    /// The blocking part of the start was lost.
+    #[error("the gateway could not be opened")]
+    Lost(#[source] tokio::task::JoinError),
+    /// It ran already; make a new one.
+    #[error("this gateway has been stopped; make a new one")]
+    Stopped,
+}
+
+/// Joins the configured channels to the agent server.
+#[derive(Debug)]
+pub struct Gateway {
+    parts: Arc<Parts>,
+    intake: Arc<Intake>,
+    draining: CancellationToken,
+}
+
+/// What the HTTP API shares with the gateway.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: GatewayConfig,
+    pub(crate) store: GatewayStore,
+    pub(crate) channels: Vec<Arc<dyn Channel>>,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) started: Instant,
+}
+
+impl Gateway {
+    /// Opens the store, which blocks for a few milliseconds, and connects to nothing yet.
+    ///
+    /// # Errors
+    /// The store or a channel cannot be used.
+    pub fn new(config: GatewayConfig) -> Result<Self, GatewayError> {
+        let store = GatewayStore::open(&config.gateway.store_path)?;
+        let channels = build_channels(&config)?;
+        let telegram = config.channels.telegram.as_ref().map(|telegram| telegram.token.expose());
+        let secrets = telegram.into_iter().chain([config.server.token.expose()]);
+        let redactor = Redactor::new(secrets.filter(|secret| !secret.is_empty()))?;
+        let client = StakpakClient::new(&config.server.url, config.server.token.expose());
+        let draining = CancellationToken::new();
+        let deliveries = Deliveries::new(Sender::new(store.clone(), &channels, draining.clone()));
+        let conversations = Conversations::new(&config, store.clone(), client, Arc::clone(&deliveries), redactor);
+        let dispatcher = Dispatcher::new(conversations);
+        let intake = Arc::new(Intake {
+            store: store.clone(),
+            access: Access::new(&config),
+            router: config.router_config().clone(),
+            dispatcher: Arc::clone(&dispatcher),
+        });
+        let parts = Parts { config, store, channels, dispatcher, deliveries, started: Instant::now() };
+        Ok(Self { parts: Arc::new(parts), intake, draining })
+    }
+
+    /// [`Gateway::new`] without blocking the caller's thread.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub async fn open(config: GatewayConfig) -> Result<Self, GatewayError> {
+        tokio::task::spawn_blocking(|| Self::new(config)).await.map_err(GatewayError::Lost)?
+    }
+
+    /// Takes up what an earlier process left, then receives and answers until cancelled. Once only.
+    ///
+    /// Dropping the future stops everything where it is; the store says what is left to do.
+    ///
+    /// # Errors
+    /// The store cannot be read, or the gateway ran already.
+    pub async fn run(&self, cancel: CancellationToken) -> Result<(), GatewayError> {
+        if self.draining.is_cancelled() {
+            return Err(GatewayError::Stopped);
+        }
+        let stop = CancellationToken::new();
+        let _stop_when_dropped = stop.clone().drop_guard();
+        let Parts { store, channels, dispatcher, deliveries, .. } = &*self.parts;
+        let sending = deliveries.start(stop.clone());
+        let conversing = dispatcher.start(stop.clone());
+        for chat in store.unfinished_chats().await? {
+            deliveries.wake(&chat);
+        }
+        for routing_key in store.unfinished_conversations().await? {
+            dispatcher.wake(&routing_key);
+        }
+        let mut receiving = JoinSet::new();
+        for channel in channels {
+            let inbound = Arc::clone(&self.intake) as Arc<dyn InboundSink>;
+            receiving.spawn(supervise(Arc::clone(channel), inbound, cancel.clone()));
+        }
+        cancel.cancelled().await;
+        self.draining.cancel();
+        receiving.shutdown().await;
+        sending.close();
+        if timeout(FLUSH, sending.wait()).await.is_err() {
+            tracing::warn!("texts on their way are sent at the next start");
+        }
+        deliveries.stop();
+        dispatcher.stop();
+        stop.cancel();
+        conversing.close();
+        conversing.wait().await;
+        sending.wait().await;
+        Ok(())
+    }
+
+    /// The HTTP API, with routes relative to `/v1/gateway`. It checks the bearer token itself; `Host`, `Origin`, request ids
+    /// and limits are up to whoever mounts it.
+    pub fn api_router(&self) -> axum::Router {
+        api::router(Arc::clone(&self.parts))
+    }
+
+    /// The adapters.
+    #[must_use]
+    pub fn channels(&self) -> &[Arc<dyn Channel>] {
+        &self.parts.channels
+    }
+
+    /// How each channel goes.
+    #[must_use]
+    pub fn health(&self) -> Vec<(ChannelId, ChannelHealth)> {
+        self.parts.channels.iter().map(|channel| (channel.id(), channel.health())).collect()
+    }
+}
