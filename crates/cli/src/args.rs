@@ -68,7 +68,7 @@ pub(crate) enum AutopilotCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Address to listen on [default: [server].listen, else 127.0.0.1:4096]
+    /// Address to listen on [default: server.listen of autopilot.toml, else 127.0.0.1:4096]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) bind: Option<SocketAddr>,
     /// Model of runs that name none, as provider/id
@@ -86,7 +86,7 @@ pub(crate) struct UpArgs {
     /// Without the scheduler
     #[arg(long, alias = "no-watch")]
     pub(crate) no_scheduler: bool,
-    /// How long active runs may go on after Ctrl-C [default: [server].drain_timeout, else 10s]
+    /// How long active runs may go on after Ctrl-C [default: server.drain_timeout of autopilot.toml, else 10s]
     #[arg(long, value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
     pub(crate) drain_timeout: Option<Duration>,
     /// Accepted for older scripts; this is how `up` runs
@@ -164,7 +164,7 @@ pub(crate) struct ScheduleAddArgs {
     /// What to do
     #[arg(long)]
     pub(crate) prompt: String,
-    /// IANA time zone, such as Europe/Berlin [default: [defaults].timezone, else UTC]
+    /// IANA time zone, such as Europe/Berlin [default: defaults.timezone of autopilot.toml, else UTC]
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
     /// Model of its runs

@@ -45,7 +45,6 @@ pub(crate) fn nth_wait(attempt: u32, first: Duration, longest: Duration) -> Dura
 
 fn jitter(ceiling: Duration) -> Duration {
     let random = Uuid::new_v4().as_u64_pair().1 & 0xffff_ffff;
-    #[expect(clippy::cast_possible_truncation, reason = "masked to 32 bits")]
     let share = f64::from(random as u32) / f64::from(u32::MAX);
     ceiling.mul_f64(share)
 }

@@ -1,5 +1,7 @@
 //! Stand-ins for tests: they speak the real wire protocols over real sockets, and can be told to misbehave.
 
 mod llm;
+mod telegram;
 
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
+pub use telegram::{BotApi, SendFault, SentMessage};

@@ -17,7 +17,7 @@ pub(crate) enum Work {
     /// The server accepted a batch and its run has not ended here.
     Follow(OpenRun),
     /// A batch to be sent to the server.
-    Start(Batch),
+    Start(Box<Batch>),
 }
 
 /// What a row carries besides its sender.
@@ -222,12 +222,12 @@ fn next_work(connection: &Connection, routing_key: &str, now: i64) -> Result<Opt
         return Ok(Some(Work::Follow(run)));
     }
     if let Some(batch) = batched(connection, routing_key)? {
-        return Ok(Some(Work::Start(batch)));
+        return Ok(Some(Work::Start(Box::new(batch))));
     }
     if !make_batch(connection, routing_key, now)? {
         return Ok(None);
     }
-    Ok(batched(connection, routing_key)?.map(Work::Start))
+    Ok(batched(connection, routing_key)?.map(|batch| Work::Start(Box::new(batch))))
 }
 
 fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {

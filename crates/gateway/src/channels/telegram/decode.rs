@@ -208,11 +208,11 @@ mod tests {
         Decoder::new(&me, require_mention)
     }
 
-    fn update(message: Value) -> Value {
+    fn update(message: &Value) -> Value {
         json!({"update_id": 5, "message": message})
     }
 
-    fn decoded(decoder: &Decoder, message: Value) -> Option<InboundMessage> {
+    fn decoded(decoder: &Decoder, message: &Value) -> Option<InboundMessage> {
         match decoder.decode(5, update(message)) {
             Some(InboundEvent::Message(message)) => Some(*message),
             Some(other) => panic!("{other:?}"),
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    fn group(text: &str, more: Value) -> Value {
+    fn group(text: &str, more: &Value) -> Value {
         let mut message = json!({"message_id": 7, "date": 0, "chat": {"id": -100, "type": "supergroup", "title": "ops"},
             "from": {"id": 1, "is_bot": false, "first_name": "Ann"}, "text": text});
         for (key, value) in more.as_object().unwrap() {
@@ -233,7 +233,7 @@ mod tests {
     fn a_direct_message_is_keyed_by_update_chat_and_message() {
         let message = decoded(
             &decoder(true),
-            json!({"message_id": 7, "chat": {"id": 1, "type": "private"}, "text": "hi",
+            &json!({"message_id": 7, "chat": {"id": 1, "type": "private"}, "text": "hi",
                 "from": {"id": 1, "first_name": "Ann", "last_name": "Lee", "username": "ann"}}),
         )
         .unwrap();
@@ -244,29 +244,29 @@ mod tests {
 
     #[test]
     fn a_thread_is_only_a_topic() {
-        let plain = decoded(&decoder(false), group("x", json!({"message_thread_id": 3}))).unwrap();
+        let plain = decoded(&decoder(false), &group("x", &json!({"message_thread_id": 3}))).unwrap();
         assert_eq!(plain.address.thread, None);
-        let topic = group("x", json!({"message_thread_id": 3, "is_topic_message": true}));
-        assert_eq!(decoded(&decoder(false), topic).unwrap().address.thread, Some("3".into()));
+        let topic = group("x", &json!({"message_thread_id": 3, "is_topic_message": true}));
+        assert_eq!(decoded(&decoder(false), &topic).unwrap().address.thread, Some("3".into()));
     }
 
     #[test]
     fn in_groups_a_mention_may_be_required() {
         let mention = json!({"entities": [{"type": "mention", "offset": 0, "length": 7}]});
-        let text = decoded(&decoder(true), group("@opsbot disk?\n  df", mention)).unwrap().text;
+        let text = decoded(&decoder(true), &group("@opsbot disk?\n  df", &mention)).unwrap().text;
         assert_eq!(text, "disk?\n  df");
-        assert_eq!(decoded(&decoder(true), group("disk?", json!({}))), None);
+        assert_eq!(decoded(&decoder(true), &group("disk?", &json!({}))), None);
         let other = json!({"entities": [{"type": "bot_command", "offset": 0, "length": 12}]});
-        assert_eq!(decoded(&decoder(true), group("/start@other", other)), None);
+        assert_eq!(decoded(&decoder(true), &group("/start@other", &other)), None);
         let reply = json!({"reply_to_message": {"message_id": 1, "from": {"id": 99, "is_bot": true}}});
-        assert!(decoded(&decoder(true), group("yes", reply)).is_some());
-        assert!(decoded(&decoder(false), group("disk?", json!({}))).is_some());
+        assert!(decoded(&decoder(true), &group("yes", &reply)).is_some());
+        assert!(decoded(&decoder(false), &group("disk?", &json!({}))).is_some());
     }
 
     #[test]
     fn bots_are_ignored_and_the_undecodable_is_kept() {
-        let bot = group("x", json!({"from": {"id": 2, "is_bot": true, "first_name": "b"}}));
-        assert_eq!(decoded(&decoder(false), bot), None);
+        let bot = group("x", &json!({"from": {"id": 2, "is_bot": true, "first_name": "b"}}));
+        assert_eq!(decoded(&decoder(false), &bot), None);
         let broken = decoder(false).decode(6, json!({"update_id": 6, "message": {"chat": "?"}}));
         assert!(matches!(broken, Some(InboundEvent::Undecodable { order_key: 6, .. })), "{broken:?}");
         assert_eq!(decoder(false).decode(6, json!({"update_id": 6, "poll": {}})), None);

@@ -338,7 +338,7 @@ impl Running {
         }
     }
 
-    pub async fn to_end(&mut self) -> Vec<EventEnvelope> {
+    pub async fn finish(&mut self) -> Vec<EventEnvelope> {
         let mut seen = Vec::new();
         loop {
             seen.push(self.next().await);

@@ -1,11 +1,8 @@
 //! A model behind an OpenAI-compatible endpoint, through the whole product.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::{Home, stderr, stdout};
 use serde_json::json;
 use stakpak_test_support::{Reply, ScriptedLlm};
-use support::{Home, stderr, stdout};
 
 fn configured(endpoint: &str) -> Home {
     let home = Home::new();

@@ -1,12 +1,9 @@
 //! A fresh user: no configuration, no key, no network (A-P40, C-P67).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
-mod support;
 
 use std::{os::unix::fs::PermissionsExt, process::Stdio};
 
+use crate::support::{Home, stderr, stdout, until};
 use serde_json::Value;
-use support::{Home, stderr, stdout, until};
 
 const OFFLINE: &str = "ffline model";
 

@@ -1,14 +1,11 @@
 //! After a crash: ids go on, what was recorded holds, nothing runs twice.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
-mod support;
 
 use std::sync::Arc;
 
+use crate::support::{Step, TestServer, names};
 use serde_json::json;
 use stakpak_agent_core::AgentConfig;
 use stakpak_protocol::Event;
-use support::{Step, TestServer, names};
 use tokio::sync::Semaphore;
 
 async fn replay(server: &TestServer, session: &str, after: u64, events: usize) -> Vec<String> {
@@ -62,7 +59,7 @@ async fn a_crash_in_mid_answer_keeps_ids_and_asks_again() {
         let rest = replay(&server, &run.session, envelope.id.0, all.len() - index - 1).await;
         assert_eq!(rest, all[index + 1..].iter().map(|(_, data)| data.clone()).collect::<Vec<_>>());
     }
-    server.run_in(&run.session, "next", json!("none")).await.to_end().await;
+    server.run_in(&run.session, "next", json!("none")).await.finish().await;
 }
 
 /// G6: a call with effects that was running is not run again; the model is told that the outcome is unknown.

@@ -1,11 +1,8 @@
 //! Decisions about tool calls: in any order, at any time, any number of times.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::{Step, TestServer, names};
 use serde_json::json;
 use stakpak_protocol::Event;
-use support::{Step, TestServer, names};
 
 fn two_calls(first: serde_json::Value) -> Step {
     Step::Call(vec![("a", "stakpak__look", first), ("b", "stakpak__act", json!({}))])
@@ -23,7 +20,7 @@ async fn a_decision_while_another_call_runs_is_applied() {
 
     assert_eq!((status, &body["results"]["b"]), (200, &json!("applied")));
     server.tools.gate.add_permits(1);
-    let events = run.to_end().await;
+    let events = run.finish().await;
     assert_eq!(names(&events).last(), Some(&"run_completed"));
     assert_eq!(server.tools.acted.lock().unwrap().as_slice(), ["a".into(), "b".into()]);
     let results: Vec<_> = run.messages().await["messages"].as_array().unwrap()[3..5]
@@ -43,7 +40,7 @@ async fn decisions_in_reverse_order_run_the_calls_in_declared_order() {
     for call in CALLS.iter().rev() {
         assert_eq!(run.decide(call, "accept").await.1["results"][call], "applied");
     }
-    run.to_end().await;
+    run.finish().await;
     let acted: Vec<String> = server.tools.acted.lock().unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(acted, CALLS);
 }
@@ -67,7 +64,7 @@ async fn repeated_decisions_are_harmless() {
     }
     let (status, body) = run.decide("b", "reject").await;
     assert_eq!((status, &body["results"]["b"]), (200, &json!("too_late")));
-    assert_eq!(names(&run.to_end().await).last(), Some(&"run_completed"));
+    assert_eq!(names(&run.finish().await).last(), Some(&"run_completed"));
     assert_eq!(server.tools.acted.lock().unwrap().len(), 2, "each call ran once");
 }
 
@@ -76,7 +73,7 @@ async fn repeated_decisions_are_harmless() {
 async fn accepting_everything_at_any_delay_is_answered_200() {
     let server = TestServer::start([two_calls(json!({})), Step::Say("done"), Step::Say("next")]).await;
     let mut run = server.run("go", json!("all")).await;
-    let events = run.to_end().await;
+    let events = run.finish().await;
     assert!(!names(&events).contains(&"waiting_for_tool_approval"));
     for call in ["a", "b"] {
         let (status, body) = run.decide(call, "accept").await;
@@ -94,7 +91,7 @@ async fn a_reject_reaches_the_event_and_the_model() {
     let body = json!({"run_id": run.run, "action": "reject", "content": "not on prod"});
     let (status, _) = run.http.post(&format!("/v1/sessions/{}/tools/b/decision", run.session), body).await;
     assert_eq!(status, 200);
-    let events = run.to_end().await;
+    let events = run.finish().await;
     let reason = events.iter().find_map(|envelope| match &envelope.event {
         Event::ToolRejected { reason, .. } => Some(reason.clone()),
         _ => None,
@@ -118,7 +115,7 @@ async fn a_custom_result_is_the_result_and_nothing_runs() {
     assert_eq!(unknown.0, 404);
     let body = json!({"run_id": run.run, "action": "custom_result", "content": "42"});
     assert_eq!(run.http.post(&path, body).await.0, 200);
-    let events = run.to_end().await;
+    let events = run.finish().await;
     assert!(!names(&events).contains(&"tool_execution_started"));
     assert!(server.tools.acted.lock().unwrap().is_empty());
     assert_eq!(run.messages().await["messages"][3]["content"][0]["content"], "42");
@@ -130,7 +127,7 @@ async fn invalid_calls_never_run() {
     let calls = vec![("a", "stakpak__act", json!("{broken")), ("b", "other__thing", json!({}))];
     let server = TestServer::start([Step::Call(calls), Step::Say("sorry")]).await;
     let mut run = server.run("go", json!("all")).await;
-    let events = run.to_end().await;
+    let events = run.finish().await;
     assert!(server.tools.acted.lock().unwrap().is_empty());
     let messages = run.messages().await;
     let result = |index: usize| messages["messages"][index]["content"][0].clone();
@@ -150,6 +147,6 @@ async fn pending_holds_only_calls_that_wait_for_a_person() {
     assert_eq!(pending["run_id"], json!(run.run));
     assert_eq!(pending["tool_calls"], json!([{"id": "b", "name": "stakpak__act", "arguments": {}, "approval": "ask"}]));
     run.decide("b", "accept").await;
-    run.to_end().await;
+    run.finish().await;
     assert_eq!(run.http.get(&path).await.1, json!({"run_id": null, "tool_calls": []}));
 }

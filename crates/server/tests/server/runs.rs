@@ -1,14 +1,11 @@
 //! Runs: order of events, cancel in every state, every way out, conflicts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
-
-mod support;
 
 use std::{sync::Arc, time::Duration};
 
+use crate::support::{Step, TestServer, names};
 use serde_json::json;
 use stakpak_agent_core::{AgentConfig, ErrorClass, ModelError};
 use stakpak_protocol::Event;
-use support::{Step, TestServer, names};
 use tokio::sync::Semaphore;
 
 #[tokio::test]
@@ -16,7 +13,7 @@ async fn events_of_a_run_with_a_call_come_in_order() {
     let calls = vec![("a", "stakpak__look", json!({}))];
     let server = TestServer::start([Step::Call(calls), Step::Say("it is done")]).await;
     let mut run = server.run("go", json!("all")).await;
-    let events = run.to_end().await;
+    let events = run.finish().await;
     let mut order = names(&events);
     order.dedup();
     assert_eq!(
@@ -59,7 +56,7 @@ async fn text_streams_while_the_model_sends() {
     let Event::TextDelta { delta, .. } = &first.last().unwrap().event else { panic!() };
     assert_eq!(delta, "one ");
     gate.add_permits(2);
-    let rest = run.to_end().await;
+    let rest = run.finish().await;
     let joined: String = first
         .iter()
         .chain(&rest)
@@ -82,7 +79,7 @@ async fn a_post_on_the_terminal_event_is_never_refused() {
     let server = TestServer::start((0..ROUNDS).map(|_| Step::Say("an answer"))).await;
     let mut run = server.run("first", json!("none")).await;
     for round in 1..ROUNDS {
-        run.to_end().await;
+        run.finish().await;
         let (_, last) = run.http.get(&format!("/v1/sessions/{}/messages?offset={}", run.session, round * 2)).await;
         assert_eq!(last["messages"][0]["content"][0]["text"], "an answer", "round {round}: {last}");
         let body = json!({"message": {"role": "user", "content": "again"}});
@@ -96,10 +93,10 @@ async fn a_post_on_the_terminal_event_is_never_refused() {
 async fn a_stream_from_the_posts_cursor_begins_with_run_started() {
     let server = TestServer::start([Step::Say("one"), Step::Say("two")]).await;
     let mut first = server.run("one", json!("none")).await;
-    first.to_end().await;
+    first.finish().await;
     let body = json!({"message": {"role": "user", "content": "two"}});
     let (_, posted) = first.http.post(&format!("/v1/sessions/{}/messages", first.session), body).await;
-    first.to_end().await;
+    first.finish().await;
     let mut late = server.client().subscribe_events(&first.session, posted["cursor"].as_u64()).await.unwrap();
     let event = late.next_event().await.unwrap().envelope().unwrap();
     assert_eq!(event.event.name(), "run_started");
@@ -125,12 +122,12 @@ async fn cancel_ends_the_run_in_every_state() {
         run.until(reached).await;
         let asked = std::time::Instant::now();
         assert_eq!(run.cancel().await.0, 200, "{state}");
-        let end = run.to_end().await;
+        let end = run.finish().await;
         assert!(asked.elapsed() < Duration::from_secs(1), "{state}: {:?}", asked.elapsed());
         let Event::RunCompleted { stop_reason, .. } = &end.last().unwrap().event else { panic!("{state}: {end:?}") };
         assert_eq!(json!(stop_reason), json!("cancelled"), "{state}");
         assert_eq!(server.model.requests.lock().unwrap().len(), 1, "{state}: nothing is asked after a cancel");
-        server.run_in(&run.session, "next", json!("none")).await.to_end().await;
+        server.run_in(&run.session, "next", json!("none")).await.finish().await;
         let view = serde_json::to_string(&server.model.requests.lock().unwrap()[1].messages).unwrap();
         let expected = usize::from(state.contains("tool") || state.contains("approval"));
         assert_eq!(view.matches("TOOL_CALL_CANCELLED").count(), expected, "{state}: {view}");
@@ -143,12 +140,12 @@ async fn a_failing_model_ends_in_one_run_error() {
     for step in [Step::Fail(refused), Step::Panic] {
         let server = TestServer::start([step, Step::Say("after")]).await;
         let mut run = server.run("go", json!("none")).await;
-        let events = run.to_end().await;
+        let events = run.finish().await;
         assert_eq!(names(&events), ["run_started", "turn_started", "turn_completed", "run_error"]);
         let (_, detail) = run.http.get(&format!("/v1/sessions/{}", run.session)).await;
         assert_eq!(detail["session"]["run_status"]["state"], "failed", "{detail}");
         assert_eq!(detail["session"]["run_status"]["last_error"]["code"], "provider_error");
-        server.run_in(&run.session, "next", json!("none")).await.to_end().await;
+        server.run_in(&run.session, "next", json!("none")).await.finish().await;
     }
 }
 
@@ -164,14 +161,14 @@ async fn a_retry_waits_as_long_as_the_provider_asks() {
     ];
     let server = TestServer::start_in(directory, steps, config).await;
     let mut run = server.run("go", json!("none")).await;
-    let events = run.to_end().await;
+    let events = run.finish().await;
     let delay = events.iter().find_map(|envelope| match &envelope.event {
         Event::RetryAttempt { delay_ms, attempt, .. } => Some((*attempt, *delay_ms)),
         _ => None,
     });
     assert_eq!(delay, Some((1, 300)));
     let mut refused = server.run("again", json!("none")).await;
-    let events = refused.to_end().await;
+    let events = refused.finish().await;
     let Event::RunError { error, retryable, .. } = &events.last().unwrap().event else { panic!("{events:?}") };
     assert!(error.contains("3600 s") && *retryable, "{error}");
 }
@@ -195,7 +192,7 @@ async fn a_busy_session_refuses_the_second_message() {
     let (status, body) = run.http.post(&path, json!({"message": message, "type": "follow_up", "run_id": other})).await;
     assert_eq!((status, body["code"].as_str().unwrap()), (409, "run_mismatch"));
     run.cancel().await;
-    run.to_end().await;
+    run.finish().await;
     let (status, body) =
         run.http.post(&path, json!({"message": message, "type": "follow_up", "run_id": run.run})).await;
     assert_eq!((status, body["code"].as_str().unwrap()), (409, "session_not_running"));
@@ -220,7 +217,7 @@ async fn a_follow_up_is_used_and_steering_skips_calls() {
     let send =
         |kind: &str, text: &str| json!({"message": {"role": "user", "content": text}, "type": kind, "run_id": run.run});
     assert_eq!(run.http.post(&path, send("steering", "stop that")).await.0, 200);
-    let events = run.to_end().await;
+    let events = run.finish().await;
     assert!(names(&events).contains(&"tool_rejected"));
     assert!(server.tools.acted.lock().unwrap().is_empty());
     let roles: Vec<_> = run.messages().await["messages"]
@@ -242,8 +239,8 @@ async fn max_turns_ends_the_run() {
         json!({"message": {"role": "user", "content": "go"}, "overrides": {"auto_approve": "all", "max_turns": 2}});
     let (_, posted) = http.post(&format!("/v1/sessions/{session}/messages"), body).await;
     let events = server.client().subscribe_events(&session, Some(0)).await.unwrap();
-    let mut run = support::Running { session, run: posted["run_id"].as_str().unwrap().into(), events, http };
-    let events = run.to_end().await;
+    let mut run = crate::support::Running { session, run: posted["run_id"].as_str().unwrap().into(), events, http };
+    let events = run.finish().await;
     let Event::RunCompleted { stop_reason, total_turns, .. } = &events.last().unwrap().event else { panic!() };
     assert_eq!((json!(stop_reason), *total_turns), (json!("max_turns"), 2));
     let ids: Vec<_> = server.tools.acted.lock().unwrap().clone();

@@ -1,11 +1,8 @@
 //! Access, errors, shapes, idempotency.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::{Step, TOKEN, TestServer, answer};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Step, TOKEN, TestServer, answer};
 
 /// P49: a foreign `Host` or `Origin` is refused on every route.
 #[tokio::test]
@@ -142,7 +139,7 @@ async fn sessions_have_the_shape_of_the_contract() {
     let (_, list) = http.get("/v1/sessions?limit=0").await;
     assert_eq!(list, json!({"sessions": [], "total": 1}));
     let mut run = server.run_in(session["id"].as_str().unwrap(), "hi", json!("none")).await;
-    run.to_end().await;
+    run.finish().await;
     let messages = run.messages().await;
     assert_eq!(messages["total"], 3);
     assert_eq!(messages["messages"][0]["role"], "system");
@@ -206,7 +203,7 @@ async fn a_replay_holds_after_a_restart_and_ignores_formatting() {
 async fn a_cursor_from_the_future_is_told() {
     let server = TestServer::start([Step::Say("hello")]).await;
     let mut run = server.run("hi", json!("none")).await;
-    run.to_end().await;
+    run.finish().await;
     let mut events = server.client().subscribe_events(&run.session, Some(9_999)).await.unwrap();
     let gap = events.next_event().await.unwrap();
     assert_eq!((gap.event_type.as_str(), gap.id), ("gap_detected", None));

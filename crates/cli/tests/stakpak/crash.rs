@@ -1,13 +1,10 @@
 //! `kill -9` of the binary: what was seen stays, what was accepted goes on, nothing runs twice.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod support;
-
+use crate::support::Home;
 use serde_json::json;
 use stakpak_client::{EventEnvelope, EventStream, Message, RunOverrides, SendMessageOptions};
 use stakpak_protocol::{AutoApproveOverride, Event};
 use stakpak_test_support::{Gate, Reply, ScriptedLlm};
-use support::Home;
 
 fn configured(llm: &ScriptedLlm) -> Home {
     let home = Home::new();
@@ -28,7 +25,8 @@ fn approve_all() -> SendMessageOptions {
 }
 
 async fn next(events: &mut EventStream) -> (EventEnvelope, String) {
-    let event = tokio::time::timeout(support::PATIENCE, events.next_event()).await.expect("an event in time").unwrap();
+    let event =
+        tokio::time::timeout(crate::support::PATIENCE, events.next_event()).await.expect("an event in time").unwrap();
     (event.envelope().unwrap_or_else(|| panic!("{event:?}")), event.data)
 }
 
@@ -85,7 +83,7 @@ async fn a_kill_in_mid_call_runs_nothing_twice_and_leaves_no_process() {
     let client = up.client();
     let session = client.create_session("crash").await.unwrap().id.to_string();
     client.send_messages(&session, vec![Message::user("go")], approve_all()).await.unwrap();
-    support::until("the command to start", || home.path("witness").exists().then_some(()));
+    crate::support::until("the command to start", || home.path("witness").exists().then_some(()));
     up.kill();
 
     let up = home.up();

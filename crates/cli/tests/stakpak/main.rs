@@ -1,0 +1,16 @@
+//! The built binary, as people and programs meet it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+
+mod support;
+
+mod crash;
+mod newcomer;
+mod provider;
+mod telegram;

@@ -1,0 +1,235 @@
+//! Telegram through the built binary: nothing lost, nothing doubled, strangers kept out.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Home, Up, stderr, stdout, until};
+use serde_json::Value;
+use stakpak_protocol::Role;
+use stakpak_test_support::{BotApi, Gate, Reply, ScriptedLlm, SendFault};
+
+const USER: i64 = 42;
+const STRANGER: i64 = 77;
+
+struct Stage {
+    home: Home,
+    telegram: BotApi,
+    llm: ScriptedLlm,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let stage = Self { home: Home::new(), telegram: BotApi::start().await, llm: ScriptedLlm::start().await };
+        stage.home.write(
+            "config.toml",
+            &format!(
+                "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
+                stage.llm.base_url()
+            ),
+        );
+        stage.home.write(
+            "autopilot.toml",
+            &format!(
+                "[channels.telegram]\ntoken = \"123:token\"\nallow_users = [{USER}]\napi_base_url = \"{}\"\n",
+                stage.telegram.base_url()
+            ),
+        );
+        stage
+    }
+
+    fn up(&self) -> Up {
+        self.home.up()
+    }
+
+    /// User messages in the journal, by text.
+    async fn user_messages(up: &Up) -> BTreeMap<String, usize> {
+        let client = up.client();
+        let mut counts = BTreeMap::new();
+        for session in client.list_sessions().await.unwrap().sessions {
+            let messages = client.get_messages(&session.id.to_string(), 1000, 0).await.unwrap().messages;
+            for message in messages.iter().filter(|message| message.role == Role::User) {
+                let text = message.text().rsplit("\n\n").next().unwrap().to_owned();
+                *counts.entry(text).or_default() += 1;
+            }
+        }
+        counts
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allowed_user_is_answered() {
+    let stage = Stage::new().await;
+    let up = stage.up();
+    stage.llm.push(Reply::text(["Hello ", "from the agent"]));
+    stage.telegram.say(USER, "hello");
+    let sent = stage.telegram.wait_for_sent(|sent| !sent.is_empty()).await;
+    assert_eq!((sent[0].chat_id, sent[0].text.as_str()), (USER, "Hello from the agent"));
+    assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("hello".to_owned(), 1)]));
+}
+
+/// G-P28: a stranger's message never reaches the server; the log and `channel list` say how to let them in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_kept_out() {
+    let stage = Stage::new().await;
+    let up = stage.up();
+    stage.telegram.say(STRANGER, "let me in, secret text");
+    stage.telegram.say_in_group(-100, STRANGER, "and here");
+    let last = stage.telegram.say(USER, "hello");
+    stage.telegram.wait_for_sent(|sent| !sent.is_empty()).await;
+    stage.telegram.wait_for_confirmed(last).await;
+    assert_eq!(stage.telegram.sent().len(), 1, "a stranger is not answered");
+    assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("hello".to_owned(), 1)]));
+    let list = stdout(&stage.home.run(&["channel", "list"]));
+    assert!(list.contains("turned away 77") && list.contains("--allow-user 77"), "{list}");
+    let log = std::fs::read_to_string(stage.home.path(".stakpak/autopilot/logs/gateway.log")).unwrap();
+    assert!(log.contains("--allow-user 77") && !log.contains("secret text"), "{log}");
+    let advised = stage.home.run(&["channel", "add", "telegram", "--allow-user", "77", "--no-test"]);
+    assert!(advised.status.success(), "the advice works: {}", stderr(&advised));
+}
+
+/// G-P6: the offset on the wire never exceeds the last committed update + 1; a redelivery causes no second run.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_offset_follows_the_commit() {
+    let stage = Stage::new().await;
+    let up = stage.up();
+    let first = stage.telegram.say(USER, "one");
+    stage.telegram.wait_for_sent(|sent| sent.len() == 1).await;
+    stage.telegram.wait_for_confirmed(first).await;
+    up.kill();
+    stage.telegram.redeliver();
+    let up = stage.up();
+    let second = stage.telegram.say(USER, "two");
+    stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("two"))).await;
+    stage.telegram.wait_for_confirmed(second).await;
+    assert_eq!(
+        Stage::user_messages(&up).await,
+        BTreeMap::from([("one".to_owned(), 1), ("two".to_owned(), 1)]),
+        "a redelivered update is not run again"
+    );
+    let highest = stage.telegram.offsets().into_iter().flatten().max();
+    assert_eq!(highest, Some(second + 1));
+}
+
+/// G-P1: killed between receipt and run, while the model answers, while the answer is sent: each message runs once and is
+/// answered, at most twice where the platform's answer was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_point_loses_nothing_and_runs_nothing_twice() {
+    let stage = Stage::new().await;
+    // As soon as the update is delivered.
+    let up = stage.up();
+    let polls = stage.telegram.offsets().len();
+    until("the first poll", || (stage.telegram.offsets().len() > polls).then_some(()));
+    stage.telegram.say(USER, "at receipt");
+    up.kill();
+    // While the model is asked.
+    let gate = Gate::new();
+    stage.llm.push(Reply::text(["answer one"]));
+    let up = stage.up();
+    stage.telegram.wait_for_sent(|sent| sent.len() == 1).await;
+    stage.llm.push(Reply::text(["half"]).then_wait(&gate));
+    let asked = stage.llm.requests().len();
+    stage.telegram.say(USER, "in the run");
+    stage.llm.wait_for_requests(asked + 1).await;
+    up.kill();
+    // While the answer is on its way: the platform has it, and its reply never comes.
+    let up = stage.up();
+    stage.telegram.wait_for_sent(|sent| sent.len() == 2).await;
+    stage.telegram.fail_next(SendFault::AnswerLost);
+    stage.telegram.say(USER, "in the delivery");
+    stage.telegram.wait_for_sent(|sent| sent.len() == 3).await;
+    up.kill();
+    let up = stage.up();
+    stage.telegram.say(USER, "afterwards");
+    let sent = stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("afterwards"))).await;
+    let texts = ["at receipt", "in the run", "in the delivery", "afterwards"];
+    let once = texts.iter().map(|text| ((*text).to_owned(), 1)).collect();
+    assert_eq!(Stage::user_messages(&up).await, once);
+    let copies = sent.iter().filter(|sent| sent.text.contains("in the delivery")).count();
+    assert!((1..=2).contains(&copies), "{sent:?}");
+    assert_eq!(sent.iter().filter(|sent| sent.text.contains("answer one")).count(), 1, "{sent:?}");
+}
+
+/// G-P1 at random: many kills, many messages, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn random_kills_lose_nothing() {
+    let stage = Stage::new().await;
+    let mut expected = BTreeMap::new();
+    for round in 0..8u64 {
+        let up = stage.up();
+        for part in 0..3 {
+            let text = format!("message {round}.{part}");
+            stage.telegram.say(USER, &text);
+            expected.insert(text, 1);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(round * 7 % 40));
+        up.kill();
+    }
+    let up = stage.up();
+    stage.telegram.say(USER, "the last");
+    expected.insert("the last".to_owned(), 1);
+    let sent = stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("the last"))).await;
+    assert_eq!(Stage::user_messages(&up).await, expected);
+    for text in expected.keys() {
+        let copies = sent.iter().filter(|sent| sent.text.contains(text.as_str())).count();
+        assert!((1..=2).contains(&copies), "{text}: {copies} copies in {sent:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_waited_out_and_a_refusal_is_parked() {
+    let stage = Stage::new().await;
+    let up = stage.up();
+    stage.telegram.fail_next(SendFault::RateLimited(1));
+    stage.telegram.say(USER, "one");
+    stage.telegram.wait_for_sent(|sent| sent.len() == 1).await;
+    stage.telegram.fail_next(SendFault::Refused);
+    stage.telegram.say(USER, "two");
+    stage.telegram.say(USER, "three");
+    let sent = stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("three"))).await;
+    assert!(!sent.iter().any(|sent| sent.text.contains("two")), "{sent:?}");
+    let status: Value = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .get(format!("{}/v1/gateway/status", up.url))
+        .bearer_auth(&up.token)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(status["outbox_failed"], 1, "what was refused is visible: {status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channel_test_tells_the_cause() {
+    let stage = Stage::new().await;
+    let pass = stage.home.run(&["channel", "test"]);
+    assert!(pass.status.success() && stdout(&pass).contains("@test_bot"), "{}", stderr(&pass));
+    let address = stage.telegram.base_url();
+    drop(stage.telegram);
+    let fail = stage.home.run(&["channel", "test"]);
+    assert_eq!(fail.status.code(), Some(1));
+    let host = address.trim_start_matches("http://");
+    assert!(stderr(&fail).contains(host) && stderr(&fail).contains("refused"), "{}", stderr(&fail));
+    assert!(!stderr(&fail).contains("123:token"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_are_edited_in_place() {
+    let stage = Stage::new().await;
+    stage.home.write("autopilot.toml", "# mine\n[gateway] # keep\n");
+    let missing = stage.home.run(&["channel", "add", "telegram"]);
+    assert!(!missing.status.success() && stderr(&missing).contains("TELEGRAM_BOT_TOKEN"), "{}", stderr(&missing));
+    let base = stage.telegram.base_url();
+    let mut add = stage.home.command(&["channel", "add", "telegram", "--allow-user", "42", "--api-base-url", &base]);
+    let added = add.env("TELEGRAM_BOT_TOKEN", "123:token").output().unwrap();
+    assert!(added.status.success(), "{}", stderr(&added));
+    let text = std::fs::read_to_string(stage.home.path(".stakpak/autopilot.toml")).unwrap();
+    assert!(text.starts_with("# mine\n[gateway] # keep\n"), "{text}");
+    assert!(text.contains("${TELEGRAM_BOT_TOKEN}") && !text.contains("123:token"), "{text}");
+    assert!(stage.home.run(&["channel", "remove", "telegram"]).status.success());
+    assert_eq!(stage.home.run(&["channel", "remove", "telegram"]).status.code(), Some(1));
+    let slack = stage.home.run(&["channel", "add", "slack", "--token", "x"]);
+    assert_eq!(slack.status.code(), Some(2));
+}

@@ -1,0 +1,16 @@
+//! The server from outside: HTTP and SSE on a real socket, a real journal, scripted models and tools behind the ports.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+
+mod support;
+
+mod approvals;
+mod contract;
+mod recovery;
+mod runs;
