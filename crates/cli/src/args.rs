@@ -232,9 +232,6 @@ pub(crate) struct ChannelAddArgs {
     /// Proxy or self-hosted Bot API server
     #[arg(long, value_name = "URL")]
     pub(crate) api_base_url: Option<String>,
-    /// Profile of its runs
-    #[arg(id = "channel_profile", long = "channel-profile", value_name = "NAME")]
-    pub(crate) channel_profile: Option<String>,
     /// Do not ask the platform whether the token is good
     #[arg(long)]
     pub(crate) no_test: bool,

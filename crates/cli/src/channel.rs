@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::json;
-use stakpak_config::{Document, edit, set};
+use stakpak_config::{ConfigFile, Document, edit, set};
 use stakpak_gateway::{GatewayCliFlags, GatewayConfig, GatewayStore, build_channels};
 use toml_edit::{Array, DocumentMut, Item, Table as TomlTable, Value, value};
 
@@ -17,12 +17,15 @@ use crate::{
     instance::Facts,
 };
 
+/// The profile that runs get anyway.
+const DEFAULT_PROFILE: &str = "default";
+
 /// Where the token comes from when no flag says so.
 const TOKEN_VARIABLE: &str = "TELEGRAM_BOT_TOKEN";
 
 pub(crate) async fn run(home: &Home, global: &Global, command: ChannelCommand) -> Result<()> {
     match command {
-        ChannelCommand::Add(args) => add(home, global.json, &args).await,
+        ChannelCommand::Add(args) => add(home, global, &args).await,
         ChannelCommand::List => show_list(home, global.json).await,
         ChannelCommand::Test { channel } => test(home, global.json, channel).await,
         ChannelCommand::Remove { channel } => remove(home, global.json, channel),
@@ -171,10 +174,15 @@ pub(crate) fn load(home: &Home) -> Result<GatewayConfig> {
     Ok(GatewayConfig::load(path.as_path(), &GatewayCliFlags { store, ..GatewayCliFlags::default() })?)
 }
 
-async fn add(home: &Home, json: bool, args: &ChannelAddArgs) -> Result<()> {
+async fn add(home: &Home, global: &Global, args: &ChannelAddArgs) -> Result<()> {
+    let json = global.json;
     let name = only_telegram(args.channel)?;
+    let profile = Some(global.profile.as_str()).filter(|profile| *profile != DEFAULT_PROFILE);
+    if let Some(profile) = profile {
+        ConfigFile::load(home.config_toml())?.profile(profile)?;
+    }
     let path = home.autopilot_toml();
-    edit(&path, |document| write_channel(document, name, args)).map_err(|error| match error {
+    edit(&path, |document| write_channel(document, name, profile, args)).map_err(|error| match error {
         stakpak_config::EditError::Refused(error) => anyhow::anyhow!("{error}; nothing was written"),
         other => other.into(),
     })?;
@@ -208,7 +216,12 @@ fn only_telegram(channel: ChannelType) -> Result<&'static str> {
 }
 
 /// Changes the given keys of the table only.
-fn write_channel(document: &mut DocumentMut, name: &str, args: &ChannelAddArgs) -> io::Result<()> {
+fn write_channel(
+    document: &mut DocumentMut,
+    name: &str,
+    profile: Option<&str>,
+    args: &ChannelAddArgs,
+) -> io::Result<()> {
     let table = channel_table(document, name)?;
     let reference = |variable: &str| format!("${{{variable}}}");
     if let Some(token) = &args.token {
@@ -225,8 +238,8 @@ fn write_channel(document: &mut DocumentMut, name: &str, args: &ChannelAddArgs) 
     if let Some(url) = &args.api_base_url {
         set(table, "api_base_url", url.as_str());
     }
-    if let Some(profile) = &args.channel_profile {
-        set(table, "profile", profile.as_str());
+    if let Some(profile) = profile {
+        set(table, "profile", profile);
     }
     extend(table, "allow_users", &args.allow_users)?;
     extend(table, "allow_chats", &args.allow_chats)

@@ -59,8 +59,9 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         },
         Command::Run(args) => run::run(&global, args).await,
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut script);
+            Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?)
         }
         Command::Version => {
             println!("stakpak {}", env!("CARGO_PKG_VERSION"));

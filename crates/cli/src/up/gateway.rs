@@ -21,6 +21,9 @@ use tower::ServiceExt;
 use super::supervise::supervise;
 use crate::{channel, home::Home};
 
+/// What [`Mount::states`] says when nothing is configured.
+pub(super) const NO_CHANNELS: &str = "no channels";
+
 /// The place of the gateway in this process. A cheap handle.
 #[derive(Clone)]
 pub(super) struct Mount(Arc<Inner>);
@@ -124,17 +127,14 @@ impl Mount {
     }
 
     /// Channels and their state on one line.
-    pub(super) async fn summary(&self) -> String {
+    pub(super) fn states(&self) -> String {
         if self.0.off {
             return "gateway off (--no-gateway)".to_owned();
         }
-        let configured = match self.config() {
-            Ok(config) => config.enabled_channels(),
+        let config = match self.config() {
+            Ok(config) => config,
             Err(error) => return format!("unusable configuration: {error:#}"),
         };
-        if configured.is_empty() {
-            return "no channels; add one: stakpak channel add telegram --allow-user <your id>".to_owned();
-        }
         let states = self.gateway().map(|gateway| gateway.health()).unwrap_or_default();
         let state = |name: &str| {
             states
@@ -142,6 +142,9 @@ impl Mount {
                 .find(|(id, _)| id.as_str() == name)
                 .map_or_else(|| "starting".to_owned(), |(_, health)| health.status.to_string())
         };
-        configured.iter().map(|name| format!("{name} {}", state(name))).collect::<Vec<_>>().join(", ")
+        let enabled = config.enabled_channels().into_iter().map(|name| format!("{name} {}", state(name)));
+        let disabled = config.channels.disabled.iter().map(|(name, _)| format!("{name} disabled"));
+        let all: Vec<String> = enabled.chain(disabled).collect();
+        if all.is_empty() { NO_CHANNELS.to_owned() } else { all.join(", ") }
     }
 }

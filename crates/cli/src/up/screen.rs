@@ -9,7 +9,7 @@ use stakpak_protocol::AutoApproveMode;
 use stakpak_scheduler::{Handle, ScheduleOverview, ScheduleState};
 use stakpak_server::Server;
 
-use super::gateway::Mount;
+use super::gateway::{Mount, NO_CHANNELS};
 use crate::{home::Home, instance::flush, offline, schedule};
 
 /// How often the live line is drawn again.
@@ -58,7 +58,10 @@ impl Screen<'_> {
             }
         }
         row("tools", self.grant());
-        row("channels", &self.gateway.summary().await);
+        let channels = self.gateway.states();
+        let hint =
+            if channels == NO_CHANNELS { "; add one: stakpak channel add telegram --allow-user <your id>" } else { "" };
+        row("channels", &format!("{channels}{hint}"));
         for (index, line) in self.schedules().await.iter().enumerate() {
             row(if index == 0 { "schedules" } else { "" }, line);
         }
@@ -89,18 +92,13 @@ impl Screen<'_> {
     pub(super) async fn live(&self, server: &Server, stop: impl Future<Output = ()>) {
         let mut tick = tokio::time::interval(REDRAW);
         let on_terminal = std::io::stdout().is_terminal() && !self.json;
-        let mut shown = String::new();
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 _ = tick.tick(), if on_terminal => {
-                    let line = self.line(server).await;
-                    if line != shown {
-                        print!("\r\x1b[2K{line}");
-                        flush();
-                        shown = line;
-                    }
+                    print!("\r\x1b[2K{}", self.line(server).await);
+                    flush();
                 }
             }
         }
@@ -113,7 +111,7 @@ impl Screen<'_> {
         let runs = server.live_sessions();
         let next = self.scheduler.status().await.ok().and_then(|status| status.next_run_at);
         let next = next.map_or_else(String::new, |next| format!(" · next schedule {}", next.format("%H:%M:%S UTC")));
-        format!("{runs} active run{} · {}{next}", if runs == 1 { "" } else { "s" }, self.gateway.summary().await)
+        format!("{runs} active run{} · {}{next}", if runs == 1 { "" } else { "s" }, self.gateway.states())
     }
 
     pub(super) fn note(&self, text: &str) {
