@@ -501,22 +501,7 @@ impl<'a> Subject<'a> {
 }
 
 fn session(title: &str) -> SessionRow {
-    SessionRow {
-        id: SessionId::random(),
-        title: title.into(),
-        cwd: None,
-        created_at: time(0),
-        updated_at: time(0),
-        run_status: RunStatus::Idle,
-        status: SessionStatus::Active,
-        visibility: Visibility::Private,
-        model: None,
-        message_count: 0,
-        last_event_id: EventId(0),
-        last_seq: 0,
-        run_first_seq: 0,
-        checkpoint_id: None,
-    }
+    SessionRow::new(SessionId::random(), title, None, time(0))
 }
 
 fn control(seq: u64) -> Row {

@@ -47,8 +47,9 @@ pub struct ActiveRun {
     pub accepted: RunAccepted,
     /// Turns begun.
     pub turn: u64,
-    /// Model requests made: names the current one, so that a stale answer can be told.
-    pub requests: u64,
+    /// Place of the newest model request in the session's sequence: names it, so that a report of an earlier one can be
+    /// told. 0 before the first.
+    pub request: u64,
     /// Summed over the answers.
     pub total_usage: Usage,
     /// Whether a call that is not pure was started.

@@ -92,6 +92,29 @@ pub struct NewSession {
     pub receipt: Option<Receipt>,
 }
 
+impl SessionRow {
+    /// A session that is idle and empty.
+    #[must_use]
+    pub fn new(id: SessionId, title: impl Into<String>, cwd: Option<String>, now: DateTime<Utc>) -> Self {
+        Self {
+            id,
+            title: title.into(),
+            cwd,
+            created_at: now,
+            updated_at: now,
+            run_status: RunStatus::Idle,
+            status: SessionStatus::Active,
+            visibility: Visibility::Private,
+            model: None,
+            message_count: 0,
+            last_event_id: EventId(0),
+            last_seq: 0,
+            run_first_seq: 0,
+            checkpoint_id: None,
+        }
+    }
+}
+
 /// The stored answer to a request with an idempotency key. Opaque to the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {

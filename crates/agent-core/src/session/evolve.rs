@@ -29,7 +29,7 @@ impl Session {
         match record {
             Record::RunAccepted(accepted) => self.begin_run(accepted),
             Record::UserMessage { command, .. } => self.use_message(*command),
-            Record::ModelRequested { turn, attempt, restarts } => self.ask(*turn, *attempt, *restarts),
+            Record::ModelRequested { turn, attempt, restarts } => self.ask(seq, *turn, *attempt, *restarts),
             Record::ModelAnswered { usage, .. } => self.take_answer(usage),
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             _ => self.evolve_run(record),
@@ -73,7 +73,7 @@ impl Session {
         self.run = Some(ActiveRun {
             accepted: accepted.clone(),
             turn: 0,
-            requests: 0,
+            request: 0,
             total_usage: Usage::default(),
             side_effects: false,
             calls: Vec::new(),
@@ -90,10 +90,10 @@ impl Session {
         }
     }
 
-    fn ask(&mut self, turn: u64, attempt: u64, restarts: u64) {
+    fn ask(&mut self, seq: u64, turn: u64, attempt: u64, restarts: u64) {
         let Some(run) = &mut self.run else { return };
         run.turn = turn;
-        run.requests += 1;
+        run.request = seq;
         run.step = Step::Asking { attempt, restarts, text_shown: false };
     }
 

@@ -134,11 +134,11 @@ impl Transition<'_> {
     }
 
     fn is_asking(&self, request: u64) -> bool {
-        self.active_run().is_some_and(|run| run.requests == request && matches!(run.step, Step::Asking { .. }))
+        self.active_run().is_some_and(|run| run.request == request && matches!(run.step, Step::Asking { .. }))
     }
 
     fn is_backing_off(&self, request: u64) -> bool {
-        self.active_run().is_some_and(|run| run.requests == request && matches!(run.step, Step::BackingOff { .. }))
+        self.active_run().is_some_and(|run| run.request == request && matches!(run.step, Step::BackingOff { .. }))
     }
 
     fn is_running(&self, id: &ToolCallId, attempt: u64) -> bool {

@@ -40,8 +40,8 @@ impl Session {
     pub fn owed(&self) -> Vec<Owed> {
         let Some(run) = self.active() else { return Vec::new() };
         match run.step {
-            Step::Asking { .. } => vec![Owed::Ask { request: run.requests }],
-            Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.requests, until }],
+            Step::Asking { .. } => vec![Owed::Ask { request: run.request }],
+            Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.request, until }],
             Step::Calling { .. } => {
                 let running = run.turn_calls().iter().filter_map(|call| match call.status {
                     CallStatus::Running { attempt } => Some(Owed::Run { call: call.resolved.call.clone(), attempt }),

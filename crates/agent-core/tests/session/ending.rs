@@ -33,7 +33,7 @@ fn assert_closed(machine: &mut Machine, step: &str, open: &[&str]) {
     }
     assert_eq!(machine.terminal_events(), 1, "{step}");
     assert_eq!(machine.session.owed(), [], "{step}");
-    let requests = machine.session.run.as_ref().unwrap().requests;
+    let requests = machine.session.run.as_ref().unwrap().request;
     assert_eq!(machine.feed(answered(requests, [])), 0, "{step}");
     assert_eq!(machine.feed(Input::Waited { request: requests }), 0, "{step}");
     machine.restart();

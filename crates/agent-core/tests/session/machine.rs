@@ -279,6 +279,11 @@ impl Machine {
         control.map(|row| Record::from_row(row).unwrap()).collect()
     }
 
+    /// Model requests of the last run.
+    pub(crate) fn asked(&self) -> usize {
+        self.records().iter().filter(|record| matches!(record, Record::ModelRequested { .. })).count()
+    }
+
     /// Events of the last run.
     pub(crate) fn events(&self) -> Vec<Event> {
         let events = self.rows_of_run().filter(|row| row.class == RowClass::Event);

@@ -103,7 +103,7 @@ fn what_cannot_work_later_is_asked_once() {
         };
         let error = machine.last_error().unwrap();
         assert_eq!((error.code, error.retryable), (code, false), "{class}");
-        assert_eq!(machine.session.run.as_ref().unwrap().requests, 1, "{class}");
+        assert_eq!(machine.asked(), 1, "{class}");
     }
 }
 

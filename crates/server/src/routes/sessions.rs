@@ -8,8 +8,7 @@ use axum::{
 use serde::Deserialize;
 use stakpak_agent_core::{NewSession, SessionQuery, SessionRow};
 use stakpak_protocol::{
-    CreateSessionRequest, ErrorBody, ErrorCode, EventId, RunStatus, Session, SessionDetail, SessionId, SessionList,
-    SessionStatus, Visibility,
+    CreateSessionRequest, ErrorBody, ErrorCode, Session, SessionDetail, SessionId, SessionList, SessionStatus,
 };
 use utoipa::IntoParams;
 
@@ -64,22 +63,7 @@ pub(super) async fn create(
         validate::cwd(cwd)?;
     }
     let now = server.agent().clock.now();
-    let row = SessionRow {
-        id: SessionId::random(),
-        title: body.title,
-        cwd: body.cwd,
-        created_at: now,
-        updated_at: now,
-        run_status: RunStatus::Idle,
-        status: SessionStatus::Active,
-        visibility: Visibility::Private,
-        model: None,
-        message_count: 0,
-        last_event_id: EventId(0),
-        last_seq: 0,
-        run_first_seq: 0,
-        checkpoint_id: None,
-    };
+    let row = SessionRow::new(SessionId::random(), body.title, body.cwd, now);
     let session = as_seen(row.clone());
     let receipt = claim.receipt(StatusCode::CREATED, &session);
     server.agent().journal.create_session(NewSession { session: row, receipt }).await?;

@@ -2,26 +2,11 @@
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{Append, Journal, NewSession, Receipt, Row, RowClass, SessionRow};
-use stakpak_protocol::{EventId, RunStatus, SessionId, SessionStatus, Visibility};
+use stakpak_protocol::SessionId;
 use stakpak_store::SqliteJournal;
 
 pub(crate) async fn make(journal: &SqliteJournal) -> SessionRow {
-    let session = SessionRow {
-        id: SessionId::random(),
-        title: "disk check".into(),
-        cwd: None,
-        created_at: Utc::now(),
-        updated_at: Utc::now(),
-        run_status: RunStatus::Idle,
-        status: SessionStatus::Active,
-        visibility: Visibility::Private,
-        model: None,
-        message_count: 0,
-        last_event_id: EventId(0),
-        last_seq: 0,
-        run_first_seq: 0,
-        checkpoint_id: None,
-    };
+    let session = SessionRow::new(SessionId::random(), "disk check", None, Utc::now());
     journal.create_session(NewSession { session: session.clone(), receipt: None }).await.unwrap();
     session
 }
