@@ -97,7 +97,7 @@ fn model_answered() -> Record {
     };
     Record::ModelAnswered {
         message: Message::assistant(vec![MessagePart::text("Let me look."), call]),
-        reasoning: Some(json!([{ "thinking": "df will tell", "signature": "c2ln" }])),
+        reasoning: Some(json!([{ "signature": "c2ln", "thinking": "df will tell" }])),
         usage: Usage { prompt_tokens: 12, completion_tokens: 5, total_tokens: 17, ..Usage::default() },
         finish: FinishReason::ToolCalls,
     }

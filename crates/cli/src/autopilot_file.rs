@@ -96,6 +96,14 @@ impl AutopilotFile {
         Ok(Self { server, schedules, warnings })
     }
 
+    /// The bearer token: that of the file, else the one that is kept beside it.
+    pub(crate) fn token(&self, home: &Home) -> Result<String> {
+        match self.server.token.as_ref().map(|token| token.expose().trim()) {
+            Some(token) if !token.is_empty() => Ok(token.to_owned()),
+            _ => home.token(),
+        }
+    }
+
     /// Writes the commented template if there is no file. Whether it did.
     pub(crate) fn create(home: &Home) -> Result<bool> {
         let zone = iana_time_zone::get_timezone().unwrap_or_else(|_| "UTC".to_owned());

@@ -12,6 +12,7 @@ use toml_edit::{Array, DocumentMut, Item, Table as TomlTable, Value, value};
 
 use crate::{
     args::{ChannelAddArgs, ChannelCommand, ChannelType, Global},
+    autopilot_file::AutopilotFile,
     exit::Failure,
     home::Home,
     instance::Facts,
@@ -133,7 +134,7 @@ pub(crate) fn one_line(channels: &[Overview]) -> String {
 
 async fn show_list(home: &Home, json: bool) -> Result<()> {
     let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
-    let channels = overview(home, running.as_ref(), &home.token()?).await?;
+    let channels = overview(home, running.as_ref(), &AutopilotFile::load(home)?.token(home)?).await?;
     if json {
         println!("{}", json!({ "command": "autopilot.channel.list", "ok": true, "channels": channels }));
         return Ok(());

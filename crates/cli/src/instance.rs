@@ -5,14 +5,20 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
+use nix::{sys::signal::kill, unistd::Pid};
 use serde::{Deserialize, Serialize};
 use stakpak_config::write_private;
 
 use crate::home::Home;
+
+/// How long a process that is just starting may take to say that it owns the state directory.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What the owner tells people and scripts; never decides anything.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -58,9 +64,26 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Asks again for a while as long as nobody says that the lock is theirs: a process that is starting has not written its
+    /// facts yet, and one that only looks holds the lock for a moment.
+    pub(crate) async fn acquire_patiently(home: &Home) -> Result<Owner> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            match Self::acquire(home)? {
+                Owner::Other(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                owner => return Ok(owner),
+            }
+        }
+    }
+}
+
 impl Facts {
+    /// Facts of a process that is gone are none.
     fn read(home: &Home) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(home.autopilot("runtime.json")).ok()?).ok()
+        let facts: Self = serde_json::from_slice(&std::fs::read(home.autopilot("runtime.json")).ok()?).ok()?;
+        let pid = Pid::from_raw(i32::try_from(facts.pid).ok()?);
+        kill(pid, None).is_ok().then_some(facts)
     }
 
     /// The facts of the instance that lives; none when none does.

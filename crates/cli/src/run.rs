@@ -22,14 +22,12 @@ use stakpak_server::edge::EdgePolicy;
 use crate::{
     agent_server::{AgentServer, Bound, Options, client},
     args::{Global, RunArgs},
+    autopilot_file::AutopilotFile,
     exit::Failure,
     home::Home,
     instance::{Facts, Lock, Owner},
     profiles::ConfigProfiles,
 };
-
-/// How long a server that is just starting may take to say where it is.
-const STARTING: Duration = Duration::from_secs(5);
 
 /// How long a run that has ended may hold up the end of its own server.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -37,7 +35,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
     let prompt = prompt(&args)?;
     let home = Home::open(global.home.clone(), global.config.clone())?;
-    let token = home.token()?;
+    let token = AutopilotFile::load(&home)?.token(&home)?;
     let config = ConfigFile::load(home.config_toml())?;
     let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
     let reached = reach(&home, global, config, &token, &workdir).await?;
@@ -91,21 +89,15 @@ async fn reach(
     token: &str,
     workdir: &std::path::Path,
 ) -> Result<Reached> {
-    let deadline = tokio::time::Instant::now() + STARTING;
-    let lock = loop {
-        match Lock::acquire(home)? {
-            Owner::Us(lock) => break lock,
-            Owner::Other(Some(facts)) if facts.mode == "up" => return Ok(Reached::Running(facts)),
-            Owner::Other(Some(facts)) => bail!(
-                "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
-                facts.pid,
-                Home::show(&home.autopilot(""))
-            ),
-            Owner::Other(None) if tokio::time::Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
-        }
+    let lock = match Lock::acquire_patiently(home).await? {
+        Owner::Us(lock) => lock,
+        Owner::Other(Some(facts)) if facts.mode == "up" => return Ok(Reached::Running(facts)),
+        Owner::Other(Some(facts)) => bail!(
+            "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
+            facts.pid,
+            Home::show(&home.autopilot(""))
+        ),
+        Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
     };
     let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
     let bound = Bound::new(Options {

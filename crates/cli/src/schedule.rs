@@ -175,7 +175,9 @@ async fn show_list(home: &Home, json: bool) -> Result<()> {
 async fn start(home: &Home, json: bool, name: &str) -> Result<()> {
     let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
     let run = match &running {
-        Some(facts) => client(&facts.url, Some(&home.token()?)).trigger_schedule(name).await?,
+        Some(facts) => {
+            client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?)).trigger_schedule(name).await?
+        }
         None => {
             let (set, ledger) = load(home)?;
             serde_json::to_value(trigger(&set, &ledger, name, Utc::now()).await?)?

@@ -20,7 +20,7 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let facts = Facts::of_running(&home)?;
     let file = AutopilotFile::load(&home)?;
-    let token = home.token()?;
+    let token = file.token(&home)?;
     let model = match &facts {
         Some(facts) => client(&facts.url, Some(&token)).config().await.ok().and_then(|config| config.default_model),
         None => None,

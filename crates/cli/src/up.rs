@@ -38,7 +38,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let file = AutopilotFile::load(&home)?;
     let bind = args.bind.unwrap_or(file.server.listen);
     let token = token(&home, &file, &args, bind)?;
-    let lock = match Lock::acquire(&home)? {
+    let lock = match Lock::acquire_patiently(&home).await? {
         Owner::Us(lock) => lock,
         Owner::Other(facts) => return already_running(facts, global.json),
     };
@@ -114,10 +114,7 @@ fn token(home: &Home, file: &AutopilotFile, args: &UpArgs, bind: SocketAddr) -> 
     if args.no_auth {
         return Ok(None);
     }
-    match file.server.token.as_ref().map(stakpak_config::Secret::expose).map(str::trim) {
-        Some(token) if !token.is_empty() => Ok(Some(token.to_owned())),
-        _ => home.token().map(Some),
-    }
+    file.token(home).map(Some)
 }
 
 fn profiles(global: &Global, args: &UpArgs, file: &AutopilotFile, config: ConfigFile) -> Result<ConfigProfiles> {

@@ -75,22 +75,17 @@ impl FromRequestParts<Server> for Key {
 pub(crate) struct InFlight(Mutex<HashMap<String, Arc<Semaphore>>>);
 
 /// What a request with a key comes to.
-pub(crate) enum Begun<'a> {
+pub(crate) enum Begun {
     /// The stored answer.
     Replay(Response),
     /// This request goes first; others wait until the claim is dropped.
-    Go(Claim<'a>),
+    Go(Claim),
 }
 
-/// The right to answer under a key, and what the receipt will say.
-pub(crate) struct Claim<'a> {
-    in_flight: &'a InFlight,
-    asked: Asked,
-}
-
-/// What was asked under which key.
-#[derive(Clone)]
-struct Asked {
+/// The right to answer under a key, and what the receipt will say. It lives until the request is answered, also when its
+/// client is gone: others wait for as long.
+pub(crate) struct Claim {
+    in_flight: Arc<InFlight>,
     scope: Option<String>,
     body_hash: [u8; 32],
     expires_at: DateTime<Utc>,
@@ -98,16 +93,16 @@ struct Asked {
 
 impl Server {
     /// Replays the stored answer of this key, or claims it.
-    pub(crate) async fn begin<T: Serialize>(&self, key: Key, body: &T, keep: Keep) -> Result<Begun<'_>, ApiError> {
+    pub(crate) async fn begin<T: Serialize>(&self, key: Key, body: &T, keep: Keep) -> Result<Begun, ApiError> {
         let now = self.agent().clock.now();
         let Key(scope) = key;
         let body_hash = hash(body)?;
-        let in_flight = self.in_flight();
+        let in_flight = Arc::clone(self.in_flight());
         if let Some(scope) = &scope {
             in_flight.enter(scope).await?;
         }
-        let claim = Claim { in_flight, asked: Asked { scope, body_hash, expires_at: keep.until(now) } };
-        let Some(scope) = &claim.asked.scope else { return Ok(Begun::Go(claim)) };
+        let claim = Claim { in_flight, scope, body_hash, expires_at: keep.until(now) };
+        let Some(scope) = &claim.scope else { return Ok(Begun::Go(claim)) };
         match self.agent().journal.receipt(scope, now).await? {
             None => Ok(Begun::Go(claim)),
             Some(stored) if stored.body_hash == body_hash => Ok(Begun::Replay(replay(stored))),
@@ -139,24 +134,9 @@ impl InFlight {
     }
 }
 
-impl Claim<'_> {
+impl Claim {
     /// The receipt to commit with the effect; none when the request has no key.
     pub(crate) fn receipt<T: Serialize>(&self, status: StatusCode, body: &T) -> Option<Receipt> {
-        self.asked.receipt(status, body)
-    }
-
-    /// The same, for an answer that is known only once the effect is.
-    pub(crate) fn to_receipt<T: Serialize>(
-        &self,
-        answer: impl Fn(&Reply) -> Option<T> + Send + Sync + 'static,
-    ) -> MakeReceipt {
-        let asked = self.asked.clone();
-        Arc::new(move |reply| asked.receipt(StatusCode::OK, &answer(reply)?))
-    }
-}
-
-impl Asked {
-    fn receipt<T: Serialize>(&self, status: StatusCode, body: &T) -> Option<Receipt> {
         Some(Receipt {
             scope: self.scope.clone()?,
             body_hash: self.body_hash,
@@ -165,11 +145,19 @@ impl Asked {
             expires_at: self.expires_at,
         })
     }
+
+    /// The same, for an answer that is known only once the effect is. No answer, no receipt: the key stays free.
+    pub(crate) fn into_receipt<T: Serialize>(
+        self,
+        answer: impl Fn(&Reply) -> Option<T> + Send + Sync + 'static,
+    ) -> MakeReceipt {
+        Arc::new(move |reply| self.receipt(StatusCode::OK, &answer(reply)?))
+    }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
-        let Some(scope) = &self.asked.scope else { return };
+        let Some(scope) = &self.scope else { return };
         let mut claims = self.in_flight.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(turn) = claims.get(scope) {
             if Arc::strong_count(turn) == 1 {

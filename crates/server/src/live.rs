@@ -28,6 +28,9 @@ const WAITING_REQUESTS: usize = 32;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
+/// Tasks that may end under one request. More than a task that ended just then means that the request itself ends them.
+const MOST_LOST_REPLIES: u32 = 3;
+
 type Live = HashMap<SessionId, mpsc::Sender<Job>>;
 
 pub(crate) struct LiveSessions {
@@ -54,18 +57,28 @@ impl LiveSessions {
         request: Request,
         make_receipt: MakeReceipt,
     ) -> Result<Reply, ApiError> {
+        let mut lost_replies = 0;
         while !self.draining.is_cancelled() {
             let (reply, answer) = oneshot::channel();
             let make_receipt = Arc::clone(&make_receipt);
             let job = Job { request: request.clone(), receipt: Box::new(move |reply| make_receipt(reply)), reply };
             // A task that has just ended takes no request; the next round starts a new one.
-            if self.sender(session, Start::Requests).send(job).await.is_ok()
-                && let Ok(answer) = answer.await
-            {
-                return answer.map_err(ApiError::from);
+            if self.sender(session, Start::Requests).send(job).await.is_ok() {
+                match answer.await {
+                    Ok(answer) => return answer.map_err(ApiError::from),
+                    Err(_) => lost_replies += 1,
+                }
+            }
+            if lost_replies > MOST_LOST_REPLIES {
+                return Err(ApiError::unexpected_reply());
             }
         }
-        let message = "the server is shutting down; nothing was changed";
+        let message = match lost_replies {
+            0 => "the server is shutting down; nothing was changed",
+            _ => {
+                "the server is shutting down; repeat the request with the same Idempotency-Key to learn what became of it"
+            }
+        };
         Err(ApiError::new(ErrorCode::ShuttingDown, message).retry_after(5))
     }
 
@@ -134,12 +147,14 @@ impl Task {
                     if matches!(error, JournalError::Damaged { .. } | JournalError::UnknownSession(_)) {
                         return self.refuse_all(&error);
                     }
-                    tokio::time::sleep(pause).await;
+                    self.refuse_for(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     let message = "the journal could not be written".to_owned();
                     Start::Fail { code: LastErrorCode::StorageUnavailable, message }
                 }
                 Err(_panic) => {
+                    self.refuse_for(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                     let message = "internal error: the session's driver panicked".to_owned();
                     Start::Fail { code: LastErrorCode::InternalError, message }
                 }
@@ -149,6 +164,8 @@ impl Task {
 
     async fn drive(&mut self, start: Start) -> Result<(), JournalError> {
         let session = load(&self.agent, self.session).await?;
+        // A run that nobody drives was left by another owner: its effects are settled before anything is started.
+        let start = if start == Start::Requests && session.active().is_some() { Start::Recover } else { start };
         run_agent(&self.agent, session, start, &mut self.jobs).await.map(drop)
     }
 
@@ -161,6 +178,19 @@ impl Task {
             self.jobs.close();
         }
         idle
+    }
+
+    /// Answers requests that come while the session cannot go on.
+    async fn refuse_for(&mut self, pause: Duration) {
+        let refuse = async {
+            while let Some(job) = self.jobs.recv().await {
+                let error = JournalError::Storage("the session cannot go on at the moment".into());
+                let _ = job.reply.send(Err(RequestError::Journal(error)));
+            }
+        };
+        if tokio::time::timeout(pause, refuse).await.is_ok() {
+            tokio::time::sleep(pause).await;
+        }
     }
 
     fn refuse_all(mut self, error: &JournalError) {

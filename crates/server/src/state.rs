@@ -37,7 +37,7 @@ struct Inner {
     agent: Arc<Agent>,
     hub: Arc<Hub>,
     live: LiveSessions,
-    in_flight: InFlight,
+    in_flight: Arc<InFlight>,
     token: Option<TokenDigest>,
     default_cwd: PathBuf,
     version: String,
@@ -70,7 +70,7 @@ impl Server {
             live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
             agent,
             hub,
-            in_flight: InFlight::default(),
+            in_flight: Arc::default(),
             token: config.token.as_deref().map(TokenDigest::of),
             default_cwd: config.default_cwd,
             version: config.version,
@@ -117,7 +117,7 @@ impl Server {
         &self.0.live
     }
 
-    pub(crate) fn in_flight(&self) -> &InFlight {
+    pub(crate) fn in_flight(&self) -> &Arc<InFlight> {
         &self.0.in_flight
     }
 

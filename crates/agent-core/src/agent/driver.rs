@@ -57,7 +57,7 @@ impl<'a> Driver<'a> {
         let input = match start {
             Start::Requests => return Ok(()),
             Start::Recover => Input::Recover { ended: self.end_orphans().await },
-            Start::Fail { code, message } => Input::Fail { code, message },
+            Start::Fail { code, message } => Input::Fail { code, message, ended: self.end_orphans().await },
         };
         let outcome = self.session.feed(input, &self.rules());
         self.commit(outcome, None).await
@@ -77,6 +77,7 @@ impl<'a> Driver<'a> {
 
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
         let rules = self.rules();
+        let before = self.session.clone();
         match self.session.handle(job.request, &rules) {
             Err(refusal) => {
                 let _ = job.reply.send(Err(RequestError::Refused(refusal)));
@@ -86,6 +87,11 @@ impl<'a> Driver<'a> {
                 // A client that is gone does not need its answer: the effect stands.
                 match self.commit(outcome, receipt).await {
                     Ok(()) => drop(job.reply.send(Ok(reply))),
+                    // The same request was answered before: nothing of this one was recorded.
+                    Err(error @ JournalError::ReceiptExists) => {
+                        self.session = before;
+                        let _ = job.reply.send(Err(RequestError::Journal(error)));
+                    }
                     Err(error) => {
                         let told = JournalError::Storage(error.to_string().into());
                         let _ = job.reply.send(Err(RequestError::Journal(told)));
@@ -146,7 +152,7 @@ impl<'a> Driver<'a> {
                     Err(HistoryError::Journal(error)) => return Err(error),
                     Err(HistoryError::Model(error)) => self.effects.fail_ask(owed.clone(), *request, error),
                 },
-                Owed::Wait { .. } | Owed::Deadline { .. } => self.effects.wait(owed, self.agent.clock.as_ref()),
+                Owed::Wait { .. } | Owed::Deadline { .. } => self.effects.wait(owed, &self.agent.clock),
                 Owed::Run { .. } => self.effects.run(owed, &self.agent.tools, &self.session),
             }
         }
@@ -159,7 +165,7 @@ impl<'a> Driver<'a> {
         };
         let profile = self.agent.profiles.profile(Some(&run.accepted.profile)).map_err(|error| model_error(&error))?;
         let model = profile.models.resolve(&run.accepted.model).map_err(|error| model_error(&error))?;
-        self.history.load(self.agent.journal.as_ref(), &self.session.row).await?;
+        self.history.load(self.agent.journal.as_ref(), &self.session.row).await.map_err(unreadable)?;
         let request = crate::ModelRequest {
             system: run.accepted.system_prompt.as_str().into(),
             messages: crate::view::render(self.history.messages()),
@@ -197,6 +203,17 @@ fn push_merged(batch: &mut Vec<Input>, next: Input) {
         return;
     }
     batch.push(next);
+}
+
+/// A damaged history ends the run; a journal that cannot be read at all ends the driver.
+fn unreadable(error: JournalError) -> HistoryError {
+    match error {
+        JournalError::Damaged { .. } => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the history cannot be read");
+            HistoryError::Model(internal("the history of this session is damaged"))
+        }
+        other => HistoryError::Journal(other),
+    }
 }
 
 fn model_error(error: &dyn std::error::Error) -> HistoryError {

@@ -3,7 +3,7 @@
 //! A stopped call gets its cancel token and time to end its processes; everything else is aborted. The driver's exit, also
 //! by drop, stops them all.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
 use stakpak_protocol::ToolCallId;
@@ -24,6 +24,9 @@ const REPORTS: usize = 256;
 
 /// Pieces of a call's progress on their way; more are dropped, the result is not.
 const PROGRESS: usize = 64;
+
+/// How late a wait may end after the machine slept or its clock was set.
+const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(30);
 
 /// A request that is ready to be sent.
 pub(super) struct Ask {
@@ -115,16 +118,22 @@ impl Effects {
         });
     }
 
-    pub(super) fn wait(&mut self, owed: Owed, clock: &dyn Clock) {
+    /// The wall clock may be set and the machine may sleep, so the time is looked at again and again.
+    pub(super) fn wait(&mut self, owed: Owed, clock: &Arc<dyn Clock>) {
         let (until, input) = match owed {
             Owed::Wait { request, until } => (until, Input::Waited { request }),
             Owed::Deadline { at } => (at, Input::DeadlinePassed),
             Owed::Ask { .. } | Owed::Run { .. } => return,
         };
-        let delay = (until - clock.now()).to_std().unwrap_or_default();
-        let report = self.report.clone();
+        let (clock, report) = (Arc::clone(clock), self.report.clone());
         self.spawn(owed, None, async move {
-            tokio::time::sleep(delay).await;
+            loop {
+                let left = (until - clock.now()).to_std().unwrap_or_default();
+                if left.is_zero() {
+                    break;
+                }
+                tokio::time::sleep(left.min(LONGEST_LOOK_AWAY)).await;
+            }
             let _ = report.send(input).await;
         });
     }

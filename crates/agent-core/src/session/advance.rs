@@ -26,14 +26,19 @@ impl Transition<'_> {
     }
 
     fn begin_turn(&mut self) {
+        if !self.has_turns_left() {
+            return self.finish(Ending::Stopped(StopReason::MaxTurns));
+        }
         self.use_commands(|kind| kind == MessageType::Steering);
         let Some(run) = self.session.active() else { return };
         let (run_id, turn) = (run.accepted.run_id, run.turn + 1);
-        if run.turn >= run.accepted.max_turns {
-            return self.finish(Ending::Stopped(StopReason::MaxTurns));
-        }
         self.event(Event::TurnStarted { run_id, turn });
         self.record(&Record::ModelRequested { turn, attempt: 1, restarts: 0 });
+    }
+
+    /// Looked at before commands are used: one that no turn would answer is listed as unconsumed.
+    pub(super) fn has_turns_left(&self) -> bool {
+        self.session.active().is_some_and(|run| run.turn < run.accepted.max_turns)
     }
 
     /// Turns queued commands into user messages; how many there were.

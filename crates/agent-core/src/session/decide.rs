@@ -142,6 +142,7 @@ impl Transition<'_> {
         if let Err(refusal) = self.expect_active(run_id) {
             self.expect_decided_before(run_id, decisions).map_err(|()| refusal)?;
         }
+        self.expire_calls();
         let mut response =
             DecisionsResponse { accepted: true, run_id, results: BTreeMap::new(), decided: BTreeMap::new() };
         for (id, decision) in decisions {

@@ -6,7 +6,7 @@ use stakpak_protocol::{
     ToolCallId, UnconsumedCommand,
 };
 
-use super::{CallStatus, Step, Transition};
+use super::{CallStatus, Step, Transition, input::MAX_RESTARTS};
 use crate::{CallEnd, Effect, Record};
 
 /// Largest result that an event carries whole.
@@ -123,25 +123,33 @@ impl Transition<'_> {
         }
     }
 
-    /// Calls that an earlier process started and did not finish: pure ones run again, the others are unknown.
-    pub(super) fn settle_started_calls(&mut self, ended: &[(ToolCallId, usize)]) {
-        let started: Vec<(ToolCallId, Effect, u64)> = self
-            .session
-            .active()
-            .iter()
-            .flat_map(|run| run.turn_calls())
-            .filter_map(|call| match call.status {
-                CallStatus::Running { attempt } => Some((call.resolved.call.id.clone(), call.resolved.effect, attempt)),
-                _ => None,
-            })
-            .collect();
-        for (id, effect, attempt) in started {
+    /// Calls with effects whose driver is gone: what they did is not known.
+    pub(super) fn forget_unsafe_calls(&mut self, ended: &[(ToolCallId, usize)]) {
+        for (id, _) in self.started_calls(Effect::Unsafe) {
             let processes = ended.iter().find(|(ended, _)| *ended == id).map_or(0, |(_, count)| *count);
-            match effect {
-                Effect::Pure => self.record(&Record::CallStarted { call_id: id, attempt: attempt + 1 }),
-                Effect::Unsafe => self.outcome_unknown(&id, processes),
+            self.outcome_unknown(&id, processes);
+        }
+    }
+
+    /// Pure calls whose driver is gone start again, but not for ever: one of them may be what ends the process.
+    pub(super) fn restart_pure_calls(&mut self) {
+        for (id, attempt) in self.started_calls(Effect::Pure) {
+            if attempt <= MAX_RESTARTS {
+                self.record(&Record::CallStarted { call_id: id, attempt: attempt + 1 });
+            } else {
+                self.outcome_unknown(&id, 0);
             }
         }
+    }
+
+    fn started_calls(&self, effect: Effect) -> Vec<(ToolCallId, u64)> {
+        let calls = self.session.active().map(|run| run.turn_calls()).unwrap_or_default();
+        let started = calls.iter().filter(|call| call.resolved.effect == effect);
+        let started = started.filter_map(|call| match call.status {
+            CallStatus::Running { attempt } => Some((call.resolved.call.id.clone(), attempt)),
+            _ => None,
+        });
+        started.collect()
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
     CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Record, ResolvedCall, ToolCall, ToolOutcome,
 };
 
-/// Requests that may repeat one attempt of a turn after restarts, the first not counted.
-const MAX_RESTARTS: u64 = 2;
+/// How often restarts may repeat one request or one pure call.
+pub(super) const MAX_RESTARTS: u64 = 2;
 
 /// What an effect reports.
 #[derive(Debug, Clone)]
@@ -76,6 +76,8 @@ pub enum Input {
         code: LastErrorCode,
         /// For people.
         message: String,
+        /// Processes that were ended, by call.
+        ended: Vec<(ToolCallId, usize)>,
     },
 }
 
@@ -119,7 +121,10 @@ impl Transition<'_> {
             },
             Input::DeadlinePassed => self.expire_calls(),
             Input::Recover { ended } => self.recover(&ended),
-            Input::Fail { code, message } => self.end(Ending::Failed { code, message, retryable: true }),
+            Input::Fail { code, message, ended } => {
+                self.forget_unsafe_calls(&ended);
+                self.end(Ending::Failed { code, message, retryable: true });
+            }
             Input::Delta { .. }
             | Input::Answered { .. }
             | Input::AskFailed { .. }
@@ -197,8 +202,9 @@ impl Transition<'_> {
         let truncated = (finish == FinishReason::MaxOutputTokens).then_some(true);
         self.record(&Record::TurnEnded);
         self.event(Event::TurnCompleted { run_id, turn, finish_reason: finish, truncated });
-        let steered = self.use_commands(|kind| kind == stakpak_protocol::MessageType::Steering) > 0;
-        if !steered && !self.use_follow_up() {
+        let goes_on = self.has_turns_left()
+            && (self.use_commands(|kind| kind == stakpak_protocol::MessageType::Steering) > 0 || self.use_follow_up());
+        if !goes_on {
             self.finish(Ending::Stopped(StopReason::Completed));
         }
     }
@@ -284,7 +290,11 @@ impl Transition<'_> {
         let waits = run.waiting_calls().next().is_some();
         let age = (self.rules.now - self.session.row.updated_at).to_std().unwrap_or_default();
         let too_old = age > self.rules.resume_max_age && !waits;
-        self.settle_started_calls(ended);
+        self.forget_unsafe_calls(ended);
+        if !too_old {
+            self.restart_pure_calls();
+        }
+        self.expire_calls();
         match step {
             _ if too_old => self.interrupt("the server was stopped for too long; send the message again to go on"),
             Step::Asking { restarts, .. } if restarts >= MAX_RESTARTS => {

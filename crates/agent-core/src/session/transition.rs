@@ -92,6 +92,7 @@ impl<'a> Transition<'a> {
         let row = event_row(&envelope);
         self.outcome.events.push(EventRecord { id, name: row.kind.clone(), data: row.payload.clone() });
         self.outcome.rows.push(row);
+        self.session.row.updated_at = self.rules.now;
         self.session.note_event(id);
     }
 

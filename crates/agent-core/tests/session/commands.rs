@@ -122,3 +122,17 @@ fn the_last_turn_leaves_follow_ups_unused() {
     assert_eq!(machine.session.run_view().unwrap().stop_reason, Some(StopReason::MaxTurns));
     assert_eq!(unconsumed(&machine), [pair("follow_up", "later")]);
 }
+
+/// A command that no turn would answer is not swallowed by the history.
+#[test]
+fn commands_accepted_in_the_last_turn_are_listed_as_unused() {
+    let mut machine = Machine::new();
+    machine.max_turns = 1;
+    machine.post();
+    machine.follow_up("later");
+    machine.steer("now");
+    machine.say("done");
+    assert_eq!(machine.session.run_view().unwrap().stop_reason, Some(StopReason::Completed));
+    assert_eq!(unconsumed(&machine), [pair("follow_up", "later"), pair("steering", "now")]);
+    assert_eq!(machine.user_messages().len(), 1);
+}

@@ -271,3 +271,17 @@ fn the_last_run_does_not_answer_for_one_before() {
     machine.say("done");
     assert_eq!(machine.handle(about_old()), Err(Refusal::NotRunning));
 }
+
+/// The deadline decides, also when its timer comes late: after sleep, or after a restart.
+#[test]
+fn an_accept_after_the_deadline_is_too_late() {
+    for restarted in [false, true] {
+        let mut machine = Machine::calling([call("b", "ask_act")]);
+        machine.later(APPROVAL_TIMEOUT);
+        if restarted {
+            machine.restart();
+        }
+        assert_ne!(machine.decide("b", accept()), Applied);
+        assert_eq!(machine.starts_of("b"), 0);
+    }
+}

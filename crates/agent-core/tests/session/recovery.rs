@@ -170,3 +170,16 @@ fn commands_outlive_the_process() {
     machine.say("done");
     assert_eq!(machine.user_messages(), ["go", "now", "later"]);
 }
+
+/// A read-only call that ends the process each time is not run for ever.
+#[test]
+fn a_pure_call_is_restarted_twice_at_most() {
+    let mut machine = Machine::calling([call("a", "auto_look")]);
+    for attempt in [2, 3] {
+        machine.restart();
+        assert_eq!(machine.attempt("a"), Some(attempt));
+    }
+    machine.restart();
+    assert_eq!(machine.result_of("a").map(|(end, _)| end), Some(CallEnd::Unknown));
+    assert!(machine.is_asking());
+}

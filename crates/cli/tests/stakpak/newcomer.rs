@@ -214,3 +214,25 @@ fn ctrl_c_and_sigterm_drain() {
     assert_eq!(up.stop(), Some(0));
     assert!(!home.path(".stakpak/autopilot/runtime.json").exists());
 }
+
+/// Commands that only look take the lock for a moment; `up` is not misled by that, nor by facts of a process that was killed.
+#[test]
+fn looking_never_keeps_up_from_starting() {
+    let home = Home::new();
+    home.up().kill();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    home.run(&["schedule", "list"]);
+                    home.run(&["status"]);
+                }
+            });
+        }
+        for _ in 0..5 {
+            home.up().kill();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

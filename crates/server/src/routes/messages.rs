@@ -86,7 +86,7 @@ pub(super) async fn post(
             (Request::Queue { run_id: body.run_id, kind, message: body.message }, ignored)
         }
     };
-    let response = server.post_message(id, request, ignored, &claim).await?;
+    let response = server.post_message(id, request, ignored, claim).await?;
     Ok(axum::Json(response).into_response())
 }
 
@@ -107,13 +107,13 @@ impl Server {
         id: SessionId,
         request: Request,
         ignored: Vec<String>,
-        claim: &Claim<'_>,
+        claim: Claim,
     ) -> Result<PostMessageResponse, ApiError> {
         let answer = move |reply: &Reply| match reply {
             Reply::Posted(posted) => Some(PostMessageResponse { ignored: ignored.clone(), ..posted.clone() }),
             Reply::Decided(_) | Reply::Cancelled(_) => None,
         };
-        let to_receipt = claim.to_receipt(answer.clone());
+        let to_receipt = claim.into_receipt(answer.clone());
         let reply = self.live().request(id, request, to_receipt).await?;
         answer(&reply).ok_or_else(ApiError::unexpected_reply)
     }

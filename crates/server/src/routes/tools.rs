@@ -76,11 +76,10 @@ pub(super) async fn decide_one(
         Begun::Replay(response) => return Ok(response),
         Begun::Go(claim) => claim,
     };
-    let response = server.decide(id, body, caller, &claim).await?;
-    if response.results.get(&call) == Some(&DecisionOutcome::Unknown) {
-        return Err(ApiError::new(ErrorCode::NotFound, format!("tool call {call} is not part of this run")));
-    }
-    Ok(axum::Json(response).into_response())
+    let known = move |response: &DecisionsResponse| response.results.get(&call) != Some(&DecisionOutcome::Unknown);
+    let response = server.decide(id, body, caller, claim, known).await?;
+    let not_found = || ApiError::new(ErrorCode::NotFound, "this tool call is not part of the run");
+    Ok(axum::Json(response.ok_or_else(not_found)?).into_response())
 }
 
 /// Decides about any number of calls, in any order. Nothing a decision says can fail the run.
@@ -109,30 +108,32 @@ pub(super) async fn decide(
         Begun::Replay(response) => return Ok(response),
         Begun::Go(claim) => claim,
     };
-    let response = server.decide(id, body, caller, &claim).await?;
+    let response = server.decide(id, body, caller, claim, |_| true).await?;
     Ok(axum::Json(response).into_response())
 }
 
 impl Server {
+    /// None when the answer is not `wanted`: it is then no success, and its key stays free.
     async fn decide(
         &self,
         id: SessionId,
         body: DecisionsRequest,
         Caller(by): Caller,
-        claim: &Claim<'_>,
-    ) -> Result<DecisionsResponse, ApiError> {
+        claim: Claim,
+        wanted: impl Fn(&DecisionsResponse) -> bool + Clone + Send + Sync + 'static,
+    ) -> Result<Option<DecisionsResponse>, ApiError> {
         self.session(id).await?;
         for (call, decision) in &body.decisions {
             check(call, decision)?;
         }
-        let answer = |reply: &Reply| match reply {
-            Reply::Decided(response) => Some(response.clone()),
+        let answer = move |reply: &Reply| match reply {
+            Reply::Decided(response) => Some(response.clone()).filter(&wanted),
             Reply::Posted(_) | Reply::Cancelled(_) => None,
         };
         let request = Request::Decide { run_id: body.run_id, decisions: body.decisions, by: by.to_string() };
-        let to_receipt = claim.to_receipt(answer);
+        let to_receipt = claim.into_receipt(answer.clone());
         let reply = self.live().request(id, request, to_receipt).await?;
-        answer(&reply).ok_or_else(ApiError::unexpected_reply)
+        Ok(answer(&reply))
     }
 }
 

@@ -235,3 +235,37 @@ async fn the_openapi_document_lists_the_routes() {
 fn the_openapi_document_has_not_drifted() {
     insta::assert_json_snapshot!("openapi", stakpak_server::openapi());
 }
+
+/// A client that gives up before its answer and asks again with the same key gets that answer; the run is not disturbed.
+#[tokio::test]
+async fn a_retry_after_a_lost_connection_is_a_replay() {
+    let call = Step::Call(vec![("a", "stakpak__act", json!({"gated": true}))]);
+    let server = TestServer::start([call, Step::Say("done")]).await;
+    let mut run = server.run("go", json!("none")).await;
+    run.until("waiting_for_tool_approval").await;
+    let path = format!("/v1/sessions/{}/tools/decisions", run.session);
+    let body = json!({"run_id": run.run, "decisions": {"a": {"action": "accept"}}});
+    for _ in 0..50 {
+        let given_up = run.http.request(Method::POST, &path).header("idempotency-key", "k").json(&body).send();
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(300), given_up).await;
+        let (status, answer) = run.http.post_keyed(&path, "k", body.clone()).await;
+        assert_eq!((status, &answer["results"]["a"]), (200, &json!("applied")), "{answer}");
+    }
+    server.tools.gate.add_permits(1);
+    assert_eq!(crate::support::names(&run.finish().await).last(), Some(&"run_completed"));
+    assert_eq!(server.tools.acted.lock().unwrap().len(), 1);
+}
+
+/// Only successes are stored: an unknown call on the single route leaves its key free.
+#[tokio::test]
+async fn a_404_does_not_consume_its_key() {
+    let server = TestServer::start([Step::Call(vec![("a", "stakpak__act", json!({}))]), Step::Say("done")]).await;
+    let mut run = server.run("go", json!("none")).await;
+    run.until("waiting_for_tool_approval").await;
+    let path = format!("/v1/sessions/{}/tools/nope/decision", run.session);
+    let body = json!({"run_id": run.run, "action": "accept"});
+    for _ in 0..2 {
+        let (status, answer) = run.http.post_keyed(&path, "k", body.clone()).await;
+        assert_eq!((status, &answer["code"]), (404, &json!("not_found")));
+    }
+}
