@@ -26,6 +26,9 @@ impl fmt::Debug for Redactor {
     }
 }
 
+/// One pass finds all but secrets that stand end to end; a few find those.
+const MOST_PASSES: usize = 16;
+
 impl Redactor {
     /// A redactor that knows these secret values besides the rules. Values shorter than 8 characters are not
     /// searched: they would take ordinary words away.
@@ -37,14 +40,25 @@ impl Redactor {
     }
 
     /// `text` with each secret replaced by [`REDACTED`].
+    ///
+    /// What stands right behind a secret may hide its end from a rule until it is replaced itself, so the search is
+    /// repeated until nothing is found, a few times at most.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        match replace(text, self.known.find(text)) {
-            None => replace(text, rules::find(text)).map_or(Cow::Borrowed(text), Cow::Owned),
-            Some(partly) => {
-                let spans = rules::find(&partly);
-                Cow::Owned(replace(&partly, spans).unwrap_or(partly))
+        let mut redacted = Cow::Borrowed(text);
+        for _ in 0..MOST_PASSES {
+            match self.redact_once(&redacted) {
+                Some(next) => redacted = Cow::Owned(next),
+                None => break,
             }
+        }
+        redacted
+    }
+
+    fn redact_once(&self, text: &str) -> Option<String> {
+        match replace(text, self.known.find(text)) {
+            None => replace(text, rules::find(text)),
+            Some(partly) => Some(replace(&partly, rules::find(&partly)).unwrap_or(partly)),
         }
     }
 }
