@@ -74,8 +74,8 @@ impl Default for AgentConfig {
 }
 
 /// Makes the stored answer of an idempotency key from the reply, so that both are committed with the effect; none when the
-/// request came without a key.
-pub type ReceiptFor = Box<dyn FnOnce(&Reply) -> Option<Receipt> + Send>;
+/// request came without a key. It is dropped after the request is answered: what it holds is held until then.
+pub type ReceiptFor = Box<dyn Fn(&Reply) -> Option<Receipt> + Send>;
 
 /// A request on its way to a session.
 pub struct Job {

@@ -26,7 +26,8 @@ pub(crate) struct Options {
     pub(crate) profiles: Arc<dyn Profiles>,
     pub(crate) workdir: PathBuf,
     pub(crate) edge: edge::EdgePolicy,
-    pub(crate) resume_max_age: Duration,
+    /// How old an unfinished run may be that is taken over; none: runs of others are left to `up`.
+    pub(crate) resume_max_age: Option<Duration>,
     /// The boot profile's name.
     pub(crate) profile: String,
     /// Variables that the configuration reads secrets from: no tool sees them.
@@ -78,11 +79,14 @@ impl Bound {
             token: options.token,
             default_cwd: options.workdir,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            agent: AgentConfig { resume_max_age: options.resume_max_age, ..AgentConfig::default() },
+            agent: match options.resume_max_age {
+                Some(resume_max_age) => AgentConfig { resume_max_age, ..AgentConfig::default() },
+                None => AgentConfig::default(),
+            },
         };
         let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
-        let resumed = server.recover().await.context("open runs cannot be taken over")?;
-        if resumed > 0 {
+        if options.resume_max_age.is_some() {
+            let resumed = server.recover().await.context("open runs cannot be taken over")?;
             tracing::info!(resumed, "runs of an earlier process go on");
         }
         let mut edge = options.edge;

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use stakpak_config::{private_dir, write_private};
+use anyhow::{Context, Result, bail};
+use stakpak_config::{create_if_absent, private_dir};
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -60,8 +60,13 @@ impl Home {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("the system has no random numbers: {error}"))?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        write_private(&path, format!("{token}\n").as_bytes())?;
-        Ok(token)
+        // Of two processes that make one at once, the first one's counts.
+        create_if_absent(&path, &format!("{token}\n"))?;
+        let token = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        if token.trim().is_empty() {
+            bail!("{} is empty; remove it, and a new token is made", path.display());
+        }
+        Ok(token.trim().to_owned())
     }
 
     /// Names of environment variables that the configuration reads: they may hold secrets, so no tool sees them.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     time::Duration,
@@ -145,9 +145,4 @@ fn port_owner(port: u16) -> Option<(u32, String)> {
             },
         )
     })
-}
-
-/// Flushes what was printed; a closed stdout is not our problem.
-pub(crate) fn flush() {
-    let _ = io::stdout().flush();
 }

@@ -9,6 +9,7 @@ mod home;
 mod instance;
 mod logging;
 mod offline;
+mod output;
 mod profiles;
 mod run;
 mod schedule;

@@ -106,7 +106,7 @@ async fn reach(
         profiles,
         workdir: workdir.to_owned(),
         edge: EdgePolicy::default(),
-        resume_max_age: Duration::from_secs(3600),
+        resume_max_age: None,
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),
     })

@@ -52,7 +52,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
             allowed_hosts: file.server.allowed_hosts.clone(),
             allowed_origins: file.server.allowed_origins.clone(),
         },
-        resume_max_age: file.server.resume_max_age,
+        resume_max_age: Some(file.server.resume_max_age),
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),
     };
@@ -79,7 +79,11 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let screen = screen::Screen {
         home: &home,
         url: server.url(),
-        authenticated: token.is_some(),
+        token: match (&token, file.server.token.is_some()) {
+            (None, _) => "none: every route is open (--no-auth)".to_owned(),
+            (Some(_), true) => format!("[server].token of {}", Home::show(&home.autopilot_toml())),
+            (Some(_), false) => Home::show(&home.token_file()),
+        },
         profile: profiles.profile(None)?,
         scheduler: scheduler.handle(),
         gateway: gateway.clone(),
@@ -91,8 +95,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let drained = async {
         stop.cancel();
         tasks.close();
-        tasks.wait().await;
-        server.stop(drain).await;
+        tokio::join!(tasks.wait(), server.stop(drain));
     };
     tokio::select! {
         () = drained => {}

@@ -76,25 +76,27 @@ impl<'a> Driver<'a> {
     }
 
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
+        // The receipt's maker lives to the end of this function: it holds the claim on the idempotency key.
+        let Job { request, receipt: to_receipt, reply: answer } = job;
         let rules = self.rules();
         let before = self.session.clone();
-        match self.session.handle(job.request, &rules) {
+        match self.session.handle(request, &rules) {
             Err(refusal) => {
-                let _ = job.reply.send(Err(RequestError::Refused(refusal)));
+                let _ = answer.send(Err(RequestError::Refused(refusal)));
             }
             Ok((reply, outcome)) => {
-                let receipt = (job.receipt)(&reply);
+                let receipt = to_receipt(&reply);
                 // A client that is gone does not need its answer: the effect stands.
                 match self.commit(outcome, receipt).await {
-                    Ok(()) => drop(job.reply.send(Ok(reply))),
+                    Ok(()) => drop(answer.send(Ok(reply))),
                     // The same request was answered before: nothing of this one was recorded.
                     Err(error @ JournalError::ReceiptExists) => {
                         self.session = before;
-                        let _ = job.reply.send(Err(RequestError::Journal(error)));
+                        let _ = answer.send(Err(RequestError::Journal(error)));
                     }
                     Err(error) => {
                         let told = JournalError::Storage(error.to_string().into());
-                        let _ = job.reply.send(Err(RequestError::Journal(told)));
+                        let _ = answer.send(Err(RequestError::Journal(told)));
                         return Err(error);
                     }
                 }

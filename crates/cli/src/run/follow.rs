@@ -4,12 +4,18 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use stakpak_client::{EventEnvelope, Run as RunRecord, RunState, StakpakClient};
+use stakpak_client::{ClientError, EventEnvelope, Run as RunRecord, RunState, StakpakClient};
 use stakpak_protocol::{Event, EventId, RunId};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
 use super::ask::Answers;
-use crate::{exit::Failure, instance::flush};
+use crate::{exit::Failure, output};
+
+/// After this long without an event the server is asked whether the run still goes on.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// How long a server that is gone is waited for.
+const GIVE_UP: Duration = Duration::from_secs(60);
 
 /// How long a cancel may take to be confirmed.
 const CANCEL: Duration = Duration::from_secs(5);
@@ -22,27 +28,64 @@ pub(super) struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Follows to the end. A connection that is lost comes back by itself; what cannot be heard any more is asked for.
     pub(super) async fn follow(&self, cursor: EventId, answers: Answers) -> Result<()> {
         let mut events = self.client.subscribe_events(&self.session, Some(cursor.0)).await?;
         let mut printer = Printer { json: self.json, ..Printer::default() };
-        while let Some(event) = events.next_event().await {
+        let mut last_contact = Instant::now();
+        loop {
+            let event = match timeout(QUIET, events.next_event()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_quiet) => match self.state().await {
+                    Ok(record) if record.state.is_terminal() => break,
+                    Ok(_) => {
+                        last_contact = Instant::now();
+                        continue;
+                    }
+                    Err(error) if last_contact.elapsed() > GIVE_UP => {
+                        let session = &self.session;
+                        bail!("{error}; if the server comes back, the run goes on there in session {session}");
+                    }
+                    Err(error) => {
+                        printer.note(&format!("{error}; waiting for the server to come back"));
+                        continue;
+                    }
+                },
+            };
+            last_contact = Instant::now();
+            if event.is_control() {
+                self.answer(answers, &mut printer).await;
+                continue;
+            }
             let Some(envelope) = event.envelope().filter(|envelope| envelope.run_id == Some(self.run)) else {
                 continue;
             };
             printer.show(&envelope);
             if let Event::WaitingForToolApproval { .. } = envelope.event {
-                self.answer(answers).await?;
+                self.answer(answers, &mut printer).await;
             }
             if envelope.event.is_terminal() {
                 break;
             }
         }
-        let record = self.client.get_run(&self.session, &self.run.to_string()).await?;
+        let record = self.state().await?;
         self.finish(&record, &printer)
     }
 
-    /// Puts each waiting call to whoever answers.
-    async fn answer(&self, answers: Answers) -> Result<()> {
+    async fn state(&self) -> Result<RunRecord, ClientError> {
+        self.client.get_run(&self.session, &self.run.to_string()).await
+    }
+
+    /// Puts each waiting call to whoever answers. A decision that is not taken does not end the run: it may have ended, or
+    /// somebody else may have decided.
+    async fn answer(&self, answers: Answers, printer: &mut Printer) {
+        if let Err(error) = self.try_answer(answers).await {
+            printer.note(&format!("the decision was not taken: {error:#}"));
+        }
+    }
+
+    async fn try_answer(&self, answers: Answers) -> Result<()> {
         let pending = self.client.pending_tools(&self.session).await?;
         for call in pending.tool_calls {
             let id = call.id.to_string();
@@ -76,7 +119,7 @@ impl Run<'_> {
                 "agent_message": printer.text, "checkpoint_id": record.checkpoint_id,
                 "exit_code": i32::from(record.state != RunState::Completed),
             });
-            println!("{manifest:#}");
+            output::line(&format!("{manifest:#}"));
         }
         match record.state {
             RunState::Completed => Ok(()),
@@ -122,15 +165,14 @@ impl Printer {
 
     fn print(&mut self, delta: &str) {
         if !self.json {
-            print!("{delta}");
-            flush();
+            output::piece(delta);
         }
         self.at_line_start = delta.ends_with('\n');
     }
 
     fn end_line(&mut self) {
         if !self.at_line_start && !self.json {
-            println!();
+            output::line("");
         }
         self.at_line_start = true;
     }

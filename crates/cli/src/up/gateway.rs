@@ -100,7 +100,7 @@ impl Mount {
             tokio::pin!(running);
             let ended = tokio::select! {
                 ended = &mut running => ended,
-                () = self.0.changed.notified() => {
+                () = self.usable_change() => {
                     cancel.cancel();
                     running.await
                 }
@@ -112,6 +112,19 @@ impl Mount {
             }
         }
         Ok(())
+    }
+
+    /// Returns when the file has changed into one that can be used.
+    async fn usable_change(&self) {
+        loop {
+            self.0.changed.notified().await;
+            match self.config() {
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!("the gateway's tables are unusable, the last good ones stay in use: {error:#}");
+                }
+            }
+        }
     }
 
     fn config(&self) -> Result<GatewayConfig> {

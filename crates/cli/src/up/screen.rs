@@ -10,7 +10,7 @@ use stakpak_scheduler::{Handle, ScheduleOverview, ScheduleState};
 use stakpak_server::Server;
 
 use super::gateway::{Mount, NO_CHANNELS};
-use crate::{home::Home, instance::flush, offline, schedule};
+use crate::{home::Home, offline, output, schedule};
 
 /// How often the live line is drawn again.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -18,7 +18,8 @@ const REDRAW: Duration = Duration::from_secs(1);
 pub(super) struct Screen<'a> {
     pub(super) home: &'a Home,
     pub(super) url: String,
-    pub(super) authenticated: bool,
+    /// Where the bearer token is.
+    pub(super) token: String,
     pub(super) profile: Arc<Profile>,
     pub(super) scheduler: Handle,
     pub(super) gateway: Mount,
@@ -32,25 +33,21 @@ impl Screen<'_> {
         }
         let model = self.profile.models.default_model().unwrap_or_default();
         if self.json {
-            println!(
-                "{}",
-                json!({ "event": "ready", "url": self.url, "pid": std::process::id(), "model": model,
-                    "offline_model": offline::is_offline(&model), "ready_ms": took.as_millis() })
-            );
-            return flush();
+            let ready = json!({ "event": "ready", "url": self.url, "pid": std::process::id(), "model": model,
+                "offline_model": offline::is_offline(&model), "ready_ms": took.as_millis() });
+            output::line(&ready.to_string());
+            return;
         }
-        println!("stakpak {} is ready on {} ({} ms)", env!("CARGO_PKG_VERSION"), self.url, took.as_millis());
+        output::line(&format!(
+            "stakpak {} is ready on {} ({} ms)",
+            env!("CARGO_PKG_VERSION"),
+            self.url,
+            took.as_millis()
+        ));
         if created {
             row("written", &format!("{} from the template", Home::show(&self.home.autopilot_toml())));
         }
-        row(
-            "token",
-            &if self.authenticated {
-                Home::show(&self.home.token_file())
-            } else {
-                "none: every route is open (--no-auth)".to_owned()
-            },
-        );
+        row("token", &self.token);
         row("model", &model);
         if offline::is_offline(&model) {
             for line in offline::notice(self.home) {
@@ -66,8 +63,7 @@ impl Screen<'_> {
             row(if index == 0 { "schedules" } else { "" }, line);
         }
         row("logs", &Home::show(Path::new(&self.home.logs())));
-        println!("Ctrl-C stops it and loses nothing. In another terminal: stakpak run \"how full are my disks?\"");
-        flush();
+        output::line("Ctrl-C stops it and loses nothing. In another terminal: stakpak run \"how full are my disks?\"");
     }
 
     fn grant(&self) -> &'static str {
@@ -97,13 +93,12 @@ impl Screen<'_> {
             tokio::select! {
                 () = &mut stop => break,
                 _ = tick.tick(), if on_terminal => {
-                    print!("\r\x1b[2K{}", self.line(server).await);
-                    flush();
+                    output::piece(&format!("\r\x1b[2K{}", self.line(server).await));
                 }
             }
         }
         if on_terminal {
-            println!();
+            output::line("");
         }
     }
 
@@ -116,9 +111,9 @@ impl Screen<'_> {
 
     pub(super) fn note(&self, text: &str) {
         if self.json {
-            println!("{}", json!({ "event": "note", "text": text }));
+            output::line(&json!({ "event": "note", "text": text }).to_string());
         } else {
-            println!("{text}");
+            output::line(text);
         }
     }
 }
@@ -140,5 +135,5 @@ fn describe(schedule: &ScheduleOverview) -> String {
 }
 
 fn row(name: &str, text: &str) {
-    println!("  {name:<10} {text}");
+    output::line(&format!("  {name:<10} {text}"));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stakpak_scheduler::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use toml_edit::DocumentMut;
 
 use super::gateway::Mount;
 use crate::{autopilot_file::AutopilotFile, home::Home};
@@ -15,6 +16,7 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
     let home = home.clone();
     tasks.spawn(async move {
         let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
+        let mut gateway_known = gateway_tables(known.as_deref());
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let found = tokio::fs::read(home.autopilot_toml()).await.ok();
             if found == known {
@@ -27,7 +29,11 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
                         tracing::warn!("{error}");
                     }
                     scheduler.reload(file.schedules);
-                    gateway.reload();
+                    let tables = gateway_tables(known.as_deref());
+                    if tables != gateway_known {
+                        gateway_known = tables;
+                        gateway.reload();
+                    }
                     tracing::info!("autopilot.toml is reloaded");
                 }
                 Err(error) => {
@@ -36,4 +42,11 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
             }
         }
     });
+}
+
+/// The text of the tables that the gateway reads: it is started again only when they change.
+fn gateway_tables(file: Option<&[u8]>) -> Vec<Option<String>> {
+    let text = file.map(String::from_utf8_lossy).unwrap_or_default();
+    let document: DocumentMut = text.parse().unwrap_or_default();
+    ["gateway", "routing", "channels"].map(|table| document.get(table).map(ToString::to_string)).into()
 }

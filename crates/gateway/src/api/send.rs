@@ -191,7 +191,7 @@ fn new_send(
         Ok::<_, StoreError>(NewInbox {
             channel: address.channel.to_string(),
             account: "api".to_owned(),
-            event_key: idem_key.clone().unwrap_or_else(|| delivery_id.clone()),
+            event_key: delivery_id.clone(),
             kind: "api",
             state: "accepted",
             routing_key: batch.routing_key.clone(),

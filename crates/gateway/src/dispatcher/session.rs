@@ -41,8 +41,7 @@ impl Conversations {
             }
             return Ok(session_id);
         }
-        let key = self.store.creation_key(&batch.routing_key).await?;
-        let title = self.title(batch);
+        let (key, title) = self.store.creation(&batch.routing_key, self.title(batch)).await?;
         let options = CreateSessionOptions { title: title.clone(), cwd: None };
         let session = self.client.with_idempotency_key(key).create_session_with(options).await?;
         let session_id = session.id.to_string();

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{millis, now_ms},
-    store::{Batch, BatchKind, StartedRun},
+    store::{Batch, BatchKind, RunOptions, StartedRun},
 };
 
 /// Restarts that may find the same batch unsent.
@@ -25,8 +25,8 @@ impl Conversations {
         if batch.attempts > MOST_ATTEMPTS {
             return self.bury(batch, notice::GAVE_UP).await;
         }
-        let first_post_at = self.store.posting(&batch.id, now_ms()).await?;
-        match self.post(batch).await {
+        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch), now_ms()).await?;
+        match self.post(batch, options).await {
             Err(StepError::Server(error)) if is_final(&error) => {
                 let reason = self.redactor.redact(&error.to_string()).into_owned();
                 self.bury(batch, &notice::not_started(&reason)).await
@@ -41,7 +41,7 @@ impl Conversations {
         }
     }
 
-    async fn post(&self, batch: &Batch) -> Result<(), StepError> {
+    async fn post(&self, batch: &Batch, options: RunOptions) -> Result<(), StepError> {
         let refresh = batch.kind == BatchKind::Message;
         let session_id = self.session(SessionRequest { batch, refresh }).await.map_err(|error| match error {
             SessionError::Store(error) => StepError::Store(error),
@@ -49,7 +49,7 @@ impl Conversations {
         })?;
         let message = Message::user(batch.payload.text.clone());
         let client = self.client.with_idempotency_key(format!("gw-{}", batch.id));
-        match client.send_messages(&session_id, vec![message], self.options(batch)).await {
+        match client.send_messages(&session_id, vec![message], to_send(options)).await {
             Ok(answer) => {
                 let run = StartedRun { run_id: answer.run_id, session_id, cursor: answer.cursor };
                 self.store.started(batch, run, now_ms()).await?;
@@ -66,7 +66,8 @@ impl Conversations {
         }
     }
 
-    fn options(&self, batch: &Batch) -> SendMessageOptions {
+    /// What the run asks of the server, from the request, the channel and the last resort.
+    fn options(&self, batch: &Batch) -> RunOptions {
         let asked = batch.payload.options.clone();
         let channel = self.run_configs.get(batch.address.channel.as_str()).cloned().unwrap_or_default();
         let mut overrides = asked.overrides.unwrap_or_default();
@@ -80,12 +81,12 @@ impl Conversations {
         let last_resort = self.model.clone().filter(|_| overrides.profile.is_none() && overrides.model.is_none());
         let mut context = sender_context(batch);
         context.extend(asked.context);
-        SendMessageOptions {
+        RunOptions {
+            title: None,
             model: asked.model.or(last_resort),
             sandbox: asked.sandbox.or(if asked_for_profile { None } else { channel.sandbox }),
             context,
             overrides: (overrides != RunOverrides::default()).then_some(overrides),
-            ..SendMessageOptions::default()
         }
     }
 
@@ -95,6 +96,11 @@ impl Conversations {
         self.deliveries.wake(&batch.address.chat_key());
         Ok(())
     }
+}
+
+fn to_send(options: RunOptions) -> SendMessageOptions {
+    let RunOptions { title: _, model, sandbox, context, overrides } = options;
+    SendMessageOptions { model, sandbox, context, overrides, ..SendMessageOptions::default() }
 }
 
 /// Who speaks and what was said into the chat before. Both are data, not instructions.

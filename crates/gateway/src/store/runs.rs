@@ -108,14 +108,24 @@ impl GatewayStore {
         self.database.write(move |connection| next_work(connection, &key, now)).await
     }
 
-    /// Notes that the server is about to hear of a batch; returns when it first was.
-    pub(crate) async fn posting(&self, batch_id: &str, now: i64) -> Result<i64, StoreError> {
-        let batch_id = batch_id.to_owned();
+    /// Notes that the server is about to hear of a batch, and with which options: later attempts repeat the first one's, so
+    /// that they are the same request. Returns when that was, and the options.
+    pub(crate) async fn posting(
+        &self,
+        batch_id: &str,
+        options: &RunOptions,
+        now: i64,
+    ) -> Result<(i64, RunOptions), StoreError> {
+        let (batch_id, options) = (batch_id.to_owned(), serde_json::to_string(options)?);
         self.database
             .write(move |connection| {
-                let sql = "UPDATE inbox SET first_post_at = coalesce(first_post_at, ?2) WHERE batch_id = ?1
-                           RETURNING first_post_at";
-                Ok(connection.prepare_cached(sql)?.query_row(params![batch_id, now], |row| row.get(0))?)
+                let sql =
+                    "UPDATE inbox SET first_post_at = coalesce(first_post_at, ?2), request = coalesce(request, ?3)
+                           WHERE batch_id = ?1 RETURNING first_post_at, request";
+                let read = |row: &Row<'_>| -> Result<(i64, String), _> { Ok((row.get(0)?, row.get(1)?)) };
+                let (first, options) =
+                    connection.prepare_cached(sql)?.query_row(params![batch_id, now, options], read)?;
+                Ok((first, serde_json::from_str(&options)?))
             })
             .await
     }

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS delivery_context (
 -- The key under which the next session of a conversation is created.
 CREATE TABLE session_state (
     routing_key TEXT PRIMARY KEY,
-    creation_key TEXT NOT NULL
+    creation_key TEXT NOT NULL,
+    title TEXT NOT NULL
 );
 CREATE TABLE inbox (
     id INTEGER PRIMARY KEY,
@@ -46,6 +47,7 @@ CREATE TABLE inbox (
     batch_id TEXT,
     run_id TEXT,
     context TEXT,
+    request TEXT,
     attempts INTEGER NOT NULL DEFAULT 0,
     first_post_at INTEGER,
     UNIQUE (channel, account, event_key)
