@@ -15,7 +15,7 @@ use crate::{Effect, Policy, Row, RowClass, ToolCall};
 /// One step of a session that folding reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "records are made, stored and folded one at a time")]
+#[allow(clippy::large_enum_variant, reason = "records are made, stored and folded one at a time")]
 pub enum Record {
     /// A message was accepted and its run exists.
     RunAccepted(RunAccepted),

@@ -110,12 +110,13 @@ impl Gateway {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         let Parts { store, channels, dispatcher, deliveries, .. } = &*self.parts;
+        let (chats, conversations) = (store.unfinished_chats().await?, store.unfinished_conversations().await?);
         let sending = deliveries.start(stop.clone());
         let conversing = dispatcher.start(stop.clone());
-        for chat in store.unfinished_chats().await? {
+        for chat in chats {
             deliveries.wake(&chat);
         }
-        for routing_key in store.unfinished_conversations().await? {
+        for routing_key in conversations {
             dispatcher.wake(&routing_key);
         }
         let mut receiving = JoinSet::new();

@@ -28,7 +28,7 @@ pub struct ModelRequest {
 
 /// A piece of an answer.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "the large one comes once, last")]
+#[allow(clippy::large_enum_variant, reason = "the large one comes once, last")]
 pub enum ModelEvent {
     /// More thinking.
     Thinking(String),

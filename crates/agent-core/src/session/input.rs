@@ -15,7 +15,7 @@ pub(super) const MAX_RESTARTS: u64 = 2;
 
 /// What an effect reports.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "a report is moved once, and few wait at a time")]
+#[allow(clippy::large_enum_variant, reason = "a report is moved once, and few wait at a time")]
 pub enum Input {
     /// More of the answer.
     Delta {

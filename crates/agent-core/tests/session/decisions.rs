@@ -187,7 +187,6 @@ fn d17_of_two_people_the_first_decides() {
     assert_eq!(machine.starts_of("b"), 1);
 }
 
-/// Twenty calls: one more than run side by side, were they pure.
 #[test]
 fn d18_calls_with_effects_run_in_declared_order() {
     let ids: Vec<String> = (1..=20).map(|n| format!("c{n}")).collect();

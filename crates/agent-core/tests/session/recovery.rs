@@ -18,7 +18,7 @@ fn d10_a_waiting_call_waits_on_until_the_same_deadline() {
     assert_eq!(machine.session.owed(), owed);
     let pending =
         Event::WaitingForToolApproval { run_id: machine.run_id, pending_tool_call_ids: vec!["a".into(), "b".into()] };
-    assert_eq!(machine.last_events(), [pending]);
+    assert_eq!(machine.last_events(), [pending.clone(), pending], "told again");
 }
 
 #[test]

@@ -201,6 +201,48 @@ async fn a_rate_limit_is_waited_out_and_a_refusal_is_parked() {
     assert_eq!(status["outbox_failed"], 1, "what was refused is visible: {status}");
 }
 
+/// `POST /v1/gateway/send`: a text into the chat, and a run whose answer follows; what is not built is refused, not ignored.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_send_texts_and_start_runs() {
+    let stage = Stage::new().await;
+    let up = stage.up();
+    stage.telegram.wait_for_sent(<[_]>::is_empty).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let send = |body: Value| {
+        let request = http.post(format!("{}/v1/gateway/send", up.url)).bearer_auth(&up.token);
+        let request = request.header("idempotency-key", "k").json(&body);
+        async move {
+            let response = request.send().await.unwrap();
+            (response.status().as_u16(), response.json::<Value>().await.unwrap())
+        }
+    };
+    let body = serde_json::json!({"channel": "telegram", "target": {"chat_id": USER}, "text": "Disk 91 %",
+        "interactive": {"prompt": "find out why"}});
+    let started = until_ready(|| send(body.clone())).await;
+    assert_eq!((started.0, &started.1["delivered"]), (200, &Value::from(true)), "{}", started.1);
+    stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("find out why"))).await;
+    assert_eq!(send(body.clone()).await.1["delivery_id"], started.1["delivery_id"], "the key is known");
+    assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("find out why".to_owned(), 1)]));
+    assert_eq!(stage.telegram.sent().iter().filter(|sent| sent.text == "Disk 91 %").count(), 1);
+    let mut refused = body;
+    refused["interactive"]["session"] = "new".into();
+    assert_eq!(send(refused).await.1["error"], "invalid_request");
+    let unknown = serde_json::json!({"channel": "slack", "target": {"channel": "C1"}, "text": "x"});
+    assert_eq!(send(unknown).await.1["error"], "channel_not_found");
+}
+
+/// The gateway starts after the server answers; until then it says so.
+async fn until_ready<F: Future<Output = (u16, Value)>>(send: impl Fn() -> F) -> (u16, Value) {
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    loop {
+        let answer = send().await;
+        if answer.0 != 503 || std::time::Instant::now() > deadline {
+            return answer;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn channel_test_tells_the_cause() {
     let stage = Stage::new().await;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stakpak_client::CallerContextInput;
-use stakpak_protocol::{AutoApproveOverride, RunLimits, RunOverrides};
+use stakpak_protocol::{AutoApproveOverride, RunOverrides};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -48,6 +48,9 @@ pub(super) struct SendRequest {
     context: Option<Value>,
     #[serde(default)]
     interactive: Option<Interactive>,
+    /// Not built yet, and refused.
+    #[serde(default)]
+    attachments: Option<Value>,
 }
 
 /// A run that answers in the chat.
@@ -68,8 +71,15 @@ struct Interactive {
     max_turns: Option<u64>,
     #[serde(default)]
     auto_approve: Option<AutoApproveOverride>,
+    /// Not built yet, and refused: leaving them out silently would change what runs.
     #[serde(default)]
-    limits: Option<RunLimits>,
+    timeout: Option<Value>,
+    #[serde(default)]
+    limits: Option<Value>,
+    #[serde(default)]
+    session: Option<String>,
+    #[serde(default)]
+    cwd: Option<Value>,
 }
 
 pub(super) async fn send(
@@ -86,6 +96,9 @@ pub(super) async fn send(
     }
     if body.text.trim().is_empty() {
         return Err(invalid("invalid_request", "text: must not be blank"));
+    }
+    if body.attachments.is_some() {
+        return Err(invalid("invalid_request", "attachments: not supported by this version; leave them out"));
     }
     if let Some(interactive) = &body.interactive {
         check(&parts, interactive)?;
@@ -131,6 +144,16 @@ fn check(parts: &Parts, interactive: &Interactive) -> Result<(), ApiError> {
     if interactive.prompt.trim().is_empty() || interactive.prompt.len() > MAX_PROMPT {
         return Err(invalid("invalid_interactive_prompt", "interactive.prompt: 1 byte to 32 KiB, not blank"));
     }
+    if interactive.timeout.is_some() {
+        let message = "interactive.timeout: not supported by this version; leave it out";
+        return Err(invalid("invalid_interactive_timeout", message));
+    }
+    let new_session = interactive.session.as_deref().is_some_and(|session| session != "chat");
+    if new_session || interactive.limits.is_some() || interactive.cwd.is_some() {
+        let message =
+            "interactive.session = \"new\", .limits and .cwd are not supported by this version; leave them out";
+        return Err(invalid("invalid_request", message));
+    }
     let context = &interactive.caller_context;
     let bad = |item: &CallerContextInput| {
         item.name.trim().is_empty() || item.name.len() > MAX_CONTEXT_NAME || item.content.len() > MAX_CONTEXT_ITEM
@@ -149,7 +172,6 @@ fn batch(parts: &Parts, address: &Address, interactive: &Interactive) -> Batch {
         profile: interactive.profile.clone(),
         max_turns: interactive.max_turns,
         auto_approve: interactive.auto_approve.clone(),
-        limits: interactive.limits.clone(),
         ..RunOverrides::default()
     };
     let options = RunOptions {
@@ -252,7 +274,7 @@ fn answer(
     session_id: Option<String>,
     states: &[PartState],
 ) -> Result<Response, ApiError> {
-    if let Some(failed) = states.iter().find(|part| part.state == "failed") {
+    if let Some(failed) = states.iter().find(|part| matches!(part.state.as_str(), "failed" | "unknown")) {
         let reason = failed.error.clone().unwrap_or_else(|| "refused by the platform".to_owned());
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", reason));
     }
