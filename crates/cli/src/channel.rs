@@ -136,11 +136,11 @@ async fn show_list(home: &Home, json: bool) -> Result<()> {
     let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
     let channels = overview(home, running.as_ref(), &AutopilotFile::load(home)?.token(home)?).await?;
     if json {
-        println!("{}", json!({ "command": "autopilot.channel.list", "ok": true, "channels": channels }));
+        say!("{}", json!({ "command": "autopilot.channel.list", "ok": true, "channels": channels }));
         return Ok(());
     }
     if channels.is_empty() {
-        println!("No channels. Add one: stakpak channel add telegram --allow-user <your id>");
+        say!("No channels. Add one: stakpak channel add telegram --allow-user <your id>");
         return Ok(());
     }
     let mut table = Table::new();
@@ -152,15 +152,18 @@ async fn show_list(home: &Home, json: bool) -> Result<()> {
         let allowed = if allowed.is_empty() { "nobody".to_owned() } else { allowed };
         table.add_row([&channel.name, &channel.state, channel.profile.as_deref().unwrap_or("-"), &allowed]);
     }
-    println!("{table}");
+    say!("{table}");
     for channel in &channels {
         if let Some(error) = &channel.last_error {
-            println!("{}: {error}", channel.name);
+            say!("{}: {error}", channel.name);
         }
         for stranger in &channel.strangers {
-            println!(
+            say!(
                 "{}: turned away {} ({}); let them in with: {}",
-                channel.name, stranger.user_id, stranger.name, stranger.allow_with
+                channel.name,
+                stranger.user_id,
+                stranger.name,
+                stranger.allow_with
             );
         }
     }
@@ -188,20 +191,20 @@ async fn add(home: &Home, global: &Global, args: &ChannelAddArgs) -> Result<()> 
         other => other.into(),
     })?;
     if !json {
-        println!("Channel {name} is in {}.", Home::show(&path));
+        say!("Channel {name} is in {}.", Home::show(&path));
     }
     if !args.no_test {
         test(home, json, Some(args.channel)).await.with_context(|| {
             format!("channel {name} is written, but it does not work yet; try again with: stakpak channel test {name}")
         })?;
     } else if json {
-        println!("{}", json!({ "command": "autopilot.channel.add", "ok": true, "channel": name }));
+        say!("{}", json!({ "command": "autopilot.channel.add", "ok": true, "channel": name }));
     }
     if !json && args.allow_users.is_empty() && args.allow_chats.is_empty() {
-        println!("Nobody is answered until you allow somebody: write to the bot, then see: stakpak channel list");
+        say!("Nobody is answered until you allow somebody: write to the bot, then see: stakpak channel list");
     }
     if !json && Facts::of_running(home)?.is_none() {
-        println!("Start it with: stakpak up");
+        say!("Start it with: stakpak up");
     }
     Ok(())
 }
@@ -296,12 +299,12 @@ async fn test(home: &Home, json: bool, only: Option<ChannelType>) -> Result<()> 
     }
     let failed = results.iter().any(|result| result["ok"] == false);
     if json {
-        println!("{}", json!({ "command": "autopilot.channel.test", "ok": !failed, "channels": results }));
+        say!("{}", json!({ "command": "autopilot.channel.test", "ok": !failed, "channels": results }));
     } else {
         for result in &results {
             let name = result["channel"].as_str().unwrap_or_default();
             match result["error"].as_str() {
-                None => println!("{name}: pass, the bot is {}", result["identity"].as_str().unwrap_or_default()),
+                None => say!("{name}: pass, the bot is {}", result["identity"].as_str().unwrap_or_default()),
                 Some(error) => eprintln!("{name}: FAILED: {error}"),
             }
         }
@@ -327,9 +330,9 @@ fn remove(home: &Home, json: bool, channel: ChannelType) -> Result<()> {
         bail!("there is no channel {name} in {}", Home::show(&path));
     }
     if json {
-        println!("{}", json!({ "command": "autopilot.channel.remove", "ok": true, "channel": name }));
+        say!("{}", json!({ "command": "autopilot.channel.remove", "ok": true, "channel": name }));
     } else {
-        println!("Channel {name} is removed from {}.", Home::show(&path));
+        say!("Channel {name} is removed from {}.", Home::show(&path));
     }
     Ok(())
 }

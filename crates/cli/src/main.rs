@@ -1,5 +1,8 @@
 //! The `stakpak` binary: the composition root, and the only place that names concrete implementations.
 
+#[macro_use]
+mod output;
+
 mod agent_server;
 mod args;
 mod autopilot_file;
@@ -9,7 +12,6 @@ mod home;
 mod instance;
 mod logging;
 mod offline;
-mod output;
 mod profiles;
 mod run;
 mod schedule;
@@ -65,7 +67,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
             Ok(std::io::Write::write_all(&mut std::io::stdout(), &script)?)
         }
         Command::Version => {
-            println!("stakpak {}", env!("CARGO_PKG_VERSION"));
+            say!("stakpak {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }

@@ -2,6 +2,11 @@
 
 use std::io::Write;
 
+/// `println!` that does not panic when nobody reads.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::output::line(&format!($($argument)*)) };
+}
+
 /// One line.
 pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");

@@ -47,19 +47,16 @@ fn add(home: &Home, json: bool, args: &ScheduleAddArgs) -> Result<()> {
         after = next;
     }
     if json {
-        println!(
-            "{}",
-            json!({ "command": "autopilot.schedule.add", "ok": true, "name": args.name, "next_fires": fires })
-        );
+        say!("{}", json!({ "command": "autopilot.schedule.add", "ok": true, "name": args.name, "next_fires": fires }));
         return Ok(());
     }
-    println!("Schedule {} is in {}.", args.name, Home::show(&path));
+    say!("Schedule {} is in {}.", args.name, Home::show(&path));
     for fire in fires {
-        println!("  next  {}", table::local(fire, spec.timezone));
+        say!("  next  {}", table::local(fire, spec.timezone));
     }
     match Facts::of_running(home)? {
-        Some(_) => println!("The running instance takes it up within a second."),
-        None => println!("Start it with: stakpak up"),
+        Some(_) => say!("The running instance takes it up within a second."),
+        None => say!("Start it with: stakpak up"),
     }
     Ok(())
 }
@@ -140,9 +137,9 @@ fn remove(home: &Home, json: bool, name: &str) -> Result<()> {
         bail!("there is no schedule named {name} in {}", Home::show(&path));
     }
     if json {
-        println!("{}", json!({ "command": "autopilot.schedule.remove", "ok": true, "name": name }));
+        say!("{}", json!({ "command": "autopilot.schedule.remove", "ok": true, "name": name }));
     } else {
-        println!("Schedule {name} is removed; its history stays.");
+        say!("Schedule {name} is removed; its history stays.");
     }
     Ok(())
 }
@@ -157,16 +154,16 @@ async fn show_list(home: &Home, json: bool) -> Result<()> {
     let schedules = list(&set, &ledger, Utc::now()).await?;
     if json {
         let schedules: Vec<_> = schedules.iter().map(table::json).collect();
-        println!("{}", json!({ "command": "autopilot.schedule.list", "ok": true, "schedules": schedules }));
+        say!("{}", json!({ "command": "autopilot.schedule.list", "ok": true, "schedules": schedules }));
         return Ok(());
     }
     if schedules.is_empty() {
-        println!("No schedules. Add one: stakpak schedule add morning --cron '0 8 * * *' --prompt status");
+        say!("No schedules. Add one: stakpak schedule add morning --cron '0 8 * * *' --prompt status");
         return Ok(());
     }
-    println!("{}", table::schedules(&schedules));
+    say!("{}", table::schedules(&schedules));
     for error in set.errors() {
-        println!("{error}");
+        say!("{error}");
     }
     Ok(())
 }
@@ -184,11 +181,11 @@ async fn start(home: &Home, json: bool, name: &str) -> Result<()> {
         }
     };
     if json {
-        println!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
+        say!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
     } else if running.is_some() {
-        println!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
+        say!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
     } else {
-        println!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
+        say!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
     }
     Ok(())
 }
@@ -197,7 +194,7 @@ async fn history(home: &Home, json: bool, name: Option<&str>, limit: u32) -> Res
     let (set, ledger) = load(home)?;
     let runs = ledger.history(name, limit).await?;
     if json {
-        println!("{}", json!({ "command": "autopilot.schedule.history", "ok": true, "runs": runs }));
+        say!("{}", json!({ "command": "autopilot.schedule.history", "ok": true, "runs": runs }));
         return Ok(());
     }
     if let Some(name) = name.filter(|name| runs.is_empty() && set.get(name).is_none()) {
@@ -205,9 +202,9 @@ async fn history(home: &Home, json: bool, name: Option<&str>, limit: u32) -> Res
         bail!(Failure::Silent);
     }
     if runs.is_empty() {
-        println!("No runs yet.");
+        say!("No runs yet.");
         return Ok(());
     }
-    println!("{}", table::runs(&runs, &set));
+    say!("{}", table::runs(&runs, &set));
     Ok(())
 }

@@ -36,18 +36,18 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     let status = Status { global, home: &home, facts, healthy, model, file };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
-        println!("{:#}", status.json(&schedules, &json!(runs), &channels));
+        say!("{:#}", status.json(&schedules, &json!(runs), &channels));
         return Ok(());
     }
     status.print();
-    println!("channels   {}", channel::one_line(&channels));
+    say!("channels   {}", channel::one_line(&channels));
     if schedules.is_empty() {
-        println!("schedules  none");
+        say!("schedules  none");
     } else {
-        println!("\n{}", schedule_table(&schedules));
+        say!("\n{}", schedule_table(&schedules));
     }
     for error in status.file.schedules.errors() {
-        println!("{error}");
+        say!("{error}");
     }
     Ok(())
 }
@@ -65,22 +65,22 @@ impl Status<'_> {
     fn print(&self) {
         match &self.facts {
             Some(facts) if self.healthy => {
-                println!(
+                say!(
                     "server     running: process {}, {}, since {}",
                     facts.pid,
                     facts.url,
                     facts.started_at.format("%Y-%m-%d %H:%M:%S UTC")
                 );
             }
-            Some(facts) => println!("server     process {} is there but does not answer on {}", facts.pid, facts.url),
-            None => println!("server     not running; start it with: stakpak up"),
+            Some(facts) => say!("server     process {} is there but does not answer on {}", facts.pid, facts.url),
+            None => say!("server     not running; start it with: stakpak up"),
         }
-        println!("profile    {}", self.global.profile);
+        say!("profile    {}", self.global.profile);
         if let Some(model) = &self.model {
-            println!("model      {model}");
+            say!("model      {model}");
             if offline::is_offline(model) {
                 for line in offline::notice(self.home) {
-                    println!("           {line}");
+                    say!("           {line}");
                 }
             }
         }

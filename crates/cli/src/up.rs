@@ -155,10 +155,10 @@ fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
         bail!("`stakpak {}` (process {}) holds the journal; try again when it has ended", facts.mode, facts.pid);
     }
     if json {
-        println!("{}", serde_json::json!({ "event": "already_running", "pid": facts.pid, "url": facts.url }));
+        say!("{}", serde_json::json!({ "event": "already_running", "pid": facts.pid, "url": facts.url }));
     } else {
-        println!("stakpak is running already: process {}, {}", facts.pid, facts.url);
-        println!("  stakpak status      what it does\n  stakpak run \"…\"     give it something to do");
+        say!("stakpak is running already: process {}, {}", facts.pid, facts.url);
+        say!("  stakpak status      what it does\n  stakpak run \"…\"     give it something to do");
     }
     Ok(())
 }

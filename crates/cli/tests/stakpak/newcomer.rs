@@ -236,3 +236,15 @@ fn looking_never_keeps_up_from_starting() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+/// `stakpak … | head -1`: whoever stops reading is not told off.
+#[test]
+fn a_closed_stdout_is_no_error() {
+    let home = Home::new();
+    for arguments in [vec!["schedule", "list"], vec!["status"], vec!["completion", "bash"], vec!["run", "status"]] {
+        let mut child = home.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(!stderr(&output).contains("panicked"), "{arguments:?}: {}", stderr(&output));
+    }
+}
