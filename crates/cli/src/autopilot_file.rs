@@ -1,10 +1,13 @@
 //! `autopilot.toml`: one strict parser, used by every command and by the running process.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use chrono::Utc;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, IgnoredAny, Unexpected, Visitor},
+};
 use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
 use stakpak_scheduler::ScheduleSet;
 
@@ -27,6 +30,7 @@ pub(crate) struct AutopilotFile {
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServerTable {
+    #[serde(deserialize_with = "address")]
     pub(crate) listen: SocketAddr,
     pub(crate) model: Option<String>,
     pub(crate) auto_approve_all: bool,
@@ -44,6 +48,25 @@ pub(crate) struct ServerTable {
     log_format: IgnoredAny,
     approval_ceiling: Option<toml::Value>,
     limits: IgnoredAny,
+}
+
+/// As a visitor, so that the error is placed at the value.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    struct Address;
+
+    impl Visitor<'_> for Address {
+        type Value = SocketAddr;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an address with a port, such as \"127.0.0.1:4096\"")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<SocketAddr, E> {
+            text.parse().map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        }
+    }
+
+    deserializer.deserialize_str(Address)
 }
 
 impl Default for ServerTable {

@@ -24,12 +24,16 @@ macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal;)*) => {
         /// What clients branch on.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
         pub enum ErrorCode {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+            $($(#[$doc])* $name,)*
             /// A code of a later server; never sent by this one.
-            #[serde(other, rename = "unknown")]
+            #[serde(other)]
             Unknown,
         }
+
+        #[cfg(test)]
+        const ALL: &[ErrorCode] = &[$(ErrorCode::$name,)*];
 
         impl ErrorCode {
             /// The HTTP status it comes with.
@@ -118,4 +122,21 @@ error_codes! {
     SandboxUnavailable = "sandbox_unavailable", 503;
     /// The server is draining.
     ShuttingDown = "shutting_down", 503;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, ErrorCode};
+
+    #[test]
+    fn the_wire_the_text_and_the_schema_agree() {
+        let schema = serde_json::to_value(<ErrorCode as utoipa::PartialSchema>::schema()).unwrap();
+        for code in ALL {
+            let text = code.as_str();
+            assert_eq!(serde_json::to_value(code).unwrap(), text);
+            assert_eq!(serde_json::from_value::<ErrorCode>(text.into()).unwrap(), *code);
+            assert!(schema["enum"].as_array().unwrap().contains(&text.into()), "{text} is not in {schema}");
+        }
+        assert_eq!(serde_json::from_str::<ErrorCode>("\"of_a_later_server\"").unwrap(), ErrorCode::Unknown);
+    }
 }
