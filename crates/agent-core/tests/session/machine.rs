@@ -12,8 +12,7 @@ use stakpak_agent_core::{
 };
 use stakpak_protocol::{
     Approval, DecisionOutcome, DecisionsResponse, Event, EventEnvelope, EventId, FinishReason, LastError, Message,
-    MessagePart, MessageType, RunId, RunStatus, SessionId, SessionStatus, ToolCallId, ToolDecision, ToolDecisionAction,
-    Usage, Visibility,
+    MessagePart, MessageType, RunId, SessionId, ToolCallId, ToolDecision, ToolDecisionAction, Usage,
 };
 use uuid::Uuid;
 
@@ -73,22 +72,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new() -> Self {
         let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
-        let row = SessionRow {
-            id: SessionId(Uuid::from_u128(0xA)),
-            title: String::new(),
-            cwd: None,
-            created_at: now,
-            updated_at: now,
-            run_status: RunStatus::Idle,
-            status: SessionStatus::Active,
-            visibility: Visibility::Private,
-            model: None,
-            message_count: 0,
-            last_event_id: EventId(0),
-            last_seq: 0,
-            run_first_seq: 0,
-            checkpoint_id: None,
-        };
+        let row = SessionRow::new(SessionId(Uuid::from_u128(0xA)), "", None, now);
         let nobody = RunId(Uuid::nil());
         let session = Session::new(row);
         Self { session, rows: Vec::new(), now, run_id: nobody, max_turns: 256, jitter: 0.0, runs: 0 }
