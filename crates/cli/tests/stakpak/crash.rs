@@ -75,7 +75,9 @@ async fn a_kill_in_mid_answer_replays_the_same_ids_and_ends_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_mid_call_runs_nothing_twice_and_leaves_no_process() {
     let llm = ScriptedLlm::start().await;
-    let command = "echo started >> witness; exec sleep 987.654";
+    // A duration of this test's own, so that its process is told from those of others.
+    let duration = format!("987.{}", std::process::id());
+    let command = format!("echo started >> witness; exec sleep {duration}");
     llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": command})));
     llm.push(Reply::text(["I do not know what became of it"]));
     let home = configured(&llm);
@@ -98,10 +100,11 @@ async fn a_kill_in_mid_call_runs_nothing_twice_and_leaves_no_process() {
     assert!(unknown, "{seen:#?}");
     assert_eq!(std::fs::read_to_string(home.path("witness")).unwrap(), "started\n", "the command ran once");
     assert_eq!(llm.requests().len(), 2, "the recorded answer is not asked for again");
+    let wanted = format!("sleep\0{duration}\0").into_bytes();
     let alive = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
-        .any(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == b"sleep\0987.654\0"));
+        .any(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == wanted));
     assert!(!alive, "a process of the call is still there");
 }
 
