@@ -10,6 +10,7 @@ mod history;
 
 use std::{sync::Arc, time::Duration};
 
+use history::History;
 use stakpak_protocol::{LastErrorCode, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -120,6 +121,42 @@ pub enum Start {
     },
 }
 
+/// A session between two drives: its state, and what was read of its history, so that going on reads nothing twice.
+///
+/// It is what the journal says for as long as nobody else appends to the session.
+#[derive(Debug)]
+pub struct Resident {
+    session: Session,
+    history: History,
+}
+
+impl Resident {
+    /// The session, not yet with its history.
+    #[must_use]
+    pub fn new(session: Session) -> Self {
+        let history = History::of(&session.row);
+        Self { session, history }
+    }
+
+    /// The session's id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.session.row.id
+    }
+
+    /// Whether its run has not ended.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.session.active().is_some()
+    }
+
+    /// Stored bytes of what it holds: memory is about twice that.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.history.bytes()
+    }
+}
+
 /// Drives a session until it has nothing to do: no run, no effect, no request waiting. Requests that arrive later stay in
 /// `jobs`.
 ///
@@ -129,9 +166,9 @@ pub enum Start {
 /// When the journal fails: what was not recorded has not happened, and the session must be read anew.
 pub async fn run_agent(
     agent: &Agent,
-    session: Session,
+    session: Resident,
     start: Start,
     jobs: &mut mpsc::Receiver<Job>,
-) -> Result<Session, JournalError> {
+) -> Result<Resident, JournalError> {
     driver::Driver::new(agent, session).run(start, jobs).await
 }

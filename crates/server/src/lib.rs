@@ -12,6 +12,7 @@ mod extract;
 mod idempotency;
 mod live;
 mod prompt;
+mod resident;
 mod routes;
 mod state;
 mod validate;

@@ -12,14 +12,14 @@ use std::{
 
 use futures_util::FutureExt;
 use stakpak_agent_core::{
-    Agent, Job, JournalError, Receipt, RequestError, Start, run_agent,
+    Agent, Job, JournalError, Receipt, RequestError, Resident, Start, run_agent,
     session::{Reply, Request, Session},
 };
 use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::ApiError;
+use crate::{ApiError, resident::Residents};
 
 /// Requests waiting for one session. Each is answered in one append, so a handler waits for as many appends at most.
 const WAITING_REQUESTS: usize = 32;
@@ -36,6 +36,7 @@ type Live = HashMap<SessionId, mpsc::Sender<Job>>;
 pub(crate) struct LiveSessions {
     agent: Arc<Agent>,
     live: Arc<Mutex<Live>>,
+    residents: Arc<Residents>,
     tasks: TaskTracker,
     stop: CancellationToken,
     draining: CancellationToken,
@@ -47,7 +48,7 @@ pub(crate) type MakeReceipt = Arc<dyn Fn(&Reply) -> Option<Receipt> + Send + Syn
 impl LiveSessions {
     pub(crate) fn new(agent: Arc<Agent>, stop: CancellationToken) -> Self {
         let draining = CancellationToken::new();
-        Self { agent, live: Arc::default(), tasks: TaskTracker::new(), stop, draining }
+        Self { agent, live: Arc::default(), residents: Arc::default(), tasks: TaskTracker::new(), stop, draining }
     }
 
     /// Asks a session; answered once the effect is durable.
@@ -112,7 +113,8 @@ impl LiveSessions {
         }
         let (sender, jobs) = mpsc::channel(WAITING_REQUESTS);
         live.insert(session, sender.clone());
-        let task = Task { agent: Arc::clone(&self.agent), live: Arc::clone(&self.live), session, jobs };
+        let (agent, live, residents) = (Arc::clone(&self.agent), Arc::clone(&self.live), Arc::clone(&self.residents));
+        let task = Task { agent, live, residents, session, jobs };
         let stop = self.stop.clone();
         self.tasks.spawn(async move { stop.run_until_cancelled(task.run(start)).await });
         sender
@@ -126,6 +128,7 @@ fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
 struct Task {
     agent: Arc<Agent>,
     live: Arc<Mutex<Live>>,
+    residents: Arc<Residents>,
     session: SessionId,
     jobs: mpsc::Receiver<Job>,
 }
@@ -136,8 +139,12 @@ impl Task {
         loop {
             let driven = AssertUnwindSafe(self.drive(start)).catch_unwind().await;
             start = match driven {
-                Ok(Ok(())) if self.retire() => return,
-                Ok(Ok(())) => {
+                Ok(Ok(resident)) => {
+                    // Before the map is left: whoever drives the session next finds it.
+                    self.residents.put(resident);
+                    if self.retire() {
+                        return;
+                    }
                     pause = FIRST_PAUSE;
                     Start::Requests
                 }
@@ -162,11 +169,14 @@ impl Task {
         }
     }
 
-    async fn drive(&mut self, start: Start) -> Result<(), JournalError> {
-        let session = load(&self.agent, self.session).await?;
+    async fn drive(&mut self, start: Start) -> Result<Resident, JournalError> {
+        let session = match self.residents.take(self.session) {
+            Some(resident) => resident,
+            None => Resident::new(load(&self.agent, self.session).await?),
+        };
         // A run that nobody drives was left by another owner: its effects are settled before anything is started.
-        let start = if start == Start::Requests && session.active().is_some() { Start::Recover } else { start };
-        run_agent(&self.agent, session, start, &mut self.jobs).await.map(drop)
+        let start = if start == Start::Requests && session.is_active() { Start::Recover } else { start };
+        run_agent(&self.agent, session, start, &mut self.jobs).await
     }
 
     /// Leaves the map, unless a request came meanwhile.

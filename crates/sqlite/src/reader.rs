@@ -52,9 +52,9 @@ impl Readers {
     fn run<T, E: From<Error>>(&self, job: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = waiting.map_or_else(|| open::reader(&self.path), Ok)?;
-        connection.execute_batch("BEGIN").map_err(Error::Sqlite)?;
+        execute(&connection, "BEGIN").map_err(Error::Sqlite)?;
         let outcome = job(&connection);
-        if connection.execute_batch("ROLLBACK").is_ok() {
+        if execute(&connection, "ROLLBACK").is_ok() {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             // Asked under the lock, so that no connection outlives `close`.
             if !self.permits.is_closed() {
@@ -63,4 +63,8 @@ impl Readers {
         }
         outcome
     }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }

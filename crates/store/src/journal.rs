@@ -15,7 +15,9 @@ use stakpak_sqlite::Database;
 use crate::{
     append::{PreparedAppend, PreparedSession},
     failure::Failure,
-    receipt, record,
+    receipt,
+    recent::Recent,
+    record,
     schema::MIGRATIONS,
     session,
 };
@@ -39,6 +41,7 @@ pub struct SqliteJournal {
     database: Database,
     epoch: u64,
     clock: Arc<dyn Clock>,
+    recent: Arc<Recent>,
 }
 
 impl SqliteJournal {
@@ -75,7 +78,7 @@ impl SqliteJournal {
     fn own(database: Database) -> Result<Self, OpenError> {
         let epoch = futures_executor::block_on(database.write(take_epoch));
         let epoch = epoch.map_err(|failure| OpenError::Epoch(failure.into()))?;
-        Ok(Self { database, epoch, clock: Arc::new(SystemClock) })
+        Ok(Self { database, epoch, clock: Arc::new(SystemClock), recent: Arc::new(Recent::new()) })
     }
 
     async fn write(
@@ -100,17 +103,27 @@ impl Journal for SqliteJournal {
     }
 
     async fn create_session(&self, new: NewSession) -> Result<(), JournalError> {
+        let row = new.session.clone();
         let new = PreparedSession::new(self.epoch, new, self.clock.now())?;
-        self.write(move |conn| new.write(conn)).await
+        self.write(move |conn| new.write(conn)).await?;
+        self.recent.put(row);
+        Ok(())
     }
 
     async fn append(&self, append: Append) -> Result<(), JournalError> {
+        let row = append.session.clone();
+        self.recent.forget(row.id);
         let append = PreparedAppend::new(append, self.clock.now())?;
-        self.write(move |conn| append.write(conn)).await
+        self.write(move |conn| append.write(conn)).await?;
+        self.recent.put(row);
+        Ok(())
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError> {
-        self.read(move |conn| session::find(conn, id)).await
+        match self.recent.get(id) {
+            Some(row) => Ok(Some(row)),
+            None => self.read(move |conn| session::find(conn, id)).await,
+        }
     }
 
     async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, JournalError> {

@@ -11,6 +11,7 @@ mod journal;
 
 mod append;
 mod receipt;
+mod recent;
 mod record;
 mod session;
 

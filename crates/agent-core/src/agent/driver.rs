@@ -4,7 +4,7 @@ use stakpak_protocol::ToolCallId;
 use tokio::sync::mpsc;
 
 use super::{
-    Agent, Job, RequestError, Start,
+    Agent, Job, RequestError, Resident, Start,
     effects::Effects,
     history::{History, HistoryError},
 };
@@ -30,16 +30,16 @@ enum Happened {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(agent: &'a Agent, session: Session) -> Self {
-        Self { agent, session, history: History::default(), effects: Effects::new() }
+    pub(super) fn new(agent: &'a Agent, Resident { session, history }: Resident) -> Self {
+        Self { agent, session, history, effects: Effects::new() }
     }
 
-    pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Session, JournalError> {
+    pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
         self.start(start).await?;
         loop {
             self.reconcile().await?;
             if self.session.active().is_none() && self.effects.is_empty() && jobs.is_empty() {
-                return Ok(self.session);
+                return Ok(Resident { session: self.session, history: self.history });
             }
             let happened = tokio::select! {
                 Some(job) = jobs.recv() => Happened::Job(job),
@@ -125,6 +125,8 @@ impl<'a> Driver<'a> {
         if outcome.rows.is_empty() && receipt.is_none() {
             return Ok(());
         }
+        let stored: usize =
+            outcome.rows.iter().filter(|row| row.message_index.is_some()).map(|row| row.payload.len()).sum();
         let append = Append {
             epoch: self.agent.journal.epoch(),
             session: self.session.row.clone(),
@@ -136,6 +138,7 @@ impl<'a> Driver<'a> {
         for (index, message) in outcome.messages {
             self.history.put(index, message);
         }
+        self.history.grow(stored);
         self.agent.publisher.publish(self.session.row.id, &outcome.events);
         Ok(())
     }

@@ -10,9 +10,12 @@ use crate::{Journal, JournalError, ModelAnswer, ModelError, Record, SessionRow};
 /// Longest id that every provider takes back.
 const MAX_CALL_ID: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct History {
+    /// None until it was needed.
     messages: Option<Vec<Option<Message>>>,
+    /// Length of the messages' rows.
+    bytes: usize,
 }
 
 pub(super) enum HistoryError {
@@ -27,6 +30,15 @@ impl From<JournalError> for HistoryError {
 }
 
 impl History {
+    /// The history of this session: there is nothing to read of one without messages.
+    pub(super) fn of(session: &SessionRow) -> Self {
+        Self { messages: (session.message_count == 0).then(Vec::new), bytes: 0 }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Reads the history unless it is here already.
     pub(super) async fn load(&mut self, journal: &dyn Journal, session: &SessionRow) -> Result<(), JournalError> {
         if self.messages.is_some() {
@@ -35,6 +47,7 @@ impl History {
         let rows = journal.message_rows(session.id, 0, session.message_count).await?;
         let mut messages = Vec::with_capacity(rows.len());
         for row in rows {
+            self.bytes += row.payload.len();
             let record =
                 Record::from_row(&row).map_err(|_| JournalError::Damaged { session: session.id, seq: row.seq })?;
             messages.push(record.message().cloned());
@@ -51,6 +64,13 @@ impl History {
             messages.resize(index + 1, None);
         }
         messages[index] = Some(message);
+    }
+
+    /// Counts messages that were put.
+    pub(super) fn grow(&mut self, stored: usize) {
+        if self.messages.is_some() {
+            self.bytes += stored;
+        }
     }
 
     pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {

@@ -91,6 +91,13 @@ impl Channel {
         self.published.subscribe()
     }
 
+    /// Nothing was published after `newest` when it was read, unless it was published since this channel is: a reader of
+    /// a quiet session need not ask the journal.
+    pub(crate) fn starts_at(&self, newest: EventId) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.floor.get_or_insert(newest);
+    }
+
     /// Frames after the cursor; none when the cache does not reach back to it.
     pub(crate) fn after(&self, cursor: EventId) -> Option<Vec<(EventId, Bytes)>> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);

@@ -45,6 +45,7 @@ impl Reader {
         let channel = hub.channel(session);
         let published = channel.published();
         let Some(row) = journal.session(session).await? else { return Ok(None) };
+        channel.starts_at(row.last_event_id);
         let (cursor, gap) = match after {
             None => (row.last_event_id, None),
             Some(after) if after <= row.last_event_id => (after, None),

@@ -1,0 +1,102 @@
+//! Sessions that were driven a moment ago, so that the next message need not read them again. Bounded by bytes; what is idle
+//! for [`IDLE_AFTER`] goes away, and then a session costs no memory at all.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use lru::LruCache;
+use stakpak_agent_core::Resident;
+use stakpak_protocol::SessionId;
+use tokio::time::Instant;
+
+/// Stored bytes of all residents together; they take about twice that of memory.
+const MOST_BYTES: usize = 4 << 20;
+
+/// A resident costs this much besides its messages.
+const OVERHEAD: usize = 4 << 10;
+
+/// How long an idle session stays.
+const IDLE_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// How often is looked for sessions that have been idle for long.
+const SWEEP: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+pub(crate) struct Residents(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    idle: LruCache<SessionId, Idle>,
+    bytes: usize,
+    swept: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    resident: Resident,
+    since: Instant,
+    bytes: usize,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { idle: LruCache::unbounded(), bytes: 0, swept: false }
+    }
+}
+
+impl Residents {
+    /// Takes a session out: whoever drives it puts it back.
+    pub(crate) fn take(&self, id: SessionId) -> Option<Resident> {
+        let mut inner = self.lock();
+        let idle = inner.idle.pop(&id)?;
+        inner.bytes -= idle.bytes;
+        Some(idle.resident)
+    }
+
+    /// Keeps a session that nobody drives any more.
+    pub(crate) fn put(self: &Arc<Self>, resident: Resident) {
+        let bytes = resident.bytes() + OVERHEAD;
+        let mut inner = self.lock();
+        inner.bytes += bytes;
+        if let Some((_, replaced)) = inner.idle.push(resident.id(), Idle { resident, since: Instant::now(), bytes }) {
+            inner.bytes -= replaced.bytes;
+        }
+        inner.shrink(|bytes, _| bytes > MOST_BYTES);
+        if !inner.swept && inner.bytes > 0 {
+            inner.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn shrink(&mut self, too_much: impl Fn(usize, &Idle) -> bool) {
+        while let Some((_, oldest)) = self.idle.peek_lru()
+            && too_much(self.bytes, oldest)
+        {
+            let Some((_, gone)) = self.idle.pop_lru() else { break };
+            self.bytes -= gone.bytes;
+        }
+    }
+}
+
+/// Runs while there are residents.
+async fn sweep(residents: Weak<Residents>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(residents) = residents.upgrade() else { return };
+        let mut inner = residents.lock();
+        inner.shrink(|_, idle| idle.since.elapsed() >= IDLE_AFTER);
+        if inner.idle.is_empty() {
+            inner.idle = LruCache::unbounded();
+            inner.swept = false;
+            return;
+        }
+    }
+}
