@@ -26,6 +26,10 @@ use clap::{CommandFactory, Parser};
 use args::{AutopilotCommand, Cli, Command};
 use home::Home;
 
+/// Blocks are made on one thread and freed on another all the time: glibc's allocator takes a lock for each.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let started = Instant::now();
     let cli = Cli::parse();

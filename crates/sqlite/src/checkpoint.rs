@@ -16,8 +16,8 @@ use rusqlite::Connection;
 
 use crate::Error;
 
-const SOFT_LIMIT: i64 = 1 << 20;
-const HARD_LIMIT: i64 = 2 << 20;
+const SOFT_LIMIT: i64 = 2 << 20;
+const HARD_LIMIT: i64 = 3 << 20;
 
 /// How long the writer waits for readers that still need the log. A reader that takes longer (a backup) must not stop
 /// all writes: the next try comes after another [`SOFT_LIMIT`] of growth.

@@ -63,7 +63,35 @@ impl Database {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let (request, answer) = Request::new(job);
+        self.send(job, true).await
+    }
+
+    /// Like [`Self::write`], at about two thirds of the cost: for jobs that check first, and then fail only when SQLite does. A
+    /// job that fails after it has changed something takes the other jobs of its group with it; none of them is written.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn write_unguarded<T, E>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.send(job, false).await
+    }
+
+    async fn send<T, E>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+        guarded: bool,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (request, answer) = Request::new(job, guarded);
         self.inner.writer.send(request)?;
         answer.await.unwrap_or_else(|_| Err(E::from(Error::Closed)))
     }

@@ -1,6 +1,8 @@
 //! One transaction for all jobs that wait.
 //!
-//! * Each job runs inside its own savepoint; one that fails or panics rolls back alone.
+//! * A guarded job runs inside its own savepoint; one that fails or panics rolls back alone.
+//! * The others save SQLite the copies of pages that a savepoint costs: one that fails after it has changed something takes
+//!   the group with it.
 //! * No job is answered before the group has committed. If it cannot, every job of the group is told so, also one that
 //!   had failed: what it had objected to may have been written by its neighbour and be gone.
 
@@ -8,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use crate::Error;
@@ -17,11 +19,14 @@ use crate::Error;
 /// than the sync that it has to wait for anyway.
 const MOST_JOBS: usize = 256;
 
-/// Bounds what one commit adds to the write-ahead log, see `checkpoint`.
+/// Bounds what one commit adds to the write-ahead log, see `checkpoint`. Looked at every [`MEASURE_EVERY`] jobs.
 const MOST_BYTES: i64 = 1 << 20;
+const MEASURE_EVERY: usize = 8;
 
 /// A job in the queue, whatever its types.
 pub(crate) trait Task: Send {
+    /// Whether the job needs a savepoint: it may fail after it has changed something.
+    fn is_guarded(&self) -> bool;
     /// Runs the job. False asks for its changes to be rolled back.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Answers the caller, if it still waits.
@@ -30,15 +35,16 @@ pub(crate) trait Task: Send {
 
 /// A job with the way to its caller.
 pub(crate) struct Request<T, E, F> {
+    guarded: bool,
     job: Option<F>,
     outcome: Option<Result<T, E>>,
     reply: oneshot::Sender<Result<T, E>>,
 }
 
 impl<T, E, F> Request<T, E, F> {
-    pub(crate) fn new(job: F) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
+    pub(crate) fn new(job: F, guarded: bool) -> (Box<Self>, oneshot::Receiver<Result<T, E>>) {
         let (reply, answer) = oneshot::channel();
-        (Box::new(Self { job: Some(job), outcome: None, reply }), answer)
+        (Box::new(Self { guarded, job: Some(job), outcome: None, reply }), answer)
     }
 }
 
@@ -48,6 +54,10 @@ where
     E: From<Error> + Send,
     F: FnOnce(&Connection) -> Result<T, E> + Send,
 {
+    fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     fn run(&mut self, connection: &Connection) -> bool {
         let Some(job) = self.job.take() else { return false };
         // The connection stays whole: the savepoint takes back what the job has done to it.
@@ -81,13 +91,12 @@ pub(crate) fn commit(
     execute(connection, "BEGIN IMMEDIATE")?;
     let most = bytes(connection)? + MOST_BYTES;
     while let Some(task) = group.last_mut() {
-        execute(connection, "SAVEPOINT job")?;
-        if !task.run(connection) {
-            execute(connection, "ROLLBACK TO job")?;
+        if task.is_guarded() {
+            run_guarded(connection, task.as_mut())?;
+        } else {
+            run_unguarded(connection, task.as_mut())?;
         }
-        // Fails if SQLite (disk full) or the job itself has ended the transaction, and the group with it.
-        execute(connection, "RELEASE job")?;
-        if group.len() >= MOST_JOBS || bytes(connection)? >= most {
+        if group.len() >= MOST_JOBS || (group.len().is_multiple_of(MEASURE_EVERY) && bytes(connection)? >= most) {
             break;
         }
         match queue.try_recv() {
@@ -96,6 +105,29 @@ pub(crate) fn commit(
         }
     }
     execute(connection, "COMMIT")
+}
+
+fn run_guarded(connection: &Connection, task: &mut dyn Task) -> rusqlite::Result<()> {
+    execute(connection, "SAVEPOINT job")?;
+    if !task.run(connection) {
+        execute(connection, "ROLLBACK TO job")?;
+    }
+    // Fails if SQLite (disk full) or the job itself has ended the transaction, and the group with it.
+    execute(connection, "RELEASE job")
+}
+
+fn run_unguarded(connection: &Connection, task: &mut dyn Task) -> rusqlite::Result<()> {
+    let before = connection.total_changes();
+    if !task.run(connection) && connection.total_changes() != before {
+        let reason = "a job failed after it had changed something".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(reason)));
+    }
+    if connection.is_autocommit() {
+        // Disk full, for one: SQLite has rolled everything back.
+        let reason = "the transaction of the group has ended".to_owned();
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), Some(reason)));
+    }
+    Ok(())
 }
 
 /// Leaves the transaction of a group that failed.

@@ -1,7 +1,7 @@
 //! What the writer does for an append: check against the stored session, then write rows and projections.
 //!
 //! Everything that needs no database (JSON, checksums, the shape of the rows) is done before the append queues for the
-//! writer, which all sessions share. A refusal is an error of the job: its savepoint goes, the rest of the group stays.
+//! writer, which all sessions share. An append is refused before it has changed anything: it needs no savepoint.
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;

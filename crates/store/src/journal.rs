@@ -114,7 +114,7 @@ impl Journal for SqliteJournal {
         let row = append.session.clone();
         self.recent.forget(row.id);
         let append = PreparedAppend::new(append, self.clock.now())?;
-        self.write(move |conn| append.write(conn)).await?;
+        self.database.write_unguarded(move |conn| append.write(conn)).await?;
         self.recent.put(row);
         Ok(())
     }

@@ -13,14 +13,9 @@ use crate::{
 /// and few, so that no append pays for the past.
 const SWEEP: u32 = 4;
 
-/// Keeps a receipt, unless its scope holds one that has not expired.
+/// Keeps a receipt, unless its scope holds one that has not expired: then nothing is changed.
 pub(crate) fn insert(conn: &Connection, receipt: &Receipt, now: DateTime<Utc>) -> Result<(), Failure> {
     let now = nanos(now);
-    conn.prepare_cached(
-        "DELETE FROM receipts WHERE scope IN
-         (SELECT scope FROM receipts WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
-    )?
-    .execute((now, SWEEP))?;
     let Receipt { scope, body_hash, status, body, expires_at } = receipt;
     let kept = conn
         .prepare_cached(
@@ -30,7 +25,15 @@ pub(crate) fn insert(conn: &Connection, receipt: &Receipt, now: DateTime<Utc>) -
              WHERE receipts.expires_at <= ?6",
         )?
         .execute((scope, nanos(*expires_at), status, body_hash, body, now))?;
-    if kept == 0 { Err(JournalError::ReceiptExists.into()) } else { Ok(()) }
+    if kept == 0 {
+        return Err(JournalError::ReceiptExists.into());
+    }
+    conn.prepare_cached(
+        "DELETE FROM receipts WHERE scope IN
+         (SELECT scope FROM receipts WHERE expires_at <= ?1 ORDER BY expires_at LIMIT ?2)",
+    )?
+    .execute((now, SWEEP))?;
+    Ok(())
 }
 
 /// The receipt under a scope, unless it has expired.
