@@ -108,6 +108,29 @@ async fn a_commit_that_fails_fails_its_whole_group_and_only_it() {
     assert_eq!(database.read(select).await.unwrap(), [3]);
 }
 
+/// One that fails before it changes anything fails alone; one that has changed something takes its group with it.
+#[tokio::test]
+async fn an_unguarded_job_never_leaves_half_of_itself() {
+    let database = Database::open_in_memory(MIGRATIONS).unwrap();
+    for (changes_first, written) in [(false, vec![1]), (true, vec![])] {
+        let (release, held) = hold(&database);
+        let neighbour = queue(&database, |connection| insert(connection, 1));
+        let failing = database.write_unguarded(move |connection| {
+            if changes_first {
+                insert(connection, 2)?;
+            }
+            Err::<(), _>(Error::Closed)
+        });
+        let mut failing = Box::pin(failing);
+        assert!(futures_util::poll!(failing.as_mut()).is_pending());
+        drop(release);
+        let (held, neighbour, failed) = (held.await, neighbour.await, failing.await);
+        assert_eq!((held.is_ok(), neighbour.is_ok(), failed.is_err()), (!changes_first, !changes_first, true));
+        assert_eq!(database.read(select).await.unwrap(), written);
+        database.write(|connection| connection.execute("DELETE FROM note", []).map_err(Error::from)).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_ends_the_transaction_does_not_pass_for_committed() {
     let database = Database::open_in_memory(MIGRATIONS).unwrap();
