@@ -20,6 +20,38 @@ fn the_schema_is_as_released() {
     insta::assert_snapshot!(schema.join(";\n"));
 }
 
+/// A file of the first version keeps every row.
+#[test]
+fn rows_of_the_first_version_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("journal.db");
+    let rows = |raw: &rusqlite::Connection| {
+        let mut select = raw
+            .prepare("SELECT session, seq, class, message_index, crc, kind, payload FROM records ORDER BY session, seq")
+            .unwrap();
+        let row = |row: &rusqlite::Row<'_>| (0..7).map(|column| row.get(column)).collect::<Result<Vec<_>, _>>();
+        select.query_map((), row).unwrap().collect::<Result<Vec<Vec<rusqlite::types::Value>>, _>>().unwrap()
+    };
+    let runs = |raw: &rusqlite::Connection| -> Vec<(i64, String)> {
+        let mut select = raw.prepare("SELECT session, run FROM runs ORDER BY session").unwrap();
+        select.query_map((), |row| Ok((row.get(0)?, row.get(1)?))).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let raw = rusqlite::Connection::open(&file).unwrap();
+    raw.execute_batch(include_str!("../../migrations/0001_journal.sql")).unwrap();
+    raw.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO records VALUES (2, 1, 1, NULL, 11, 'a', 'x'), (1, 2, 0, 0, 12, 'b', 'y'), (1, 1, 1, NULL, 13, 'c', 'z');
+         INSERT INTO runs VALUES (2, x'02', 'second'), (1, x'01', 'first');",
+    )
+    .unwrap();
+    let before = (rows(&raw), runs(&raw));
+    drop(raw);
+    drop(SqliteJournal::open(&file).unwrap());
+    let raw = rusqlite::Connection::open(&file).unwrap();
+    assert_eq!((rows(&raw), runs(&raw)), before);
+    assert_eq!(before.0.len(), 3);
+}
+
 /// A place in the history is given once.
 #[tokio::test]
 async fn a_second_message_at_one_place_is_refused() {
