@@ -199,7 +199,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        visitor.visit_some(self)
+        // An error that comes after the value was read, as from `try_from`, belongs to the value all the same.
+        let (offset, path) = (self.node.offset, self.path.clone());
+        visitor.visit_some(self).map_err(|problem| problem.at(offset, &path))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Problem> {
