@@ -7,10 +7,12 @@
 mod driver;
 mod effects;
 mod history;
+mod slots;
 
 use std::{sync::Arc, time::Duration};
 
 use history::History;
+pub use slots::Slots;
 use stakpak_protocol::{LastErrorCode, SessionId};
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,6 +39,8 @@ pub struct Agent {
     pub tools: Arc<dyn Tools>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// How many runs work at the same time.
+    pub slots: Slots,
     /// Bounds.
     pub config: AgentConfig,
 }
@@ -50,6 +54,10 @@ impl std::fmt::Debug for Agent {
 /// Bounds of runs.
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
+    /// Runs that work at the same time; more are queued.
+    pub active_runs: usize,
+    /// Commands that wait in one run; more are refused.
+    pub queued_commands: usize,
     /// Attempts a turn, the first included.
     pub attempts: u64,
     /// Wait before the second attempt; doubles.
@@ -65,6 +73,8 @@ pub struct AgentConfig {
 impl Default for AgentConfig {
     fn default() -> Self {
         Self {
+            active_runs: 64,
+            queued_commands: 128,
             attempts: 3,
             backoff: Duration::from_secs(2),
             longest_wait: Duration::from_secs(120),

@@ -12,7 +12,7 @@ mod port;
 mod record;
 mod view;
 
-pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Resident, Start, run_agent};
+pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, run_agent};
 pub use policy::{OWN_PREFIX, Policy, full_name};
 pub use port::*;
 pub use record::{CallEnd, Record, ResolvedCall, RunAccepted};

@@ -41,6 +41,9 @@ pub enum Record {
         attempt: u64,
         /// When to ask again.
         until: DateTime<Utc>,
+        /// Present when it was a restart that interrupted the attempt: it is then the same attempt that is repeated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restarts: Option<u64>,
     },
     /// The answer, paid for: never asked for again.
     ModelAnswered {

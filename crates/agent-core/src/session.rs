@@ -95,6 +95,8 @@ pub enum Step {
         attempt: u64,
         /// When.
         until: DateTime<Utc>,
+        /// Present when it was a restart that interrupted the attempt, which is then repeated: how often that was so.
+        restarts: Option<u64>,
     },
     /// The answer's calls run or wait.
     Calling {
@@ -125,6 +127,15 @@ impl Session {
     #[must_use]
     pub fn active(&self) -> Option<&ActiveRun> {
         self.run.as_ref().filter(|run| !run.is_ended())
+    }
+
+    /// Whether the run works or could: one that waits for a person does not.
+    #[must_use]
+    pub fn needs_slot(&self) -> bool {
+        self.active().is_some_and(|run| match run.step {
+            Step::Calling { .. } => run.running_calls() > 0 || run.next_call().is_some(),
+            _ => true,
+        })
     }
 
     /// The run as clients see it.
@@ -199,6 +210,19 @@ impl ActiveRun {
             Step::Calling { first_call, .. } => &self.calls[first_call..],
             _ => &[],
         }
+    }
+
+    fn running_calls(&self) -> usize {
+        self.turn_calls().iter().filter(|call| matches!(call.status, CallStatus::Running { .. })).count()
+    }
+
+    /// The first call that nothing but the number of running ones holds back.
+    fn next_call(&self) -> Option<&Call> {
+        let calls = self.turn_calls();
+        let mut approved = calls.iter().enumerate().filter(|(_, call)| call.status == CallStatus::Approved);
+        let next =
+            approved.find(|(position, call)| calls[..*position].iter().all(|earlier| call.may_start_before(earlier)));
+        next.map(|(_, call)| call)
     }
 
     fn state(&self) -> RunState {

@@ -16,7 +16,7 @@ use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{home::Home, instance::explain_bind_error};
+use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error};
 
 /// What the server is started with.
 pub(crate) struct Options {
@@ -26,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) profiles: Arc<dyn Profiles>,
     pub(crate) workdir: PathBuf,
     pub(crate) edge: edge::EdgePolicy,
+    /// `[server.limits]`.
+    pub(crate) limits: LimitsTable,
     /// How old an unfinished run may be that is taken over; none: runs of others are left to `up`.
     pub(crate) resume_max_age: Option<Duration>,
     /// The boot profile's name.
@@ -80,9 +82,10 @@ impl Bound {
             default_cwd: options.workdir,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             agent: match options.resume_max_age {
-                Some(resume_max_age) => AgentConfig { resume_max_age, ..AgentConfig::default() },
-                None => AgentConfig::default(),
+                Some(resume_max_age) => AgentConfig { resume_max_age, ..options.limits.agent() },
+                None => options.limits.agent(),
             },
+            limits: options.limits.requests(),
         };
         let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
         if options.resume_max_age.is_some() {
@@ -94,7 +97,7 @@ impl Bound {
         let router = stakpak_server::router(&server).merge(server.protect(protected)).merge(mounted);
         let router = edge::wrap(router, edge);
         let shutdown = CancellationToken::new();
-        let serving = tokio::spawn(edge::serve(listener, router, shutdown.clone()));
+        let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
         Ok(AgentServer { server, address, serving, shutdown })
     }
 }

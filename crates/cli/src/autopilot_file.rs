@@ -1,5 +1,7 @@
 //! `autopilot.toml`: one strict parser, used by every command and by the running process.
 
+mod limits;
+
 use std::{fmt, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +14,7 @@ use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
 use stakpak_scheduler::ScheduleSet;
 
 use crate::home::Home;
+pub(crate) use limits::LimitsTable;
 
 const TEMPLATE: &str = include_str!("autopilot.template.toml");
 const CODES: Codes = Codes::all("E002");
@@ -47,7 +50,7 @@ pub(crate) struct ServerTable {
     url: IgnoredAny,
     log_format: IgnoredAny,
     approval_ceiling: Option<toml::Value>,
-    limits: IgnoredAny,
+    pub(crate) limits: LimitsTable,
 }
 
 /// As a visitor, so that the error is placed at the value.
@@ -86,7 +89,7 @@ impl Default for ServerTable {
             url: IgnoredAny,
             log_format: IgnoredAny,
             approval_ceiling: None,
-            limits: IgnoredAny,
+            limits: LimitsTable::default(),
         }
     }
 }

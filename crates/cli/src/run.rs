@@ -35,10 +35,11 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
     let prompt = prompt(&args)?;
     let home = Home::open(global.home.clone(), global.config.clone())?;
-    let token = AutopilotFile::load(&home)?.token(&home)?;
+    let file = AutopilotFile::load(&home)?;
+    let token = file.token(&home)?;
     let config = ConfigFile::load(home.config_toml())?;
     let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
-    let reached = reach(&home, global, config, &token, &workdir).await?;
+    let reached = reach(&home, global, config, &file, &token, &workdir).await?;
     let client = client(&reached.url(), Some(&token));
     let outcome = converse(&client, global, &args, prompt, &workdir).await;
     if let Reached::Embedded { lock, server } = reached {
@@ -86,6 +87,7 @@ async fn reach(
     home: &Home,
     global: &Global,
     config: ConfigFile,
+    file: &AutopilotFile,
     token: &str,
     workdir: &std::path::Path,
 ) -> Result<Reached> {
@@ -106,6 +108,7 @@ async fn reach(
         profiles,
         workdir: workdir.to_owned(),
         edge: EdgePolicy::default(),
+        limits: file.server.limits.clone(),
         resume_max_age: None,
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),

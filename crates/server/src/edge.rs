@@ -1,6 +1,8 @@
 //! What stands around every route, of this server and of others mounted beside it: the listener, the check of `Host` and
 //! `Origin`, the request id, and the body of errors.
 
+mod listener;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
@@ -9,7 +11,6 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    serve::ListenerExt,
 };
 use stakpak_protocol::{ErrorBody, ErrorCode, RequestId};
 use tokio::net::TcpListener;
@@ -17,11 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{ApiError, error::Answer};
+use listener::BoundedListener;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long open connections may take to end once shutdown has begun.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Of [`serve`], unless something else is configured.
+pub const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// Which names a request may call the server by.
 #[derive(Debug, Clone, Default)]
@@ -43,16 +48,18 @@ pub fn wrap(router: Router, policy: EdgePolicy) -> Router {
         .layer(middleware::from_fn(with_request_id))
 }
 
-/// Serves until `shutdown`, then lets open requests end for a moment. Accepted sockets send at once (`TCP_NODELAY`).
+/// Serves until `shutdown`, then lets open requests end for a moment. Accepted sockets send at once (`TCP_NODELAY`); one
+/// whose client accepts nothing for `write_stall` is closed.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    let listener = listener.tap_io(|socket| {
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY not set");
-        }
-    });
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    write_stall: Duration,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let listener = BoundedListener { inner: listener, write_stall };
     let asked = shutdown.clone();
     let serving = axum::serve(listener, router).with_graceful_shutdown(async move { asked.cancelled().await });
     tokio::select! {

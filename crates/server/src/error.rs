@@ -121,6 +121,7 @@ impl From<Refusal> for ApiError {
             Refusal::AlreadyRunning(_) => ErrorCode::SessionAlreadyRunning,
             Refusal::NotRunning => ErrorCode::SessionNotRunning,
             Refusal::RunMismatch => ErrorCode::RunMismatch,
+            Refusal::QueueFull(_) => return Self::new(ErrorCode::QueueFull, refusal.to_string()).retry_after(1),
         };
         Self::new(code, refusal.to_string())
     }

@@ -8,18 +8,23 @@ use axum::http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 use stakpak_protocol::ErrorCode;
 
-use crate::ApiError;
+use crate::{ApiError, Server};
 
 /// A JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned> FromRequest<Server> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(body_error(&rejection)),
+    async fn from_request(request: Request, server: &Server) -> Result<Self, ApiError> {
+        let limit = server.limits().body_timeout;
+        match tokio::time::timeout(limit, axum::Json::<T>::from_request(request, server)).await {
+            Ok(Ok(axum::Json(value))) => Ok(Self(value)),
+            Ok(Err(rejection)) => Err(body_error(&rejection)),
+            Err(_) => Err(ApiError::new(
+                ErrorCode::RequestTimeout,
+                format!("the body did not arrive within {} s; send it whole", limit.as_secs()),
+            )),
         }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod events;
 mod extract;
 mod idempotency;
+mod limits;
 mod live;
 mod prompt;
 mod resident;
@@ -18,5 +19,6 @@ mod state;
 mod validate;
 
 pub use error::ApiError;
+pub use limits::Limits;
 pub use routes::{openapi, router};
 pub use state::{Server, ServerConfig};

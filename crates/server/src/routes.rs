@@ -22,19 +22,16 @@ use utoipa::{
 
 use crate::{ApiError, Server, auth::require_token};
 
-/// Messages may carry images.
-const MESSAGE_BODY: usize = 16 * 1024 * 1024;
-const BODY: usize = 2 * 1024 * 1024;
-
 /// All routes, without the edge that [`crate::edge::wrap`] puts around them.
 pub fn router(server: &Server) -> Router {
     let session = "/v1/sessions/{session_id}";
+    let limits = server.limits();
     let protected = Router::new()
         .route("/v1/sessions", get(sessions::list).post(sessions::create))
         .route(session, get(sessions::get))
         .route(
             &format!("{session}/messages"),
-            get(messages::list).post(messages::post.layer(DefaultBodyLimit::max(MESSAGE_BODY))),
+            get(messages::list).post(messages::post.layer(DefaultBodyLimit::max(limits.message_body))),
         )
         .route(&format!("{session}/events"), get(events::stream))
         .route(&format!("{session}/tools/pending"), get(tools::pending))
@@ -45,7 +42,7 @@ pub fn router(server: &Server) -> Router {
         .route(&format!("{session}/runs/{{run_id}}"), get(runs::get))
         .route("/v1/models", get(about::models))
         .route("/v1/config", get(about::config))
-        .layer(DefaultBodyLimit::max(BODY))
+        .layer(DefaultBodyLimit::max(limits.body))
         .route_layer(middleware::from_fn_with_state(server.clone(), require_token));
     let public =
         Router::new().route("/v1/health", get(about::health)).route("/v1/openapi.json", get(about::openapi_json));

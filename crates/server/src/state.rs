@@ -3,10 +3,10 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use stakpak_agent_core::{Agent, AgentConfig, Clock, Journal, JournalError, Profiles, Tools};
+use stakpak_agent_core::{Agent, AgentConfig, Clock, Journal, JournalError, Profiles, Slots, Tools};
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::TokenDigest, events::Hub, idempotency::InFlight, live::LiveSessions};
+use crate::{Limits, auth::TokenDigest, events::Hub, idempotency::InFlight, live::LiveSessions};
 
 /// What the server is made with.
 pub struct ServerConfig {
@@ -18,6 +18,8 @@ pub struct ServerConfig {
     pub version: String,
     /// Bounds of runs.
     pub agent: AgentConfig,
+    /// Bounds of requests and streams.
+    pub limits: Limits,
 }
 
 impl std::fmt::Debug for ServerConfig {
@@ -39,6 +41,7 @@ struct Inner {
     live: LiveSessions,
     in_flight: Arc<InFlight>,
     token: Option<TokenDigest>,
+    limits: Limits,
     default_cwd: PathBuf,
     version: String,
     started_at: DateTime<Utc>,
@@ -61,10 +64,11 @@ impl Server {
         tools: Arc<dyn Tools>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let hub = Arc::new(Hub::default());
+        let hub = Arc::new(Hub::new(&config.limits));
         let started_at = clock.now();
         let publisher = Arc::clone(&hub);
-        let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, config: config.agent });
+        let slots = Slots::new(config.agent.active_runs);
+        let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, slots, config: config.agent });
         let closing = CancellationToken::new();
         Self(Arc::new(Inner {
             live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
@@ -72,6 +76,7 @@ impl Server {
             hub,
             in_flight: Arc::default(),
             token: config.token.as_deref().map(TokenDigest::of),
+            limits: config.limits,
             default_cwd: config.default_cwd,
             version: config.version,
             started_at,
@@ -123,6 +128,10 @@ impl Server {
 
     pub(crate) fn token(&self) -> Option<&TokenDigest> {
         self.0.token.as_ref()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn default_cwd(&self) -> &std::path::Path {

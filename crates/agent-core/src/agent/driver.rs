@@ -7,6 +7,7 @@ use super::{
     Agent, Job, RequestError, Resident, Start,
     effects::Effects,
     history::{History, HistoryError},
+    slots::Slot,
 };
 use crate::{
     Append, ErrorClass, JournalError, ModelError, Receipt,
@@ -21,22 +22,26 @@ pub(super) struct Driver<'a> {
     session: Session,
     history: History,
     effects: Effects,
+    slot: Slot,
 }
 
 enum Happened {
     Job(Job),
     Report(Input),
     EffectGone,
+    SlotGranted,
 }
 
 impl<'a> Driver<'a> {
     pub(super) fn new(agent: &'a Agent, Resident { session, history }: Resident) -> Self {
-        Self { agent, session, history, effects: Effects::new() }
+        let slot = Slot::new(&agent.slots, session.row.id);
+        Self { agent, session, history, effects: Effects::new(), slot }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
         self.start(start).await?;
         loop {
+            self.slot.settle(self.session.needs_slot());
             self.reconcile().await?;
             if self.session.active().is_none() && self.effects.is_empty() && jobs.is_empty() {
                 return Ok(Resident { session: self.session, history: self.history });
@@ -44,10 +49,12 @@ impl<'a> Driver<'a> {
             let happened = tokio::select! {
                 Some(job) = jobs.recv() => Happened::Job(job),
                 report = self.effects.next() => report.map_or(Happened::EffectGone, Happened::Report),
+                () = self.slot.granted() => Happened::SlotGranted,
             };
             match happened {
                 Happened::Job(job) => self.answer(job).await?,
                 Happened::Report(report) => self.take_reports(report).await?,
+                Happened::SlotGranted => self.take_reports(Input::SlotTaken).await?,
                 Happened::EffectGone => {}
             }
         }
@@ -59,7 +66,8 @@ impl<'a> Driver<'a> {
             Start::Recover => Input::Recover { ended: self.end_orphans().await },
             Start::Fail { code, message } => Input::Fail { code, message, ended: self.end_orphans().await },
         };
-        let outcome = self.session.feed(input, &self.rules());
+        let rules = self.rules();
+        let outcome = self.session.feed(input, &rules);
         self.commit(outcome, None).await
     }
 
@@ -116,7 +124,8 @@ impl<'a> Driver<'a> {
             if let Input::Answered { answer, .. } = &mut input {
                 self.history.make_call_ids_unique(answer);
             }
-            outcome.extend(self.session.feed(input, &self.rules()));
+            let rules = self.rules();
+            outcome.extend(self.session.feed(input, &rules));
         }
         self.commit(outcome, None).await
     }
@@ -148,7 +157,9 @@ impl<'a> Driver<'a> {
         let owed = self.session.owed();
         self.effects.stop_others(&owed);
         for owed in owed {
-            if self.effects.has(&owed) || !self.effects.may_start(&owed, self.agent.tools.as_ref()) {
+            // Without a slot only the clock runs.
+            let may_run = self.slot.is_held() || matches!(owed, Owed::Deadline { .. });
+            if !may_run || self.effects.has(&owed) || !self.effects.may_start(&owed, self.agent.tools.as_ref()) {
                 continue;
             }
             match &owed {
@@ -181,7 +192,9 @@ impl<'a> Driver<'a> {
         Ok(super::effects::Ask { model, request })
     }
 
-    fn rules(&self) -> Rules<'a> {
+    /// What is decided now may go on at once if a slot is free: a run that starts needs no second append.
+    fn rules(&mut self) -> Rules<'a> {
+        let has_slot = self.slot.try_take();
         let config = &self.agent.config;
         Rules {
             now: self.agent.clock.now(),
@@ -192,6 +205,8 @@ impl<'a> Driver<'a> {
             jitter: fastrand::f64() * 2.0 - 1.0,
             approval_timeout: config.approval_timeout,
             resume_max_age: config.resume_max_age,
+            queued_commands: config.queued_commands,
+            has_slot,
         }
     }
 }

@@ -19,21 +19,25 @@ impl Transition<'_> {
         let Some(run) = self.session.active() else { return false };
         match run.step {
             Step::Ready => self.begin_turn(),
-            Step::Asking { .. } | Step::BackingOff { .. } | Step::Ended { .. } => return false,
-            Step::Calling { .. } => return self.advance_calls(),
+            Step::Asking { .. } | Step::BackingOff { .. } | Step::Ended { .. } => false,
+            Step::Calling { .. } => self.advance_calls(),
         }
-        true
     }
 
-    fn begin_turn(&mut self) {
+    fn begin_turn(&mut self) -> bool {
         if !self.has_turns_left() {
-            return self.finish(Ending::Stopped(StopReason::MaxTurns));
+            self.finish(Ending::Stopped(StopReason::MaxTurns));
+            return true;
+        }
+        if !self.rules.has_slot {
+            return false;
         }
         self.use_commands(|kind| kind == MessageType::Steering);
-        let Some(run) = self.session.active() else { return };
+        let Some(run) = self.session.active() else { return false };
         let (run_id, turn) = (run.accepted.run_id, run.turn + 1);
         self.event(Event::TurnStarted { run_id, turn });
         self.record(&Record::ModelRequested { turn, attempt: 1, restarts: 0 });
+        true
     }
 
     /// Looked at before commands are used: one that no turn would answer is listed as unconsumed.
@@ -97,13 +101,8 @@ impl Transition<'_> {
     }
 
     fn start_calls(&mut self) -> bool {
-        let calls = self.session.active().map(|run| run.turn_calls()).unwrap_or_default();
-        let running = calls.iter().filter(|call| matches!(call.status, CallStatus::Running { .. })).count();
-        let next = calls.iter().enumerate().find(|(position, call)| {
-            call.status == CallStatus::Approved
-                && calls[..*position].iter().all(|earlier| call.may_start_before(earlier))
-        });
-        let Some((_, call)) = next.filter(|_| running < MAX_PARALLEL_CALLS) else { return false };
+        let Some(run) = self.session.active().filter(|_| self.rules.has_slot) else { return false };
+        let Some(call) = run.next_call().filter(|_| run.running_calls() < MAX_PARALLEL_CALLS) else { return false };
         let (id, tool_name) = (call.resolved.call.id.clone(), call.resolved.call.name.clone());
         self.record(&Record::CallStarted { call_id: id.clone(), attempt: 1 });
         self.event(Event::ToolExecutionStarted { run_id: self.run_id(), tool_call_id: id, tool_name });

@@ -70,6 +70,9 @@ pub enum Refusal {
     /// Another run is active, or none was named.
     #[error("the request names another run than the active one")]
     RunMismatch,
+    /// Too many commands wait.
+    #[error("{0} commands wait to be read by this run; send more when it has read some")]
+    QueueFull(usize),
 }
 
 impl Session {
@@ -113,8 +116,12 @@ impl Transition<'_> {
             Some(run_id) => self.expect_active(run_id)?,
             None => return Err(Refusal::RunMismatch),
         };
+        let (waiting, last_id) = self.session.active().map_or((0, 0), |run| (run.queued.len(), run.commands));
+        if waiting >= self.rules.queued_commands {
+            return Err(Refusal::QueueFull(waiting));
+        }
         let cursor = self.session.row.last_event_id;
-        let id = self.session.active().map_or(0, |run| run.commands) + 1;
+        let id = last_id + 1;
         self.record(&Record::CommandQueued { id, kind, message });
         Ok(posted(run_id, cursor))
     }

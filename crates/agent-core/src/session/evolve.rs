@@ -108,8 +108,8 @@ impl Session {
     fn evolve_run(&mut self, record: &Record) {
         let Some(run) = &mut self.run else { return };
         match record {
-            Record::BackingOff { attempt, until } => {
-                run.step = Step::BackingOff { attempt: *attempt, until: *until };
+            Record::BackingOff { attempt, until, restarts } => {
+                run.step = Step::BackingOff { attempt: *attempt, until: *until, restarts: *restarts };
             }
             Record::CallsResolved { calls } => run.calls.extend(calls.iter().cloned().map(Call::new)),
             Record::Decided { call_id, decision } => {

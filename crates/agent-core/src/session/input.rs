@@ -63,6 +63,8 @@ pub enum Input {
         /// How.
         outcome: ToolOutcome,
     },
+    /// The run has left the queue: it may work.
+    SlotTaken,
     /// The first approval deadline has passed.
     DeadlinePassed,
     /// The process is new: what was under way is settled, the rest goes on.
@@ -119,6 +121,8 @@ impl Transition<'_> {
                     self.complete(&call_id, "TOOL_CALL_CANCELLED".into(), true, CallEnd::Cancelled);
                 }
             },
+            // Calls that run while the run had no slot were started by an earlier process.
+            Input::SlotTaken => self.restart_pure_calls(),
             Input::DeadlinePassed => self.expire_calls(),
             Input::Recover { ended } => self.recover(&ended),
             Input::Fail { code, message, ended } => {
@@ -259,7 +263,7 @@ impl Transition<'_> {
             };
             return self.end(Ending::Failed { code, message, retryable });
         }
-        self.record(&Record::BackingOff { attempt, until: self.rules.now + time_delta(wait) });
+        self.record(&Record::BackingOff { attempt, until: self.rules.now + time_delta(wait), restarts: None });
         self.event(Event::RetryAttempt {
             run_id: self.run_id(),
             attempt,
@@ -278,20 +282,20 @@ impl Transition<'_> {
 
     fn ask_again(&mut self) {
         let Some(run) = self.active_run() else { return };
-        if let Step::BackingOff { attempt, .. } = run.step {
-            let turn = run.turn;
-            self.record(&Record::ModelRequested { turn, attempt: attempt + 1, restarts: 0 });
+        if let Step::BackingOff { attempt, restarts, .. } = run.step {
+            let (turn, attempt) = (run.turn, if restarts.is_some() { attempt } else { attempt + 1 });
+            self.record(&Record::ModelRequested { turn, attempt, restarts: restarts.unwrap_or(0) });
         }
     }
 
     fn recover(&mut self, ended: &[(ToolCallId, usize)]) {
         let Some(run) = self.active_run() else { return };
-        let (run_id, turn, step) = (run.accepted.run_id, run.turn, run.step.clone());
+        let (run_id, step) = (run.accepted.run_id, run.step.clone());
         let waits = run.waiting_calls().next().is_some();
         let age = (self.rules.now - self.session.row.updated_at).to_std().unwrap_or_default();
         let too_old = age > self.rules.resume_max_age && !waits;
         self.forget_unsafe_calls(ended);
-        if !too_old {
+        if !too_old && self.rules.has_slot {
             self.restart_pure_calls();
         }
         self.expire_calls();
@@ -301,14 +305,20 @@ impl Transition<'_> {
                 self.interrupt("the server stopped again and again while the model was asked");
             }
             Step::Asking { attempt, restarts, .. } => {
+                let restarts = restarts + 1;
+                let wait = self.wait_after(restarts, None);
+                self.record(&Record::BackingOff {
+                    attempt,
+                    until: self.rules.now + time_delta(wait),
+                    restarts: Some(restarts),
+                });
                 self.event(Event::RetryAttempt {
                     run_id,
                     attempt,
-                    delay_ms: 0,
+                    delay_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                     reason: "the server was restarted".to_owned(),
                     discard_text: Some(true),
                 });
-                self.record(&Record::ModelRequested { turn, attempt, restarts: restarts + 1 });
             }
             Step::Calling { .. } => self.announce_waiting(),
             Step::Ready | Step::BackingOff { .. } | Step::Ended { .. } => {}

@@ -26,6 +26,10 @@ pub struct Rules<'a> {
     pub approval_timeout: Duration,
     /// Unfinished runs older than this are not resumed.
     pub resume_max_age: Duration,
+    /// Commands that wait in the run at most.
+    pub queued_commands: usize,
+    /// Whether the run may work: without it nothing is asked and no call starts.
+    pub has_slot: bool,
 }
 
 impl std::fmt::Debug for Rules<'_> {

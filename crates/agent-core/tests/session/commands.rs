@@ -92,7 +92,7 @@ fn follow_ups_are_used_one_at_a_time() {
     assert_eq!(machine.user_messages(), ["go"], "the turn ended with calls");
     machine.say("done");
     assert_eq!(machine.user_messages(), ["go", "one"]);
-    machine.restart();
+    machine.restart_and_wait();
     machine.say("done");
     assert_eq!(machine.user_messages(), ["go", "one", "two"]);
     machine.say("done");

@@ -66,6 +66,10 @@ pub(crate) struct Machine {
     /// Of runs that are posted from now on.
     pub(crate) max_turns: u64,
     pub(crate) jitter: f64,
+    pub(crate) queued_commands: usize,
+    /// Whether a run that needs a slot gets one.
+    pub(crate) slots_free: bool,
+    has_slot: bool,
     runs: u128,
 }
 
@@ -75,7 +79,18 @@ impl Machine {
         let row = SessionRow::new(SessionId(Uuid::from_u128(0xA)), "", None, now);
         let nobody = RunId(Uuid::nil());
         let session = Session::new(row);
-        Self { session, rows: Vec::new(), now, run_id: nobody, max_turns: 256, jitter: 0.0, runs: 0 }
+        Self {
+            session,
+            rows: Vec::new(),
+            now,
+            run_id: nobody,
+            max_turns: 256,
+            jitter: 0.0,
+            queued_commands: 1_000,
+            slots_free: true,
+            has_slot: false,
+            runs: 0,
+        }
     }
 
     /// The model is asked for its first answer.
@@ -102,6 +117,8 @@ impl Machine {
             jitter: self.jitter,
             approval_timeout: APPROVAL_TIMEOUT,
             resume_max_age: RESUME_MAX_AGE,
+            queued_commands: self.queued_commands,
+            has_slot: self.has_slot,
         }
     }
 
@@ -112,6 +129,7 @@ impl Machine {
     /// A refused request leaves no trace.
     pub(crate) fn handle(&mut self, request: Request) -> Result<Reply, Refusal> {
         let before = self.session.clone();
+        self.has_slot |= self.slots_free;
         match self.session.handle(request, &self.rules()) {
             Ok((reply, outcome)) => {
                 self.keep(outcome);
@@ -126,6 +144,7 @@ impl Machine {
 
     /// How many rows the report came to.
     pub(crate) fn feed(&mut self, input: Input) -> usize {
+        self.has_slot |= self.slots_free;
         let outcome = self.session.feed(input, &self.rules());
         let rows = outcome.rows.len();
         self.keep(outcome);
@@ -138,6 +157,21 @@ impl Machine {
         let ids = outcome.rows.iter().filter(|row| row.class == RowClass::Event).map(|row| EventId(row.seq));
         assert!(ids.eq(outcome.events.iter().map(|event| event.id)), "events are those of the rows");
         self.rows.extend(outcome.rows);
+        self.has_slot &= self.session.needs_slot();
+    }
+
+    /// A run that is queued gets a slot; whether it was.
+    pub(crate) fn grant_slot(&mut self) -> bool {
+        self.slots_free = true;
+        let queued = self.is_queued();
+        if queued {
+            self.feed(Input::SlotTaken);
+        }
+        queued
+    }
+
+    pub(crate) fn is_queued(&self) -> bool {
+        self.session.needs_slot() && !self.has_slot
     }
 
     pub(crate) fn post(&mut self) {
@@ -239,9 +273,16 @@ impl Machine {
         self.restart_after_ending([]);
     }
 
+    /// The same, and the wait before the request is repeated has passed; how long it was.
+    pub(crate) fn restart_and_wait(&mut self) -> Duration {
+        self.restart();
+        self.wait()
+    }
+
     /// The same, and the new process has ended these many processes of calls.
     pub(crate) fn restart_after_ending<'a>(&mut self, ended: impl IntoIterator<Item = (&'a str, usize)>) {
         self.session = self.folded();
+        self.has_slot = false;
         let ended = ended.into_iter().map(|(id, count)| (id.into(), count)).collect();
         self.feed(Input::Recover { ended });
     }

@@ -6,6 +6,7 @@ mod decisions;
 mod ending;
 mod machine;
 mod properties;
+mod queueing;
 mod recovery;
 mod results;
 mod retrying;

@@ -32,6 +32,8 @@ enum Happening {
     Cancel,
     Restart,
     LateRestart,
+    SlotsRunOut,
+    SlotsAreFree,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -59,6 +61,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Cancel),
         4 => Just(Happening::Restart),
         1 => Just(Happening::LateRestart),
+        2 => Just(Happening::SlotsRunOut),
+        4 => Just(Happening::SlotsAreFree),
     ]
 }
 
@@ -76,13 +80,15 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         }
         Happening::Wait => {
             machine.later(Duration::from_secs(10));
-            if let [Owed::Wait { request, .. }] = machine.session.owed()[..] {
+            if let [Owed::Wait { request, .. }] = machine.session.owed()[..]
+                && !machine.is_queued()
+            {
                 machine.feed(Input::Waited { request });
             }
         }
         Happening::CallEnds(which, outcome) => {
             let running = machine.running();
-            if !running.is_empty() {
+            if !running.is_empty() && !machine.is_queued() {
                 let id = which.get(&running);
                 let attempt = machine.attempt(id).unwrap();
                 machine.feed(Input::CallEnded { call_id: id.as_str().into(), attempt, outcome });
@@ -104,6 +110,8 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
             machine.later(RESUME_MAX_AGE * 2);
             machine.restart();
         }
+        Happening::SlotsRunOut => machine.slots_free = false,
+        Happening::SlotsAreFree => drop(machine.grant_slot()),
         Happening::Delta
         | Happening::Answer(_)
         | Happening::AskFails { .. }
@@ -189,7 +197,7 @@ fn check(machine: &Machine, ledger: &mut Ledger) {
     let acting = owed.iter().filter(|owed| matches!(owed, Owed::Run { call, .. } if call.name.contains("act")));
     assert!(acting.count() <= 1, "two calls with effects overlap: {owed:?}");
     if machine.session.active().is_some() {
-        assert!(!owed.is_empty(), "the run is stuck");
+        assert!(!owed.is_empty() || machine.is_queued(), "the run is stuck");
     } else {
         assert_eq!(owed, []);
         assert_eq!(ledger.begun, ledger.ended, "an ended run has its terminal event");
@@ -219,6 +227,8 @@ proptest! {
             happen(&mut machine, &mut calls, next);
             check(&machine, &mut ledger);
         }
+        machine.grant_slot();
+        check(&machine, &mut ledger);
         // Whatever state it is left in, a cancel ends it.
         if machine.session.active().is_some() {
             machine.cancel();

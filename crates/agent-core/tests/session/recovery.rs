@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stakpak_agent_core::{CallEnd, ErrorClass, session::Owed};
+use stakpak_agent_core::{CallEnd, ErrorClass, Record, session::Owed};
 use stakpak_protocol::{DecisionOutcome, Event, LastErrorCode};
 
-use crate::machine::{APPROVAL_TIMEOUT, Machine, RESUME_MAX_AGE, accept, answered, call};
+use crate::machine::{APPROVAL_TIMEOUT, BACKOFF, Machine, RESUME_MAX_AGE, accept, answered, call};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -79,9 +79,11 @@ fn the_request_is_repeated_and_the_first_one_no_longer_counts() {
     machine.stream("Let me ");
     let first = machine.request();
     machine.restart();
-    assert_ne!(machine.request(), first);
     let [retry] = machine.last_events();
-    assert!(matches!(retry, Event::RetryAttempt { attempt: 1, delay_ms: 0, discard_text: Some(true), .. }));
+    assert!(matches!(retry, Event::RetryAttempt { attempt: 1, delay_ms: 2_000, discard_text: Some(true), .. }));
+    assert_eq!(machine.feed(answered(first, [])), 0);
+    machine.wait();
+    assert_ne!(machine.request(), first);
     assert_eq!(machine.feed(answered(first, [])), 0);
     machine.say("done");
     assert_eq!(machine.session.row.message_count, 2);
@@ -91,8 +93,8 @@ fn the_request_is_repeated_and_the_first_one_no_longer_counts() {
 #[test]
 fn a_crash_loop_asks_three_times() {
     let mut machine = Machine::asking();
-    machine.restart();
-    machine.restart();
+    assert_eq!(machine.restart_and_wait(), BACKOFF);
+    assert_eq!(machine.restart_and_wait(), BACKOFF * 2);
     assert!(machine.is_asking());
     machine.restart();
     assert_eq!(machine.asked(), 3);
@@ -106,8 +108,8 @@ fn a_crash_loop_asks_three_times() {
 fn restarts_are_counted_by_turn() {
     let mut machine = Machine::asking();
     for id in ["a", "b", "c"] {
-        machine.restart();
-        machine.restart();
+        machine.restart_and_wait();
+        machine.restart_and_wait();
         machine.answer([call(id, "auto_look")]);
         machine.end_call(id);
     }
@@ -182,4 +184,21 @@ fn a_pure_call_is_restarted_twice_at_most() {
     machine.restart();
     assert_eq!(machine.result_of("a").map(|(end, _)| end), Some(CallEnd::Unknown));
     assert!(machine.is_asking());
+}
+
+/// G11: a restart in the wait before a repeated request is not counted: nothing was asked.
+#[test]
+fn restarts_while_nothing_is_asked_are_not_counted() {
+    let mut machine = Machine::asking();
+    for _ in 0..5 {
+        machine.restart();
+    }
+    machine.wait();
+    assert_eq!(machine.asked(), 2);
+    let repeated = machine.records().pop().unwrap();
+    assert_eq!(repeated, Record::ModelRequested { turn: 1, attempt: 1, restarts: 1 });
+    machine.fail(ErrorClass::Overloaded, None);
+    machine.wait();
+    let next = machine.records().pop().unwrap();
+    assert_eq!(next, Record::ModelRequested { turn: 1, attempt: 2, restarts: 0 });
 }

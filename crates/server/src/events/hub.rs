@@ -8,18 +8,21 @@ use std::{
 use bytes::Bytes;
 use stakpak_agent_core::{EventRecord, Publisher};
 use stakpak_protocol::{EventId, SessionId};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::frame;
+use crate::Limits;
 
 /// Frames that one session's cache holds; readers further behind read the journal.
 const CACHE_BYTES: usize = 256 * 1024;
 
 /// All sessions that somebody reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hub {
     channels: Mutex<HashMap<SessionId, Weak<Channel>>>,
     closed: watch::Sender<bool>,
+    streams: Arc<Semaphore>,
+    streams_per_session: usize,
 }
 
 /// One session that somebody reads.
@@ -28,6 +31,7 @@ pub(crate) struct Channel {
     /// Counts publications: a change means that there may be more to read.
     published: watch::Sender<u64>,
     cache: Mutex<Cache>,
+    streams: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +43,20 @@ struct Cache {
 }
 
 impl Hub {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            channels: Mutex::default(),
+            closed: watch::Sender::default(),
+            streams: Arc::new(Semaphore::new(limits.streams.min(Semaphore::MAX_PERMITS))),
+            streams_per_session: limits.streams_per_session.min(Semaphore::MAX_PERMITS),
+        }
+    }
+
+    /// The right to one more stream in the process; none when there are too many.
+    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.streams).try_acquire_owned().ok()
+    }
+
     /// The session's channel; it lives as long as somebody holds it.
     pub(crate) fn channel(&self, session: SessionId) -> Arc<Channel> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,9 +64,19 @@ impl Hub {
             return channel;
         }
         channels.retain(|_, channel| channel.strong_count() > 0);
-        let channel = Arc::new(Channel { published: watch::Sender::new(0), cache: Mutex::default() });
+        let channel = Arc::new(Channel {
+            published: watch::Sender::new(0),
+            cache: Mutex::default(),
+            streams: Arc::new(Semaphore::new(self.streams_per_session)),
+        });
         channels.insert(session, Arc::downgrade(&channel));
         channel
+    }
+
+    /// How many sessions it knows.
+    #[cfg(test)]
+    pub(super) fn sessions(&self) -> usize {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Tells every reader that the server goes down.
@@ -85,6 +113,11 @@ impl Channel {
             }
         }
         self.published.send_modify(|count| *count += 1);
+    }
+
+    /// The right to one more stream of the session; none when there are too many.
+    pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.streams).try_acquire_owned().ok()
     }
 
     pub(crate) fn published(&self) -> watch::Receiver<u64> {

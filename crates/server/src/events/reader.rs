@@ -4,10 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use stakpak_agent_core::{Journal, JournalError, SessionRow};
-use stakpak_protocol::{EventId, GapDetected, ServerShutdown};
-use tokio::sync::watch;
+use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Hub, control_frame, frame, hub::Channel};
+use crate::ApiError;
 
 /// What one read of the journal brings at most.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -28,6 +29,8 @@ pub(crate) struct Reader {
     journal: Arc<dyn Journal>,
     gap: Option<Bytes>,
     done: bool,
+    /// Of the process and of the session, given back when the reader goes.
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Reader {
@@ -38,13 +41,15 @@ impl Reader {
         journal: Arc<dyn Journal>,
         session: stakpak_protocol::SessionId,
         after: Option<EventId>,
-    ) -> Result<Option<Self>, JournalError> {
-        if journal.session(session).await?.is_none() {
-            return Ok(None);
-        }
+    ) -> Result<Self, ApiError> {
+        let of_process = hub.admit().ok_or_else(too_many_streams)?;
+        let not_found = || ApiError::session_not_found(session);
+        // Before anything is allocated for a session that may not exist.
+        journal.session(session).await?.ok_or_else(not_found)?;
         let channel = hub.channel(session);
+        let of_session = channel.admit().ok_or_else(too_many_streams)?;
         let published = channel.published();
-        let Some(row) = journal.session(session).await? else { return Ok(None) };
+        let row = journal.session(session).await?.ok_or_else(not_found)?;
         channel.starts_at(row.last_event_id);
         let (cursor, gap) = match after {
             None => (row.last_event_id, None),
@@ -52,7 +57,8 @@ impl Reader {
             Some(after) => (EventId(row.run_first_seq.saturating_sub(1)), Some(gap_frame(after, &row))),
         };
         let closed = hub.closed();
-        Ok(Some(Self { session: row, cursor, channel, published, closed, journal, gap, done: false }))
+        let _permits = [of_process, of_session];
+        Ok(Self { session: row, cursor, channel, published, closed, journal, gap, done: false, _permits })
     }
 
     /// The next frames, or a keep-alive; none when the stream is over.
@@ -103,6 +109,10 @@ impl Reader {
     }
 }
 
+fn too_many_streams() -> ApiError {
+    ApiError::new(ErrorCode::TooManyStreams, "too many event streams are open; close one or come back").retry_after(5)
+}
+
 fn gap_frame(after: EventId, row: &SessionRow) -> Bytes {
     control_frame(
         "gap_detected",
@@ -113,4 +123,28 @@ fn gap_frame(after: EventId, row: &SessionRow) -> Bytes {
             resume_hint: "refresh_snapshot_then_resume".to_owned(),
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use stakpak_protocol::SessionId;
+    use stakpak_store::SqliteJournal;
+
+    use super::{Hub, Reader};
+    use crate::Limits;
+
+    /// P31: a session that does not exist costs nothing, however many are asked for.
+    #[tokio::test]
+    async fn an_unknown_session_allocates_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap());
+        let hub = Hub::new(&Limits { streams: 1, ..Limits::default() });
+        for _ in 0..1_000 {
+            let refused = Reader::open(&hub, journal.clone(), SessionId::random(), None).await.err().unwrap();
+            assert_eq!(refused.0.code.as_str(), "not_found");
+        }
+        assert_eq!(hub.sessions(), 0);
+    }
 }

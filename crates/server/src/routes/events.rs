@@ -39,6 +39,7 @@ pub(super) struct EventsQuery {
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
     (status = 503, body = ErrorBody),
 ))]
 pub(super) async fn stream(
@@ -50,7 +51,6 @@ pub(super) async fn stream(
     let header = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let after = header.or(query.after).map(EventId);
     let reader = Reader::open(server.hub(), server.agent().journal.clone(), id, after).await?;
-    let reader = reader.ok_or_else(|| ApiError::session_not_found(id))?;
     let frames = stream::unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), reader))

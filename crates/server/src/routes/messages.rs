@@ -45,10 +45,12 @@ pub(super) struct ListQuery {
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
+    (status = 408, body = ErrorBody),
     (status = 409, body = ErrorBody),
     (status = 413, body = ErrorBody),
     (status = 415, body = ErrorBody),
     (status = 422, body = ErrorBody),
+    (status = 429, body = ErrorBody),
     (status = 500, body = ErrorBody),
     (status = 503, body = ErrorBody),
 ))]

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use stakpak_agent_core::session::Request;
-use stakpak_protocol::{CancelRequest, CancelResponse, ErrorBody, ErrorCode, Run, RunId, SessionId};
+use stakpak_protocol::{
+    CancelRequest, CancelResponse, ErrorBody, ErrorCode, Run, RunId, RunState, RunStatus, SessionId,
+};
 
 use crate::{
     ApiError, Server,
@@ -18,6 +20,7 @@ use crate::{
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
+    (status = 408, body = ErrorBody),
     (status = 409, body = ErrorBody),
     (status = 413, body = ErrorBody),
     (status = 415, body = ErrorBody),
@@ -54,6 +57,9 @@ pub(super) async fn get(
         run.ok_or_else(|| ApiError::new(ErrorCode::NotFound, format!("run {run_id} does not exist in session {id}")))?;
     if !run.state.is_terminal() {
         run.last_event_id = session.last_event_id;
+        if matches!(session.run_status, RunStatus::Starting { .. }) {
+            run.state = RunState::Queued;
+        }
     }
     Ok(axum::Json(run))
 }

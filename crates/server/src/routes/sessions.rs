@@ -43,6 +43,7 @@ pub(super) struct ListQuery {
     (status = 201, body = Session),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 408, body = ErrorBody),
     (status = 409, body = ErrorBody),
     (status = 413, body = ErrorBody),
     (status = 415, body = ErrorBody),
@@ -91,7 +92,7 @@ pub(super) async fn list(
             offset: query.offset.unwrap_or(0),
         })
         .await?;
-    let sessions = page.sessions.into_iter().map(as_seen).collect();
+    let sessions = page.sessions.into_iter().map(|row| as_seen(server.with_queue(row))).collect();
     Ok(axum::Json(SessionList { sessions, total: page.total }))
 }
 
@@ -124,7 +125,8 @@ pub(super) async fn get(
 impl Server {
     /// The session, deleted ones too.
     pub(super) async fn session(&self, id: SessionId) -> Result<SessionRow, ApiError> {
-        self.agent().journal.session(id).await?.ok_or_else(|| ApiError::session_not_found(id))
+        let row = self.agent().journal.session(id).await?.ok_or_else(|| ApiError::session_not_found(id))?;
+        Ok(self.with_queue(row))
     }
 }
 

@@ -12,5 +12,6 @@ mod support;
 
 mod approvals;
 mod contract;
+mod limits;
 mod recovery;
 mod runs;

@@ -8,6 +8,11 @@ use stakpak_agent_core::AgentConfig;
 use stakpak_protocol::Event;
 use tokio::sync::Semaphore;
 
+/// The wait before a request is repeated is not what these tests are about.
+fn quick() -> AgentConfig {
+    AgentConfig { backoff: std::time::Duration::from_millis(1), ..AgentConfig::default() }
+}
+
 async fn replay(server: &TestServer, session: &str, after: u64, events: usize) -> Vec<String> {
     let mut stream = server.client().subscribe_events(session, Some(after)).await.unwrap();
     let mut seen = Vec::new();
@@ -28,7 +33,7 @@ async fn a_crash_in_mid_answer_keeps_ids_and_asks_again() {
     let before = replay(&server, &run.session, 0, seen.len()).await;
     let directory = server.crash().await;
 
-    let server = TestServer::start_in(directory, [Step::Say("the whole answer")], AgentConfig::default()).await;
+    let server = TestServer::start_in(directory, [Step::Say("the whole answer")], quick()).await;
     let mut events = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
     let mut all = Vec::new();
     while !all
@@ -72,7 +77,7 @@ async fn a_crash_in_an_unsafe_call_makes_its_outcome_unknown() {
     server.tools.started.acquire().await.unwrap().forget();
     let directory = server.crash().await;
 
-    let server = TestServer::start_in(directory, [Step::Say("I will check")], AgentConfig::default()).await;
+    let server = TestServer::start_in(directory, [Step::Say("I will check")], quick()).await;
     let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
     let mut seen = Vec::new();
     while !seen.last().is_some_and(|envelope: &stakpak_protocol::EventEnvelope| envelope.event.is_terminal()) {
@@ -93,7 +98,7 @@ async fn a_crash_in_a_pure_call_runs_it_again() {
     let mut run = server.run("go", json!("all")).await;
     run.until("tool_execution_started").await;
     let directory = server.crash().await;
-    let server = TestServer::start_in(directory, [Step::Say("seen")], AgentConfig::default()).await;
+    let server = TestServer::start_in(directory, [Step::Say("seen")], quick()).await;
     server.tools.gate.add_permits(1);
     let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
     while !stream.next_event().await.unwrap().is_run_terminal() {}
@@ -110,7 +115,7 @@ async fn approvals_survive_a_crash() {
     assert_eq!(run.decide("b", "accept").await.1["results"]["b"], "applied");
     let directory = server.crash().await;
 
-    let server = TestServer::start_in(directory, [Step::Say("done")], AgentConfig::default()).await;
+    let server = TestServer::start_in(directory, [Step::Say("done")], quick()).await;
     let http = server.http();
     let pending = http.get(&format!("/v1/sessions/{}/tools/pending", run.session)).await.1;
     assert_eq!(pending["tool_calls"].as_array().unwrap().len(), 1, "{pending}");
@@ -131,7 +136,7 @@ async fn a_crash_loop_is_bounded() {
     let mut directory = server.crash().await;
     let mut asked = 1;
     for _ in 0..2 {
-        let server = TestServer::start_in(directory, [Step::Silence], AgentConfig::default()).await;
+        let server = TestServer::start_in(directory, [Step::Silence], quick()).await;
         let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
         while stream.next_event().await.unwrap().event_type != "retry_attempt" {}
         while server.model.requests.lock().unwrap().is_empty() {
@@ -140,7 +145,7 @@ async fn a_crash_loop_is_bounded() {
         asked += server.model.requests.lock().unwrap().len();
         directory = server.crash().await;
     }
-    let server = TestServer::start_in(directory, [Step::Say("never")], AgentConfig::default()).await;
+    let server = TestServer::start_in(directory, [Step::Say("never")], quick()).await;
     let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
     let last = loop {
         let event = stream.next_event().await.unwrap();

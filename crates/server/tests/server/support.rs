@@ -17,7 +17,7 @@ use stakpak_agent_core::{
 };
 use stakpak_client::StakpakClient;
 use stakpak_protocol::{EventEnvelope, FinishReason, MessagePart, ModelInfo, ModelLimit, SessionId, ToolCallId, Usage};
-use stakpak_server::{Server, ServerConfig, edge};
+use stakpak_server::{Limits, Server, ServerConfig, edge};
 use stakpak_store::SqliteJournal;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -204,10 +204,25 @@ impl TestServer {
         Self::start_in(Arc::new(tempfile::tempdir().unwrap()), steps, AgentConfig::default()).await
     }
 
+    pub async fn start_limited(steps: impl IntoIterator<Item = Step>, agent: AgentConfig, limits: Limits) -> Self {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_with(directory, steps, agent, limits, edge::WRITE_STALL).await
+    }
+
     pub async fn start_in(
         directory: Arc<tempfile::TempDir>,
         steps: impl IntoIterator<Item = Step>,
         agent: AgentConfig,
+    ) -> Self {
+        Self::start_with(directory, steps, agent, Limits::default(), edge::WRITE_STALL).await
+    }
+
+    pub async fn start_with(
+        directory: Arc<tempfile::TempDir>,
+        steps: impl IntoIterator<Item = Step>,
+        agent: AgentConfig,
+        limits: Limits,
+        write_stall: Duration,
     ) -> Self {
         let info = ModelInfo {
             id: "scripted".into(),
@@ -234,6 +249,7 @@ impl TestServer {
             default_cwd: directory.path().into(),
             version: "1.2.3".into(),
             agent,
+            limits,
         };
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
         let server = Server::new(config, journal, profiles, tools.clone(), Arc::new(SystemClock));
@@ -241,7 +257,7 @@ impl TestServer {
         let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = tokio::spawn(edge::serve(listener, router, CancellationToken::new()));
+        let serving = tokio::spawn(edge::serve(listener, router, write_stall, CancellationToken::new()));
         Self { server, model, tools, url, directory, serving }
     }
 
