@@ -305,8 +305,9 @@ impl Transition<'_> {
                 self.interrupt("the server stopped again and again while the model was asked");
             }
             Step::Asking { attempt, restarts, .. } => {
+                // A restart is most often an ordinary one: only the next in a row makes the run wait.
+                let wait = if restarts == 0 { Duration::ZERO } else { self.wait_after(restarts, None) };
                 let restarts = restarts + 1;
-                let wait = self.wait_after(restarts, None);
                 self.record(&Record::BackingOff {
                     attempt,
                     until: self.rules.now + time_delta(wait),
