@@ -25,6 +25,9 @@ use crate::{
 pub trait Publisher: Send + Sync {
     /// These events of the session are durable. Called in order; must not block.
     fn publish(&self, session: SessionId, events: &[EventRecord]);
+
+    /// The session is deleted, and all its events were published: its streams end. May be told again.
+    fn close(&self, session: SessionId);
 }
 
 /// What drives sessions: the ports and the bounds.

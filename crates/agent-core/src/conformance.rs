@@ -15,8 +15,8 @@ use stakpak_protocol::{
 use uuid::Uuid;
 
 use crate::{
-    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionPage, SessionQuery,
-    SessionRow,
+    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionCursor, SessionPage,
+    SessionQuery, SessionRow,
 };
 
 macro_rules! assert_refused {
@@ -41,7 +41,10 @@ pub async fn all(journal: &dyn Journal) {
     events_are_paged_from_any_cursor(journal).await;
     runs_read_back(journal).await;
     open_sessions_are_those_with_a_run(journal).await;
+    active_runs_are_those_that_have_not_ended(journal).await;
     sessions_are_listed_newest_first(journal).await;
+    a_listing_neither_skips_nor_repeats(journal).await;
+    a_cursor_of_somebody_else_is_refused(journal).await;
     sessions_are_searched_literally(journal).await;
     an_unknown_session_is_refused(journal).await;
 }
@@ -362,19 +365,122 @@ pub async fn sessions_are_listed_newest_first(journal: &dyn Journal) {
     expected.sort_by_key(|session| (std::cmp::Reverse(session.updated_at), session.id));
 
     let page = async |status, offset, limit| {
-        let query = SessionQuery { search: Some(title.clone()), status, limit, offset };
-        journal.sessions(query).await.expect("read")
+        let query = SessionQuery { search: Some(title.clone()), status, limit, offset, cursor: None };
+        let SessionPage { sessions, total, next } = journal.sessions(query).await.expect("read");
+        assert_eq!(next.is_some(), limit > 0 && offset.saturating_add(limit) < total, "{offset} {limit} of {total}");
+        (sessions, total)
     };
-    assert_eq!(page(None, 0, u64::MAX).await, SessionPage { sessions: expected.clone(), total: 9 });
-    assert_eq!(page(None, 2, 3).await, SessionPage { sessions: expected[2..5].to_vec(), total: 9 });
-    assert_eq!(page(None, 8, 3).await, SessionPage { sessions: expected[8..].to_vec(), total: 9 });
-    assert_eq!(page(None, 9, 3).await, SessionPage { sessions: vec![], total: 9 });
-    assert_eq!(page(None, u64::MAX, 3).await, SessionPage { sessions: vec![], total: 9 });
-    assert_eq!(page(None, 0, 0).await, SessionPage { sessions: vec![], total: 9 });
+    assert_eq!(page(None, 0, u64::MAX).await, (expected.clone(), 9));
+    assert_eq!(page(None, 0, 9).await, (expected.clone(), 9));
+    assert_eq!(page(None, 2, 3).await, (expected[2..5].to_vec(), 9));
+    assert_eq!(page(None, 8, 3).await, (expected[8..].to_vec(), 9));
+    assert_eq!(page(None, 9, 3).await, (vec![], 9));
+    assert_eq!(page(None, u64::MAX, 3).await, (vec![], 9));
+    assert_eq!(page(None, 0, 0).await, (vec![], 9));
     for (status, total) in [(SessionStatus::Active, 7), (SessionStatus::Deleted, 2)] {
         let sessions: Vec<_> = expected.iter().filter(|session| session.status == status).cloned().collect();
-        assert_eq!(page(Some(status), 0, 1).await, SessionPage { sessions: sessions[..1].to_vec(), total });
-        assert_eq!(page(Some(status), 0, 100).await, SessionPage { sessions, total });
+        assert_eq!(page(Some(status), 0, 1).await, (sessions[..1].to_vec(), total));
+        assert_eq!(page(Some(status), 0, 100).await, (sessions, total));
+    }
+
+    for (offset, limit) in [(0, 1), (0, 4), (3, 2)] {
+        let listed = listing(journal, &title, offset, limit, async |_| {}).await;
+        assert_eq!(listed, expected[usize::try_from(offset).expect("small")..], "{limit} a page");
+    }
+}
+
+/// Every session of the first page's moment is given once: sessions that were given and sessions that were not change
+/// between any two pages, and new ones are made.
+pub async fn a_listing_neither_skips_nor_repeats(journal: &dyn Journal) {
+    for (offset, limit) in [(0, 1), (0, 3), (0, 7), (4, 3)] {
+        let title = Uuid::new_v4().to_string();
+        let make = async |updated_at| {
+            let made = SessionRow { updated_at, ..session(&title) };
+            journal.create_session(NewSession { session: made.clone(), receipt: None }).await.expect("create");
+            made
+        };
+        let mut expected = Vec::new();
+        for n in 0..20 {
+            expected.push(make(time(n / 3)).await);
+        }
+        expected.sort_by_key(|session| (std::cmp::Reverse(session.updated_at), session.id));
+        let mut subjects: Vec<_> =
+            expected.iter().map(|session| Subject { journal, session: session.clone() }).collect();
+        let expected: BTreeSet<_> = expected.iter().skip(offset).map(|session| session.id).collect();
+        let mut round = 0;
+        let listed = listing(journal, &title, offset as u64, limit, async |given| {
+            round += 1;
+            let now = time(100) + TimeDelta::seconds(round);
+            make(now).await;
+            for (n, subject) in (0..).zip(&mut subjects) {
+                let was_given = given.iter().any(|session| session.id == subject.id());
+                if (n + round) % 4 == i64::from(was_given) {
+                    let mut append = subject.append(vec![control(subject.session.last_seq + 1)]);
+                    append.session.updated_at = now;
+                    subject.accept(append).await;
+                }
+            }
+        })
+        .await;
+        let ids: BTreeSet<_> = listed.iter().map(|session| session.id).collect();
+        assert_eq!(ids.len(), listed.len(), "a session is given twice, {limit} a page");
+        assert_eq!(ids, expected, "{limit} a page");
+    }
+}
+
+/// Never taken for a beginning.
+pub async fn a_cursor_of_somebody_else_is_refused(journal: &dyn Journal) {
+    let query = SessionQuery { limit: 1, cursor: Some(SessionCursor(b"odd".to_vec())), ..SessionQuery::default() };
+    assert_refused!(journal.sessions(query), JournalError::BadCursor);
+}
+
+/// All pages of a listing; `between` is told what was given before each but the first.
+async fn listing(
+    journal: &dyn Journal,
+    title: &str,
+    offset: u64,
+    limit: u64,
+    mut between: impl AsyncFnMut(&[SessionRow]),
+) -> Vec<SessionRow> {
+    let mut listed = Vec::new();
+    let mut query = SessionQuery { search: Some(title.to_owned()), status: None, limit, offset, cursor: None };
+    loop {
+        let page = journal.sessions(query.clone()).await.expect("read");
+        assert!(page.sessions.len() as u64 <= limit);
+        listed.extend(page.sessions);
+        assert!(listed.len() < 1_000, "the listing has no end");
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            return listed;
+        }
+        between(&listed).await;
+    }
+}
+
+/// Those that have not ended, with the newest event of their session.
+pub async fn active_runs_are_those_that_have_not_ended(journal: &dyn Journal) {
+    use RunState::{Cancelled, Completed, Failed, Queued, Running, WaitingApproval};
+    for state in [Queued, Running, WaitingApproval, Completed, Cancelled, Failed] {
+        let mut subject = Subject::make(journal).await;
+        let before = run(subject.id());
+        let ended = Run { state: Cancelled, ..before.clone() };
+        subject.accept(Append { run: Some(ended), ..subject.append(vec![event(1)]) }).await;
+        let run = Run { run_id: RunId::random(), state, ..before };
+        let mut append = Append { run: Some(run.clone()), ..subject.append(vec![event(2)]) };
+        append.session.run_status = match state {
+            Queued => RunStatus::Starting { run_id: run.run_id, queue_position: Some(1) },
+            Running => RunStatus::Running { run_id: run.run_id, pending_tool_calls: None, cancelling: None },
+            WaitingApproval => RunStatus::Running { run_id: run.run_id, pending_tool_calls: Some(1), cancelling: None },
+            Completed | Cancelled => RunStatus::Idle,
+            Failed => RunStatus::Failed { last_error: None },
+        };
+        subject.accept(append).await;
+        // An append that leaves the run's projection as it was.
+        subject.write(vec![event(3)]).await;
+        let found = journal.active_runs().await.expect("read");
+        let found: Vec<_> = found.into_iter().filter(|run| run.session_id == subject.id()).collect();
+        let expected = (!state.is_terminal()).then_some(Run { last_event_id: EventId(3), ..run });
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>());
     }
 }
 

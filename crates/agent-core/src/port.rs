@@ -9,8 +9,8 @@ mod tool;
 
 pub use clock::{Clock, SystemClock};
 pub use journal::{
-    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionPage, SessionQuery,
-    SessionRow,
+    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionCursor, SessionPage,
+    SessionQuery, SessionRow,
 };
 pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,

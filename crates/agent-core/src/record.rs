@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
     Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, RunId, StopReason, ToolCallId,
-    Usage, to_ascii_json,
+    Usage, Visibility, to_ascii_json,
 };
 
 use crate::{Effect, Policy, Row, RowClass, ToolCall};
@@ -104,6 +104,25 @@ pub enum Record {
         /// When.
         at: DateTime<Utc>,
     },
+    /// The run's requests go to another model from the next on, and so do those of later runs.
+    ModelSwitched {
+        /// `provider/id`.
+        model: String,
+    },
+    /// What people see of the session was changed; what is absent stayed.
+    SessionChanged {
+        /// The new title.
+        title: Option<String>,
+        /// Who may see it from now on.
+        visibility: Option<Visibility>,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// The session was deleted: the last record it ever gets.
+    SessionDeleted {
+        /// When.
+        at: DateTime<Utc>,
+    },
 }
 
 /// A run as its message was accepted: everything that later steps need, so that a restart needs nothing else.
@@ -180,7 +199,10 @@ impl Record {
             | Self::CallStarted { .. }
             | Self::TurnEnded
             | Self::CommandQueued { .. }
-            | Self::RunEnded { .. } => None,
+            | Self::RunEnded { .. }
+            | Self::ModelSwitched { .. }
+            | Self::SessionChanged { .. }
+            | Self::SessionDeleted { .. } => None,
         }
     }
 
@@ -199,6 +221,9 @@ impl Record {
             Self::TurnEnded => "turn_ended",
             Self::CommandQueued { .. } => "command_queued",
             Self::RunEnded { .. } => "run_ended",
+            Self::ModelSwitched { .. } => "model_switched",
+            Self::SessionChanged { .. } => "session_changed",
+            Self::SessionDeleted { .. } => "session_deleted",
         }
     }
 

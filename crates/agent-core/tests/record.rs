@@ -8,7 +8,7 @@ use serde_json::json;
 use stakpak_agent_core::{CallEnd, Effect, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall};
 use stakpak_protocol::{
     Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
-    Role, RunId, StopReason, ToolDecisionAction, Usage,
+    Role, RunId, StopReason, ToolDecisionAction, Usage, Visibility,
 };
 use uuid::Uuid;
 
@@ -35,10 +35,13 @@ fn name(record: &Record) -> &'static str {
         Record::TurnEnded => "turn_ended",
         Record::CommandQueued { .. } => "command_queued",
         Record::RunEnded { .. } => "run_ended",
+        Record::ModelSwitched { .. } => "model_switched",
+        Record::SessionChanged { .. } => "session_changed",
+        Record::SessionDeleted { .. } => "session_deleted",
     }
 }
 
-const VARIANTS: usize = 12;
+const VARIANTS: usize = 15;
 
 fn every_record() -> [Record; VARIANTS] {
     [
@@ -71,6 +74,9 @@ fn every_record() -> [Record; VARIANTS] {
             }),
             at: at(),
         },
+        Record::ModelSwitched { model: "openai/gpt".into() },
+        Record::SessionChanged { title: Some("disks".into()), visibility: Some(Visibility::Public), at: at() },
+        Record::SessionDeleted { at: at() },
     ]
 }
 

@@ -80,7 +80,7 @@ pub struct SessionList {
 }
 
 impl From<wire::SessionList> for SessionList {
-    fn from(wire::SessionList { sessions, total }: wire::SessionList) -> Self {
+    fn from(wire::SessionList { sessions, total, next: _ }: wire::SessionList) -> Self {
         Self { sessions: sessions.into_iter().map(Session::from).collect(), total: count(total) }
     }
 }

@@ -29,7 +29,7 @@ pub use request::{
     AutoApproveOverride, CallerContext, CancelRequest, CancelResponse, CreateSessionRequest, DecidedBy,
     DecisionOutcome, DecisionRequest, DecisionScope, DecisionsRequest, DecisionsResponse, MessageType,
     MessagesResponse, ModelsResponse, PendingToolsResponse, PostMessageRequest, PostMessageResponse, RunLimits,
-    RunOverrides, ToolDecision, ToolDecisionAction,
+    RunOverrides, SwitchModelRequest, SwitchModelResponse, ToolDecision, ToolDecisionAction, UpdateSessionRequest,
 };
-pub use run::{LastError, LastErrorCode, Run, RunState, RunStatus};
+pub use run::{LastError, LastErrorCode, Run, RunList, RunState, RunStatus};
 pub use session::{AutoApproveMode, Config, Health, Session, SessionDetail, SessionList, SessionStatus, Visibility};

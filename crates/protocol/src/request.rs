@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{EventId, Message, ModelInfo, ProposedToolCall, RunId, ToolCallId};
+use crate::{EventId, Message, ModelInfo, ProposedToolCall, RunId, ToolCallId, Visibility};
 
 /// POST sessions.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -16,6 +16,17 @@ pub struct CreateSessionRequest {
     /// An existing absolute directory.
     #[serde(default)]
     pub cwd: Option<String>,
+}
+
+/// PATCH a session. What is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UpdateSessionRequest {
+    /// May be empty; at most 1,024 characters.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Who may see it.
+    #[serde(default)]
+    pub visibility: Option<Visibility>,
 }
 
 /// POST messages.
@@ -262,6 +273,26 @@ pub struct CancelResponse {
     pub cancelled: bool,
     /// The run.
     pub run_id: RunId,
+}
+
+/// POST model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SwitchModelRequest {
+    /// The active run.
+    pub run_id: RunId,
+    /// `provider/id` or `id`.
+    pub model: String,
+}
+
+/// Answer of POST model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SwitchModelResponse {
+    /// Always true: asked from the next request on.
+    pub accepted: bool,
+    /// The run.
+    pub run_id: RunId,
+    /// `provider/id`.
+    pub model: String,
 }
 
 /// Answer of GET models.

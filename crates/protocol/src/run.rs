@@ -112,6 +112,15 @@ pub struct Run {
     pub last_error: Option<LastError>,
 }
 
+/// Answer of GET runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct RunList {
+    /// Oldest first.
+    pub runs: Vec<Run>,
+    /// All matches, not of this page.
+    pub total: u64,
+}
+
 /// Where a run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

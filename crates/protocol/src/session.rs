@@ -80,6 +80,10 @@ pub struct SessionList {
     pub sessions: Vec<Session>,
     /// All matches, not of this page.
     pub total: u64,
+    /// Goes back as `?page=` for the next page; absent on the last. The pages together hold each session once, whatever
+    /// changes meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The server's configuration as clients see it.

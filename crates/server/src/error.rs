@@ -93,6 +93,10 @@ impl From<JournalError> for ApiError {
                 "a request with this Idempotency-Key is being answered; try again",
             )
             .retry_after(1),
+            JournalError::BadCursor => Self::new(
+                ErrorCode::InvalidQuery,
+                "page: must be the `next` of an earlier page; leave it out to begin anew",
+            ),
             JournalError::Storage(_) => Self::internal(
                 ErrorCode::StorageUnavailable,
                 "the journal cannot be written; nothing was changed, try again",
@@ -122,6 +126,7 @@ impl From<Refusal> for ApiError {
             Refusal::NotRunning => ErrorCode::SessionNotRunning,
             Refusal::RunMismatch => ErrorCode::RunMismatch,
             Refusal::QueueFull(_) => return Self::new(ErrorCode::QueueFull, refusal.to_string()).retry_after(1),
+            Refusal::Deleted => ErrorCode::NotFound,
         };
         Self::new(code, refusal.to_string())
     }

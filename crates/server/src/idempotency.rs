@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,8 +18,11 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use stakpak_agent_core::{Receipt, session::Reply};
-use stakpak_protocol::ErrorCode;
+use stakpak_agent_core::{
+    Receipt,
+    session::{Reply, Request},
+};
+use stakpak_protocol::{ErrorCode, SessionId};
 use tokio::sync::Semaphore;
 
 use crate::{ApiError, Server, auth::Caller, live::MakeReceipt};
@@ -48,14 +52,21 @@ impl Keep {
     }
 }
 
-/// The key of a request in its scope: token name, method, path. None when the request has no key.
-pub(crate) struct Key(Option<String>);
+/// The key of a request in its scope: token name, method, path. None when the request has no key. A bad key is reported
+/// when it is used: what is wrong with the body comes first.
+pub(crate) struct Key(Result<Option<String>, ApiError>);
 
 impl FromRequestParts<Server> for Key {
-    type Rejection = ApiError;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _server: &Server) -> Result<Self, ApiError> {
-        let Some(key) = parts.headers.get(HEADER) else { return Ok(Self(None)) };
+    async fn from_request_parts(parts: &mut Parts, _server: &Server) -> Result<Self, Infallible> {
+        Ok(Self(Self::scope(parts)))
+    }
+}
+
+impl Key {
+    fn scope(parts: &Parts) -> Result<Option<String>, ApiError> {
+        let Some(key) = parts.headers.get(HEADER) else { return Ok(None) };
         let key = key.to_str().ok().filter(|key| (1..=MAX_KEY).contains(&key.len())).ok_or_else(|| {
             ApiError::new(
                 ErrorCode::InvalidIdempotencyKey,
@@ -66,7 +77,7 @@ impl FromRequestParts<Server> for Key {
         let path = parts.uri.path();
         // `tools/resolve` is another name of `tools/decisions`.
         let path = path.strip_suffix("/resolve").map_or_else(|| path.to_owned(), |tools| format!("{tools}/decisions"));
-        Ok(Self(Some(format!("{caller} {} {path} {key}", parts.method))))
+        Ok(Some(format!("{caller} {} {path} {key}", parts.method)))
     }
 }
 
@@ -96,6 +107,7 @@ impl Server {
     pub(crate) async fn begin<T: Serialize>(&self, key: Key, body: &T, keep: Keep) -> Result<Begun, ApiError> {
         let now = self.agent().clock.now();
         let Key(scope) = key;
+        let scope = scope?;
         let body_hash = hash(body)?;
         let in_flight = Arc::clone(self.in_flight());
         if let Some(scope) = &scope {
@@ -111,6 +123,27 @@ impl Server {
                 "this Idempotency-Key was used with another body; use a new key",
             )),
         }
+    }
+
+    /// Asks a session. The answer is written once: what is stored with the effect is what this client gets. None when the
+    /// reply makes no answer; its key then stays free.
+    pub(crate) async fn ask<T: Serialize>(
+        &self,
+        id: SessionId,
+        request: Request,
+        claim: Claim,
+        answer: impl Fn(&Reply) -> Option<T> + Send + Sync + 'static,
+    ) -> Result<Option<Response>, ApiError> {
+        let written = Arc::new(Mutex::new(None));
+        let write = Arc::clone(&written);
+        let make_receipt = move |reply: &Reply| {
+            let body = answer(reply).and_then(|answer| serde_json::to_string(&answer).ok());
+            write.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&body);
+            claim.stored(StatusCode::OK, body?)
+        };
+        self.live().request(id, request, Arc::new(make_receipt)).await?;
+        let body = written.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(body.map(|body| respond(StatusCode::OK, body)))
     }
 }
 
@@ -137,21 +170,22 @@ impl InFlight {
 impl Claim {
     /// The receipt to commit with the effect; none when the request has no key.
     pub(crate) fn receipt<T: Serialize>(&self, status: StatusCode, body: &T) -> Option<Receipt> {
+        self.stored(status, serde_json::to_string(body).ok()?)
+    }
+
+    fn stored(&self, status: StatusCode, body: String) -> Option<Receipt> {
         Some(Receipt {
             scope: self.scope.clone()?,
             body_hash: self.body_hash,
             status: status.as_u16(),
-            body: serde_json::to_string(body).ok()?,
+            body,
             expires_at: self.expires_at,
         })
     }
 
-    /// The same, for an answer that is known only once the effect is. No answer, no receipt: the key stays free.
-    pub(crate) fn into_receipt<T: Serialize>(
-        self,
-        answer: impl Fn(&Reply) -> Option<T> + Send + Sync + 'static,
-    ) -> MakeReceipt {
-        Arc::new(move |reply| self.receipt(StatusCode::OK, &answer(reply)?))
+    /// The same, for an answer without a body.
+    pub(crate) fn into_empty_receipt(self) -> MakeReceipt {
+        Arc::new(move |_| self.stored(StatusCode::NO_CONTENT, String::new()))
     }
 }
 
@@ -170,16 +204,22 @@ impl Drop for Claim {
 }
 
 fn replay(stored: Receipt) -> Response {
-    let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
-    let mut response = (status, stored.body).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let mut response = respond(StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK), stored.body);
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }
 
-/// Bodies are compared by meaning: the typed value leaves out formatting, key order, unknown fields and nulls.
+fn respond(status: StatusCode, body: String) -> Response {
+    if body.is_empty() {
+        return status.into_response();
+    }
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Bodies are compared by meaning: the typed value leaves out formatting, unknown fields and nulls; sorting, key order.
 fn hash<T: Serialize>(body: &T) -> Result<[u8; 32], ApiError> {
-    let canonical =
-        serde_json::to_vec(body).map_err(|_| ApiError::new(ErrorCode::InvalidBody, "the body cannot be compared"))?;
-    Ok(Sha256::digest(canonical).into())
+    let cannot = |_| ApiError::new(ErrorCode::InvalidBody, "the body cannot be compared");
+    let mut canonical = serde_json::to_value(body).map_err(cannot)?;
+    canonical.sort_all_objects();
+    Ok(Sha256::digest(serde_json::to_vec(&canonical).map_err(cannot)?).into())
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stakpak_agent_core::SessionRow;
-use stakpak_protocol::RunStatus;
+use stakpak_protocol::{Run, RunState, RunStatus};
 
 use crate::Server;
 
@@ -43,5 +43,13 @@ impl Server {
             row.run_status = RunStatus::Starting { run_id, queue_position };
         }
         row
+    }
+
+    /// The run as it is now, for the same reason.
+    pub(crate) fn with_queued_state(&self, mut run: Run) -> Run {
+        if run.state == RunState::Running && self.agent().slots.position(run.session_id).is_some() {
+            run.state = RunState::Queued;
+        }
+        run
     }
 }

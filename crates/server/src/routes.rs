@@ -2,6 +2,7 @@
 
 mod about;
 mod events;
+mod listing;
 mod messages;
 mod runs;
 mod sessions;
@@ -27,8 +28,8 @@ pub fn router(server: &Server) -> Router {
     let session = "/v1/sessions/{session_id}";
     let limits = server.limits();
     let protected = Router::new()
-        .route("/v1/sessions", get(sessions::list).post(sessions::create))
-        .route(session, get(sessions::get))
+        .route("/v1/sessions", get(listing::list).post(sessions::create))
+        .route(session, get(sessions::get).patch(sessions::update).delete(sessions::delete))
         .route(
             &format!("{session}/messages"),
             get(messages::list).post(messages::post.layer(DefaultBodyLimit::max(limits.message_body))),
@@ -39,7 +40,9 @@ pub fn router(server: &Server) -> Router {
         .route(&format!("{session}/tools/decisions"), post(tools::decide))
         .route(&format!("{session}/tools/resolve"), post(tools::decide))
         .route(&format!("{session}/cancel"), post(runs::cancel))
+        .route(&format!("{session}/model"), post(runs::switch_model))
         .route(&format!("{session}/runs/{{run_id}}"), get(runs::get))
+        .route("/v1/runs", get(runs::list))
         .route("/v1/models", get(about::models))
         .route("/v1/config", get(about::config))
         .layer(DefaultBodyLimit::max(limits.body))
@@ -65,8 +68,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),
     paths(
-        about::health, about::models, about::config, sessions::list, sessions::create, sessions::get, messages::post,
-        messages::list, events::stream, tools::pending, tools::decide_one, tools::decide, runs::cancel, runs::get,
+        about::health, about::models, about::config, listing::list, sessions::create, sessions::get, sessions::update,
+        sessions::delete, messages::post, messages::list, events::stream, tools::pending, tools::decide_one, tools::decide,
+        runs::cancel, runs::switch_model, runs::get, runs::list,
     ),
     components(schemas(
         stakpak_protocol::ErrorBody, stakpak_protocol::EventEnvelope, stakpak_protocol::GapDetected,

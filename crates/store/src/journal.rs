@@ -15,7 +15,7 @@ use stakpak_sqlite::Database;
 use crate::{
     append::{PreparedAppend, PreparedSession},
     failure::Failure,
-    receipt,
+    listing, receipt,
     recent::Recent,
     record,
     schema::MIGRATIONS,
@@ -127,7 +127,7 @@ impl Journal for SqliteJournal {
     }
 
     async fn sessions(&self, query: SessionQuery) -> Result<SessionPage, JournalError> {
-        self.read(move |conn| session::page(conn, &query)).await
+        self.read(move |conn| listing::page(conn, &query)).await
     }
 
     async fn open_sessions(&self) -> Result<Vec<SessionRow>, JournalError> {
@@ -148,6 +148,10 @@ impl Journal for SqliteJournal {
 
     async fn run(&self, session: SessionId, run: RunId) -> Result<Option<Run>, JournalError> {
         self.read(move |conn| session::find_run(conn, session, run)).await
+    }
+
+    async fn active_runs(&self) -> Result<Vec<Run>, JournalError> {
+        self.read(listing::active_runs).await
     }
 
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError> {

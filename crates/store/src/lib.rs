@@ -10,6 +10,7 @@
 mod journal;
 
 mod append;
+mod listing;
 mod receipt;
 mod recent;
 mod record;

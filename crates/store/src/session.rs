@@ -3,13 +3,13 @@
 //! A projection that cannot be read is reported as damage at position 0: its rows are whole, folding them restores it.
 
 use rusqlite::{Connection, OptionalExtension, Row as Columns, named_params};
-use stakpak_agent_core::{JournalError, SessionPage, SessionQuery, SessionRow};
+use stakpak_agent_core::{JournalError, SessionRow};
 use stakpak_protocol::{EventId, Run, RunId, RunStatus, SessionId, SessionStatus, Visibility};
 use uuid::Uuid;
 
 use crate::{
     failure::{Failure, storage},
-    schema::{bound, nanos, time},
+    schema::{nanos, time},
 };
 
 /// A projection with its JSON, encoded before it queues for the writer.
@@ -116,25 +116,6 @@ pub(crate) fn open(conn: &Connection) -> Result<Vec<SessionRow>, Failure> {
     select.query_and_then((), decode)?.collect()
 }
 
-/// The page and the total are of one moment: a read sees one snapshot.
-pub(crate) fn page(conn: &Connection, query: &SessionQuery) -> Result<SessionPage, Failure> {
-    let status = query.status.map(status_text);
-    let search = query.search.as_deref().map(fold);
-    let mut count = conn.prepare_cached(
-        "SELECT count(*) FROM sessions
-         WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR instr(title_folded, ?2) > 0)",
-    )?;
-    let total = count.query_row((status, &search), |columns| columns.get(0))?;
-    let mut select = conn.prepare_cached(
-        "SELECT * FROM sessions
-         WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR instr(title_folded, ?2) > 0)
-         ORDER BY updated_at DESC, id LIMIT ?3 OFFSET ?4",
-    )?;
-    let page = (status, &search, bound(query.limit), bound(query.offset));
-    let sessions = select.query_and_then(page, decode)?.collect::<Result<_, Failure>>()?;
-    Ok(SessionPage { sessions, total })
-}
-
 pub(crate) fn upsert_run(conn: &Connection, key: i64, run: RunId, json: &str) -> Result<(), Failure> {
     let mut upsert = conn.prepare_cached(
         "INSERT INTO runs (session, run_id, run) VALUES (?1, ?2, ?3)
@@ -154,7 +135,7 @@ pub(crate) fn find_run(conn: &Connection, session: SessionId, run: RunId) -> Res
     Ok(Some(run))
 }
 
-fn decode(columns: &Columns<'_>) -> Result<SessionRow, Failure> {
+pub(crate) fn decode(columns: &Columns<'_>) -> Result<SessionRow, Failure> {
     let id = SessionId(Uuid::from_bytes(columns.get("id")?));
     let damaged = || JournalError::Damaged { session: id, seq: 0 };
     let run_status: String = columns.get("run_status")?;
@@ -186,11 +167,11 @@ const fn is_open(run_status: &RunStatus) -> bool {
 }
 
 /// Letter by letter, so that a part of a title folds to a part of the folded title.
-fn fold(text: &str) -> String {
+pub(crate) fn fold(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect()
 }
 
-const fn status_text(status: SessionStatus) -> &'static str {
+pub(crate) const fn status_text(status: SessionStatus) -> &'static str {
     match status {
         SessionStatus::Active => "ACTIVE",
         SessionStatus::Deleted => "DELETED",

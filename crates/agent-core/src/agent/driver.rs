@@ -1,6 +1,6 @@
 //! The loop: `select!` only tells what happened, the session decides, the journal commits, effects follow.
 
-use stakpak_protocol::ToolCallId;
+use stakpak_protocol::{SessionStatus, ToolCallId};
 use tokio::sync::mpsc;
 
 use super::{
@@ -149,6 +149,9 @@ impl<'a> Driver<'a> {
         }
         self.history.grow(stored);
         self.agent.publisher.publish(self.session.row.id, &outcome.events);
+        if self.session.row.status == SessionStatus::Deleted {
+            self.agent.publisher.close(self.session.row.id);
+        }
         Ok(())
     }
 

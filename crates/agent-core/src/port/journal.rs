@@ -150,8 +150,10 @@ pub struct SessionQuery {
     pub status: Option<SessionStatus>,
     /// Page size.
     pub limit: u64,
-    /// Matches to pass over.
+    /// Matches to pass over on a first page.
     pub offset: u64,
+    /// Go on behind the page that gave this, with the same search and status.
+    pub cursor: Option<SessionCursor>,
 }
 
 /// One page, newest `updated_at` first, ties by id.
@@ -161,7 +163,14 @@ pub struct SessionPage {
     pub sessions: Vec<SessionRow>,
     /// All matches.
     pub total: u64,
+    /// Where the next page begins; none on the last. The pages together hold every session of the first page's moment that
+    /// still matches exactly once, whatever changes meanwhile; a session that changes comes early or stays where it was.
+    pub next: Option<SessionCursor>,
 }
+
+/// Which sessions a listing has given so far. Opaque: its journal reads it, also in a later process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionCursor(pub Vec<u8>);
 
 /// Why the journal refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -195,6 +204,9 @@ pub enum JournalError {
     /// The receipt's scope has an answer already.
     #[error("an answer is stored under this idempotency key")]
     ReceiptExists,
+    /// The cursor is none that a listing gave.
+    #[error("the cursor of the listing cannot be read")]
+    BadCursor,
     /// A row does not read back as it was written.
     #[error("session {session} is damaged at {seq}")]
     Damaged {
@@ -240,6 +252,9 @@ pub trait Journal: Send + Sync {
 
     /// One run, with the positions of its first and last row.
     async fn run(&self, session: SessionId, run: RunId) -> Result<Option<Run>, JournalError>;
+
+    /// Runs that have not ended, oldest first, each with the newest event of its session.
+    async fn active_runs(&self) -> Result<Vec<Run>, JournalError>;
 
     /// The stored answer under a scope, unless it has expired.
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError>;

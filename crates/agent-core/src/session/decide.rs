@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use stakpak_protocol::{
     DecidedBy, DecisionOutcome, DecisionsResponse, Event, EventId, Message, MessageType, PostMessageResponse, RunId,
-    StopReason, ToolCallId, ToolDecision, ToolDecisionAction,
+    SessionStatus, StopReason, ToolCallId, ToolDecision, ToolDecisionAction, Visibility,
 };
 
 use super::{CallStatus, Outcome, Rules, Session, Transition, end::Ending};
-use crate::{CallEnd, Record, RunAccepted};
+use crate::{CallEnd, Record, RunAccepted, SessionRow};
 
 /// What a client asks of a session.
 #[derive(Debug, Clone)]
@@ -45,6 +45,22 @@ pub enum Request {
         /// The run.
         run_id: RunId,
     },
+    /// Ask another model from the next request on, in this run and in later ones.
+    SwitchModel {
+        /// The run.
+        run_id: RunId,
+        /// `provider/id`, known to exist.
+        model: String,
+    },
+    /// Change what people see of the session; what is absent stays.
+    Change {
+        /// The new title.
+        title: Option<String>,
+        /// Who may see it.
+        visibility: Option<Visibility>,
+    },
+    /// End the run and delete the session. Deleting again changes nothing.
+    Delete,
 }
 
 /// The answer to a request that was not refused.
@@ -56,6 +72,17 @@ pub enum Reply {
     Decided(DecisionsResponse),
     /// The run has ended.
     Cancelled(RunId),
+    /// The model is switched.
+    Switched {
+        /// The run.
+        run_id: RunId,
+        /// `provider/id`.
+        model: String,
+    },
+    /// The session is as asked for.
+    Changed(Box<SessionRow>),
+    /// The session is deleted and has no run.
+    Deleted,
 }
 
 /// Why a request was refused: nothing was recorded.
@@ -73,6 +100,9 @@ pub enum Refusal {
     /// Too many commands wait.
     #[error("{0} commands wait to be read by this run; send more when it has read some")]
     QueueFull(usize),
+    /// A deleted session takes no writes.
+    #[error("the session was deleted")]
+    Deleted,
 }
 
 impl Session {
@@ -81,12 +111,18 @@ impl Session {
     /// # Errors
     /// The refusal; the session is unchanged.
     pub fn handle(&mut self, request: Request, rules: &Rules<'_>) -> Result<(Reply, Outcome), Refusal> {
+        if self.row.status == SessionStatus::Deleted && !matches!(request, Request::Delete) {
+            return Err(Refusal::Deleted);
+        }
         let mut transition = Transition::new(self, rules);
         let reply = match request {
             Request::Post { run_id, accepted, message } => transition.post(run_id, *accepted, message)?,
             Request::Queue { run_id, kind, message } => transition.queue(run_id, kind, message)?,
             Request::Decide { run_id, decisions, by } => transition.decide(run_id, &decisions, &by)?,
             Request::Cancel { run_id } => transition.cancel(run_id)?,
+            Request::SwitchModel { run_id, model } => transition.switch_model(run_id, model)?,
+            Request::Change { title, visibility } => transition.change(title, visibility),
+            Request::Delete => transition.delete(),
         };
         transition.advance();
         Ok((reply, transition.outcome))
@@ -130,6 +166,28 @@ impl Transition<'_> {
         self.expect_active(run_id)?;
         self.end(Ending::Stopped(StopReason::Cancelled));
         Ok(Reply::Cancelled(run_id))
+    }
+
+    fn switch_model(&mut self, run_id: RunId, model: String) -> Result<Reply, Refusal> {
+        self.expect_active(run_id)?;
+        self.record(&Record::ModelSwitched { model: model.clone() });
+        Ok(Reply::Switched { run_id, model })
+    }
+
+    /// A change that names nothing leaves no trace.
+    fn change(&mut self, title: Option<String>, visibility: Option<Visibility>) -> Reply {
+        if title.is_some() || visibility.is_some() {
+            self.record(&Record::SessionChanged { title, visibility, at: self.rules.now });
+        }
+        Reply::Changed(Box::new(self.session.row.clone()))
+    }
+
+    fn delete(&mut self) -> Reply {
+        if self.session.row.status != SessionStatus::Deleted {
+            self.end(Ending::Stopped(StopReason::Cancelled));
+            self.record(&Record::SessionDeleted { at: self.rules.now });
+        }
+        Reply::Deleted
     }
 
     fn expect_active(&self, run_id: RunId) -> Result<RunId, Refusal> {

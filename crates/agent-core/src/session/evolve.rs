@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use stakpak_protocol::{EventId, ToolCallId, Usage};
+use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Visibility};
 
 use super::{ActiveRun, Call, CallStatus, Queued, Session, Step};
 use crate::{CallEnd, Effect, Record, Row, RunAccepted, SessionRow};
@@ -32,6 +32,9 @@ impl Session {
             Record::ModelRequested { turn, attempt, restarts } => self.ask(seq, *turn, *attempt, *restarts),
             Record::ModelAnswered { usage, .. } => self.take_answer(usage),
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
+            Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
+            Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
+            Record::ModelSwitched { model } => self.switch_model(model),
             _ => self.evolve_run(record),
         }
         self.project();
@@ -81,6 +84,20 @@ impl Session {
             commands: 0,
             step: Step::Ready,
         });
+    }
+
+    fn change(&mut self, title: Option<&String>, visibility: Option<Visibility>) {
+        if let Some(title) = title {
+            self.row.title.clone_from(title);
+        }
+        self.row.visibility = visibility.unwrap_or(self.row.visibility);
+    }
+
+    fn switch_model(&mut self, model: &str) {
+        self.row.model = Some(model.to_owned());
+        if let Some(run) = &mut self.run {
+            run.accepted.model = model.to_owned();
+        }
     }
 
     fn use_message(&mut self, command: Option<u64>) {
@@ -137,7 +154,10 @@ impl Session {
             | Record::UserMessage { .. }
             | Record::ModelRequested { .. }
             | Record::ModelAnswered { .. }
-            | Record::CallEnded { .. } => {}
+            | Record::CallEnded { .. }
+            | Record::ModelSwitched { .. }
+            | Record::SessionChanged { .. }
+            | Record::SessionDeleted { .. } => {}
         }
     }
 }

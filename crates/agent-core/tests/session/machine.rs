@@ -213,6 +213,18 @@ impl Machine {
         self.handle(Request::Cancel { run_id: self.run_id }).unwrap();
     }
 
+    pub(crate) fn switch_model(&mut self, model: &str) {
+        self.handle(Request::SwitchModel { run_id: self.run_id, model: model.into() }).unwrap();
+    }
+
+    pub(crate) fn retitle(&mut self, title: &str) {
+        self.handle(Request::Change { title: Some(title.into()), visibility: None }).unwrap();
+    }
+
+    pub(crate) fn delete(&mut self) {
+        assert_eq!(self.handle(Request::Delete), Ok(Reply::Deleted));
+    }
+
     /// The decisions of one person about the last run.
     pub(crate) fn try_decide<'a>(
         &mut self,

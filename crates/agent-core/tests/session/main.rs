@@ -4,6 +4,7 @@
 mod commands;
 mod decisions;
 mod ending;
+mod lifecycle;
 mod machine;
 mod properties;
 mod queueing;

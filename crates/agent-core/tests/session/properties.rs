@@ -10,7 +10,7 @@ use stakpak_agent_core::{
     Effect, ErrorClass, Record, RowClass, ToolOutcome,
     session::{Input, Owed, Session, Step},
 };
-use stakpak_protocol::{EventEnvelope, MessagePart, MessageType, RunId, ToolCallId, ToolDecisionAction};
+use stakpak_protocol::{EventEnvelope, MessagePart, MessageType, RunId, SessionStatus, ToolCallId, ToolDecisionAction};
 
 use crate::machine::{APPROVAL_TIMEOUT, Machine, RESUME_MAX_AGE, TOOLS, call, call_on, decision};
 
@@ -30,6 +30,8 @@ enum Happening {
     Steer,
     FollowUp,
     Cancel,
+    SwitchModel,
+    Retitle,
     Restart,
     LateRestart,
     SlotsRunOut,
@@ -59,6 +61,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::Steer),
         2 => Just(Happening::FollowUp),
         1 => Just(Happening::Cancel),
+        1 => Just(Happening::SwitchModel),
+        1 => Just(Happening::Retitle),
         4 => Just(Happening::Restart),
         1 => Just(Happening::LateRestart),
         2 => Just(Happening::SlotsRunOut),
@@ -105,6 +109,8 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         Happening::Steer => drop(machine.queue(MessageType::Steering, "now")),
         Happening::FollowUp => drop(machine.queue(MessageType::FollowUp, "later")),
         Happening::Cancel if machine.session.active().is_some() => machine.cancel(),
+        Happening::SwitchModel if machine.session.active().is_some() => machine.switch_model("test/other"),
+        Happening::Retitle if machine.session.row.status == SessionStatus::Active => machine.retitle("renamed"),
         Happening::Restart => machine.restart(),
         Happening::LateRestart => {
             machine.later(RESUME_MAX_AGE * 2);
@@ -116,7 +122,9 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         | Happening::Answer(_)
         | Happening::AskFails { .. }
         | Happening::Decide(..)
-        | Happening::Cancel => {}
+        | Happening::Cancel
+        | Happening::SwitchModel
+        | Happening::Retitle => {}
     }
 }
 
@@ -219,7 +227,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_session_holds_its_promises(happenings in prop::collection::vec(happening(), 1..50)) {
+    fn a_session_holds_its_promises(happenings in prop::collection::vec(happening(), 1..50), deleted in any::<bool>()) {
         let mut machine = Machine::new();
         machine.max_turns = 5;
         let (mut ledger, mut calls) = (Ledger::default(), Vec::new());
@@ -229,8 +237,11 @@ proptest! {
         }
         machine.grant_slot();
         check(&machine, &mut ledger);
-        // Whatever state it is left in, a cancel ends it.
-        if machine.session.active().is_some() {
+        // Whatever state it is left in, a deletion or a cancel ends it.
+        if deleted {
+            machine.delete();
+            check(&machine, &mut ledger);
+        } else if machine.session.active().is_some() {
             machine.cancel();
             check(&machine, &mut ledger);
         }

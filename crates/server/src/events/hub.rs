@@ -2,7 +2,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -30,6 +34,8 @@ pub(crate) struct Hub {
 pub(crate) struct Channel {
     /// Counts publications: a change means that there may be more to read.
     published: watch::Sender<u64>,
+    /// The session is deleted: streams end behind what was published.
+    deleted: AtomicBool,
     cache: Mutex<Cache>,
     streams: Arc<Semaphore>,
 }
@@ -66,6 +72,7 @@ impl Hub {
         channels.retain(|_, channel| channel.strong_count() > 0);
         let channel = Arc::new(Channel {
             published: watch::Sender::new(0),
+            deleted: AtomicBool::new(false),
             cache: Mutex::default(),
             streams: Arc::new(Semaphore::new(self.streams_per_session)),
         });
@@ -77,6 +84,18 @@ impl Hub {
     #[cfg(test)]
     pub(super) fn sessions(&self) -> usize {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Waits until the session has no stream, `patience` at most: one that takes nothing holds nobody up.
+    pub(crate) async fn emptied(&self, session: SessionId, patience: Duration) {
+        if let Some(channel) = self.existing(session) {
+            let _ = tokio::time::timeout(patience, channel.published.closed()).await;
+        }
+    }
+
+    fn existing(&self, session: SessionId) -> Option<Arc<Channel>> {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.get(&session).and_then(Weak::upgrade)
     }
 
     /// Tells every reader that the server goes down.
@@ -94,12 +113,14 @@ impl Publisher for Hub {
         if events.is_empty() {
             return;
         }
-        let channel = {
-            let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-            channels.get(&session).and_then(Weak::upgrade)
-        };
-        if let Some(channel) = channel {
+        if let Some(channel) = self.existing(session) {
             channel.publish(events);
+        }
+    }
+
+    fn close(&self, session: SessionId) {
+        if let Some(channel) = self.existing(session) {
+            channel.close();
         }
     }
 }
@@ -118,6 +139,16 @@ impl Channel {
     /// The right to one more stream of the session; none when there are too many.
     pub(super) fn admit(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.streams).try_acquire_owned().ok()
+    }
+
+    fn close(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.published.send_modify(|count| *count += 1);
+    }
+
+    /// Whether nothing will be published any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
     }
 
     pub(crate) fn published(&self) -> watch::Receiver<u64> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use stakpak_agent_core::{Journal, JournalError, SessionRow};
-use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown};
+use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown, SessionDeleted, SessionStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Hub, control_frame, frame, hub::Channel};
@@ -71,8 +71,15 @@ impl Reader {
         }
         loop {
             self.published.borrow_and_update();
+            // Looked at before reading: what comes before the deletion is then read.
+            let deleted = self.session.status == SessionStatus::Deleted || self.channel.is_deleted();
             match self.read().await {
                 Ok(bytes) if !bytes.is_empty() => return Some(bytes),
+                Ok(_) if deleted => {
+                    self.done = true;
+                    let frame = SessionDeleted { session_id: self.session.id };
+                    return Some(control_frame("session_deleted", &frame));
+                }
                 Ok(_) => {}
                 Err(error) => {
                     tracing::error!(session_id = %self.session.id, error = &error as &dyn std::error::Error, "events cannot be read");

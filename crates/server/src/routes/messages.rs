@@ -1,17 +1,14 @@
 //! Messages: post one, read the history.
 
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use stakpak_agent_core::{
-    JournalError, Record, SessionRow,
+    JournalError, Record, RunAccepted, SessionRow,
     session::{Reply, Request},
 };
 use stakpak_protocol::{
     ErrorBody, Message, MessageContent, MessageType, MessagesResponse, PostMessageRequest, PostMessageResponse, Role,
-    SessionId, SessionStatus,
+    SessionId,
 };
 use utoipa::IntoParams;
 
@@ -19,7 +16,7 @@ use super::sessions::visible_messages;
 use crate::{
     ApiError, Server,
     extract::{Json, Path, Query},
-    idempotency::{Begun, Claim, Keep, Key},
+    idempotency::{Begun, Keep, Key},
     prompt, validate,
 };
 
@@ -64,10 +61,7 @@ pub(super) async fn post(
         Begun::Replay(response) => return Ok(response),
         Begun::Go(claim) => claim,
     };
-    let session = server.session(id).await?;
-    if session.status == SessionStatus::Deleted {
-        return Err(ApiError::session_not_found(id));
-    }
+    let session = server.writable_session(id).await?;
     let context = body.context.clone().unwrap_or_default();
     validate::message(&body.message)?;
     validate::context(&context)?;
@@ -88,8 +82,12 @@ pub(super) async fn post(
             (Request::Queue { run_id: body.run_id, kind, message: body.message }, ignored)
         }
     };
-    let response = server.post_message(id, request, ignored, claim).await?;
-    Ok(axum::Json(response).into_response())
+    let answer = move |reply: &Reply| match reply {
+        Reply::Posted(posted) => Some(PostMessageResponse { ignored: ignored.clone(), ..posted.clone() }),
+        _ => None,
+    };
+    let response = server.ask(id, request, claim, answer).await?;
+    response.ok_or_else(ApiError::unexpected_reply)
 }
 
 /// Options that are checked and have no effect on a steering or follow-up.
@@ -101,24 +99,6 @@ fn unapplied_options(body: &PostMessageRequest) -> Vec<String> {
         ("overrides", body.overrides.is_some()),
     ];
     given.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect()
-}
-
-impl Server {
-    async fn post_message(
-        &self,
-        id: SessionId,
-        request: Request,
-        ignored: Vec<String>,
-        claim: Claim,
-    ) -> Result<PostMessageResponse, ApiError> {
-        let answer = move |reply: &Reply| match reply {
-            Reply::Posted(posted) => Some(PostMessageResponse { ignored: ignored.clone(), ..posted.clone() }),
-            Reply::Decided(_) | Reply::Cancelled(_) => None,
-        };
-        let to_receipt = claim.into_receipt(answer.clone());
-        let reply = self.live().request(id, request, to_receipt).await?;
-        answer(&reply).ok_or_else(ApiError::unexpected_reply)
-    }
 }
 
 /// The recorded history, oldest first; index 0 is the system message once a run has begun.
@@ -159,13 +139,21 @@ pub(super) async fn list(
 impl Server {
     /// The latest run's system prompt.
     async fn system_message(&self, session: &SessionRow) -> Result<Message, ApiError> {
+        let damaged = JournalError::Damaged { session: session.id, seq: session.run_first_seq };
+        let accepted = self.latest_run(session).await?.ok_or(damaged)?;
+        Ok(Message::new(Role::System, MessageContent::Text(accepted.system_prompt)))
+    }
+
+    /// The latest run as it was accepted; none before the first.
+    pub(super) async fn latest_run(&self, session: &SessionRow) -> Result<Option<RunAccepted>, ApiError> {
         let first = session.run_first_seq;
+        if first == 0 {
+            return Ok(None);
+        }
         let rows = self.agent().journal.control_rows(session.id, first, first + 1).await?;
-        let accepted = rows.iter().find_map(|row| match Record::from_row(row) {
+        Ok(rows.iter().find_map(|row| match Record::from_row(row) {
             Ok(Record::RunAccepted(accepted)) => Some(accepted),
             _ => None,
-        });
-        let accepted = accepted.ok_or(JournalError::Damaged { session: session.id, seq: first })?;
-        Ok(Message::new(Role::System, MessageContent::Text(accepted.system_prompt)))
+        }))
     }
 }

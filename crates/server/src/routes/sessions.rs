@@ -1,40 +1,29 @@
-//! Sessions: make, list, read.
+//! Sessions: make, read, change, delete.
+
+use std::time::Duration;
 
 use axum::{
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
-use stakpak_agent_core::{NewSession, SessionQuery, SessionRow};
-use stakpak_protocol::{
-    CreateSessionRequest, ErrorBody, ErrorCode, Session, SessionDetail, SessionId, SessionList, SessionStatus,
+use stakpak_agent_core::{
+    NewSession, SessionRow,
+    session::{Refusal, Reply, Request},
 };
-use utoipa::IntoParams;
+use stakpak_protocol::{
+    CreateSessionRequest, ErrorBody, Session, SessionDetail, SessionId, SessionStatus, UpdateSessionRequest,
+};
 
 use crate::{
     ApiError, Server,
-    extract::{Json, Path, Query},
+    extract::{Json, Path},
     idempotency::{Begun, Keep, Key},
     validate,
 };
 
-const DEFAULT_LIMIT: u64 = 100;
-const MAX_LIMIT: u64 = 1_000;
-
-/// Which sessions to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Page size; 100 if absent, above 1000 counts as 1000.
-    limit: Option<u64>,
-    /// Matches to pass over.
-    offset: Option<u64>,
-    /// Part of the title, any case.
-    search: Option<String>,
-    /// `ACTIVE` (default), `DELETED` or `ALL`, any case.
-    status: Option<String>,
-}
+/// How long a deletion waits for a stream that takes nothing.
+const STREAM_END: Duration = Duration::from_secs(1);
 
 /// Makes a session.
 #[utoipa::path(post, path = "/v1/sessions", tag = "sessions", security(("bearer_auth" = [])),
@@ -71,40 +60,6 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, axum::Json(session)).into_response())
 }
 
-/// Lists sessions, newest first.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", security(("bearer_auth" = [])), params(ListQuery), responses(
-    (status = 200, body = SessionList),
-    (status = 400, body = ErrorBody),
-    (status = 401, body = ErrorBody),
-    (status = 503, body = ErrorBody),
-))]
-pub(super) async fn list(
-    State(server): State<Server>,
-    Query(query): Query<ListQuery>,
-) -> Result<axum::Json<SessionList>, ApiError> {
-    let page = server
-        .agent()
-        .journal
-        .sessions(SessionQuery {
-            search: query.search,
-            status: status_filter(query.status.as_deref())?,
-            limit: query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT),
-            offset: query.offset.unwrap_or(0),
-        })
-        .await?;
-    let sessions = page.sessions.into_iter().map(|row| as_seen(server.with_queue(row))).collect();
-    Ok(axum::Json(SessionList { sessions, total: page.total }))
-}
-
-fn status_filter(status: Option<&str>) -> Result<Option<SessionStatus>, ApiError> {
-    match status.map(str::to_ascii_uppercase).as_deref() {
-        None | Some("ACTIVE") => Ok(Some(SessionStatus::Active)),
-        Some("DELETED") => Ok(Some(SessionStatus::Deleted)),
-        Some("ALL") => Ok(None),
-        Some(_) => Err(ApiError::new(ErrorCode::InvalidQuery, "status: must be ACTIVE, DELETED or ALL")),
-    }
-}
-
 /// Reads a session.
 #[utoipa::path(get, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path)), responses(
@@ -122,11 +77,89 @@ pub(super) async fn get(
     Ok(axum::Json(SessionDetail { session, config: server.config()? }))
 }
 
+/// Changes title and visibility; what is absent stays. `{}` changes nothing.
+#[utoipa::path(patch, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
+    params(("session_id" = SessionId, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
+    request_body = UpdateSessionRequest, responses(
+    (status = 200, body = SessionDetail),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 408, body = ErrorBody),
+    (status = 409, body = ErrorBody),
+    (status = 413, body = ErrorBody),
+    (status = 415, body = ErrorBody),
+    (status = 422, body = ErrorBody),
+    (status = 500, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
+pub(super) async fn update(
+    State(server): State<Server>,
+    Path(id): Path<SessionId>,
+    key: Key,
+    Json(body): Json<UpdateSessionRequest>,
+) -> Result<Response, ApiError> {
+    let claim = match server.begin(key, &body, Keep::Day).await? {
+        Begun::Replay(response) => return Ok(response),
+        Begun::Go(claim) => claim,
+    };
+    server.writable_session(id).await?;
+    if let Some(title) = &body.title {
+        validate::title(title)?;
+    }
+    let (config, now) = (server.config()?, server.clone());
+    let answer = move |reply: &Reply| match reply {
+        Reply::Changed(row) => {
+            let session = as_seen(now.with_queue(SessionRow::clone(row)));
+            Some(SessionDetail { session, config: config.clone() })
+        }
+        _ => None,
+    };
+    let request = Request::Change { title: body.title, visibility: body.visibility };
+    let detail = server.ask(id, request, claim, answer).await?;
+    detail.ok_or_else(ApiError::unexpected_reply)
+}
+
+/// Ends the active run and deletes the session. Its run has ended and its streams are closed when this answers; it can be
+/// read until it is purged. Deleting again changes nothing.
+#[utoipa::path(delete, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
+    params(("session_id" = SessionId, Path),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")), responses(
+    (status = 204),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, body = ErrorBody),
+    (status = 500, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
+pub(super) async fn delete(
+    State(server): State<Server>,
+    Path(id): Path<SessionId>,
+    key: Key,
+) -> Result<Response, ApiError> {
+    let claim = match server.begin(key, &(), Keep::Day).await? {
+        Begun::Replay(response) => return Ok(response),
+        Begun::Go(claim) => claim,
+    };
+    server.session(id).await?;
+    server.live().request(id, Request::Delete, claim.into_empty_receipt()).await?;
+    server.hub().emptied(id, STREAM_END).await;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
 impl Server {
     /// The session, deleted ones too.
     pub(super) async fn session(&self, id: SessionId) -> Result<SessionRow, ApiError> {
         let row = self.agent().journal.session(id).await?.ok_or_else(|| ApiError::session_not_found(id))?;
         Ok(self.with_queue(row))
+    }
+
+    /// The session, unless it is deleted.
+    pub(super) async fn writable_session(&self, id: SessionId) -> Result<SessionRow, ApiError> {
+        let session = self.session(id).await?;
+        if session.status == SessionStatus::Deleted { Err(Refusal::Deleted.into()) } else { Ok(session) }
     }
 }
 
@@ -135,7 +168,7 @@ pub(super) fn visible_messages(row: &SessionRow) -> u64 {
     row.message_count + u64::from(row.run_first_seq > 0)
 }
 
-fn as_seen(row: SessionRow) -> Session {
+pub(super) fn as_seen(row: SessionRow) -> Session {
     let message_count = visible_messages(&row);
     Session {
         id: row.id,

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    Extension,
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, response::Response};
 use stakpak_agent_core::session::{Call, Reply, Request};
 use stakpak_protocol::{
     DecisionOutcome, DecisionRequest, DecisionsRequest, DecisionsResponse, ErrorBody, ErrorCode, PendingToolsResponse,
@@ -80,7 +76,7 @@ pub(super) async fn decide_one(
     let known = move |response: &DecisionsResponse| response.results.get(&call) != Some(&DecisionOutcome::Unknown);
     let response = server.decide(id, body, caller, claim, known).await?;
     let not_found = || ApiError::new(ErrorCode::NotFound, "this tool call is not part of the run");
-    Ok(axum::Json(response.ok_or_else(not_found)?).into_response())
+    response.ok_or_else(not_found)
 }
 
 /// Decides about any number of calls, in any order. Nothing a decision says can fail the run.
@@ -111,7 +107,7 @@ pub(super) async fn decide(
         Begun::Go(claim) => claim,
     };
     let response = server.decide(id, body, caller, claim, |_| true).await?;
-    Ok(axum::Json(response).into_response())
+    response.ok_or_else(ApiError::unexpected_reply)
 }
 
 impl Server {
@@ -122,20 +118,18 @@ impl Server {
         body: DecisionsRequest,
         Caller(by): Caller,
         claim: Claim,
-        wanted: impl Fn(&DecisionsResponse) -> bool + Clone + Send + Sync + 'static,
-    ) -> Result<Option<DecisionsResponse>, ApiError> {
-        self.session(id).await?;
+        wanted: impl Fn(&DecisionsResponse) -> bool + Send + Sync + 'static,
+    ) -> Result<Option<Response>, ApiError> {
+        self.writable_session(id).await?;
         for (call, decision) in &body.decisions {
             check(call, decision)?;
         }
         let answer = move |reply: &Reply| match reply {
             Reply::Decided(response) => Some(response.clone()).filter(&wanted),
-            Reply::Posted(_) | Reply::Cancelled(_) => None,
+            _ => None,
         };
         let request = Request::Decide { run_id: body.run_id, decisions: body.decisions, by: by.to_string() };
-        let to_receipt = claim.into_receipt(answer.clone());
-        let reply = self.live().request(id, request, to_receipt).await?;
-        Ok(answer(&reply))
+        self.ask(id, request, claim, answer).await
     }
 }
 

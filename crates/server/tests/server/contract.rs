@@ -149,27 +149,6 @@ async fn sessions_have_the_shape_of_the_contract() {
     assert_eq!((&past_the_end["messages"], &past_the_end["total"]), (&json!([]), &json!(3)));
 }
 
-/// P40: two identical requests at once: one effect, equal bytes.
-#[tokio::test]
-async fn two_requests_at_once_with_one_key_have_one_effect() {
-    let server = TestServer::start((0..500).map(|_| Step::Say("once"))).await;
-    let http = server.http();
-    for round in 0..500 {
-        let key = format!("key-{round}");
-        let create = || http.post_keyed("/v1/sessions", &key, json!({"title": "x"}));
-        let (first, second) = tokio::join!(create(), create());
-        assert_eq!(first, second);
-        let session = first.1["id"].as_str().unwrap();
-        let path = format!("/v1/sessions/{session}/messages");
-        let post = || http.post_keyed(&path, &key, json!({"message": {"role": "user", "content": "go"}}));
-        let (first, second) = tokio::join!(post(), post());
-        assert_eq!((first.0, &first), (200, &second));
-        let other = http.post_keyed(&path, &key, json!({"message": {"role": "user", "content": "stop"}})).await;
-        assert_eq!((other.0, &other.1["code"]), (409, &json!("idempotency_key_reused")));
-    }
-    assert_eq!(http.get("/v1/sessions?limit=0").await.1["total"], 500);
-}
-
 #[tokio::test]
 async fn a_replay_holds_after_a_restart_and_ignores_formatting() {
     let server = TestServer::start([Step::Say("once")]).await;

@@ -12,6 +12,11 @@ mod support;
 
 mod approvals;
 mod contract;
+mod deletion;
+mod idempotency;
 mod limits;
+mod listing;
+mod model;
 mod recovery;
 mod runs;
+mod updates;

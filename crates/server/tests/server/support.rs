@@ -101,11 +101,37 @@ fn done(parts: Vec<MessagePart>, finish: FinishReason) -> Result<ModelEvent, Mod
     Ok(ModelEvent::Done(ModelAnswer { parts, reasoning: None, usage, finish }))
 }
 
-struct OneModel(Arc<ScriptedModel>);
+/// Most tokens of an answer of `test/other`: tells which model a request was for.
+pub const OTHER_OUTPUT: u64 = 777;
 
-impl Models for OneModel {
+/// `test/other`: the same script under another name.
+struct OtherModel {
+    script: Arc<ScriptedModel>,
+    info: ModelInfo,
+}
+
+#[async_trait]
+impl Model for OtherModel {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+    async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError> {
+        self.script.stream(request).await
+    }
+}
+
+struct TwoModels(Arc<ScriptedModel>);
+
+impl TwoModels {
+    fn other(&self) -> ModelInfo {
+        let limit = ModelLimit { output: OTHER_OUTPUT, ..ModelLimit::default() };
+        ModelInfo { id: "other".into(), name: "Other".into(), limit, ..self.0.info().clone() }
+    }
+}
+
+impl Models for TwoModels {
     fn list(&self) -> Vec<ModelInfo> {
-        vec![self.0.info().clone()]
+        vec![self.0.info().clone(), self.other()]
     }
     fn default_model(&self) -> Option<String> {
         Some("test/scripted".into())
@@ -113,6 +139,9 @@ impl Models for OneModel {
     fn resolve(&self, id: &str) -> Result<Arc<dyn Model>, UnknownModel> {
         if id == "test/scripted" || id == "scripted" {
             return Ok(self.0.clone());
+        }
+        if id == "test/other" || id == "other" {
+            return Ok(Arc::new(OtherModel { script: self.0.clone(), info: self.other() }));
         }
         Err(UnknownModel { message: format!("{id} is unknown; did you mean test/scripted?") })
     }
@@ -194,6 +223,7 @@ pub struct TestServer {
     pub server: Server,
     pub model: Arc<ScriptedModel>,
     pub tools: Arc<FakeTools>,
+    pub journal: Arc<SqliteJournal>,
     pub url: String,
     pub directory: Arc<tempfile::TempDir>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -238,7 +268,7 @@ impl TestServer {
         let tools = Arc::new(FakeTools::new());
         let profile = Profile {
             name: "default".into(),
-            models: Arc::new(OneModel(model.clone())),
+            models: Arc::new(TwoModels(model.clone())),
             policy: Policy::with_defaults(),
             system_prompt: None,
             max_turns: None,
@@ -252,13 +282,13 @@ impl TestServer {
             limits,
         };
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
-        let server = Server::new(config, journal, profiles, tools.clone(), Arc::new(SystemClock));
+        let server = Server::new(config, journal.clone(), profiles, tools.clone(), Arc::new(SystemClock));
         server.recover().await.unwrap();
         let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let serving = tokio::spawn(edge::serve(listener, router, write_stall, CancellationToken::new()));
-        Self { server, model, tools, url, directory, serving }
+        Self { server, model, tools, journal, url, directory, serving }
     }
 
     /// Ends the process as far as a test can: sessions stop where they are, nothing is drained.
@@ -282,7 +312,7 @@ impl TestServer {
     /// A session and a run of this message in it.
     pub async fn run(&self, text: &str, auto_approve: Value) -> Running {
         let http = self.http();
-        let session = http.post("/v1/sessions", json!({"title": "test"})).await.1["id"].as_str().unwrap().to_owned();
+        let session = http.session("test").await;
         self.run_in(&session, text, auto_approve).await
     }
 
@@ -313,6 +343,17 @@ impl Http {
     }
     pub async fn get(&self, path: &str) -> (u16, Value) {
         answer(self.request(reqwest::Method::GET, path)).await
+    }
+    pub async fn patch(&self, path: &str, body: Value) -> (u16, Value) {
+        answer(self.request(reqwest::Method::PATCH, path).json(&body)).await
+    }
+    pub async fn delete(&self, path: &str) -> (u16, Value) {
+        answer(self.request(reqwest::Method::DELETE, path)).await
+    }
+
+    /// A new session's id.
+    pub async fn session(&self, title: &str) -> String {
+        self.post("/v1/sessions", json!({"title": title})).await.1["id"].as_str().unwrap().to_owned()
     }
 }
 
