@@ -15,3 +15,8 @@ test *ARGS:
 # Accept changed snapshots
 accept:
     INSTA_UPDATE=always cargo test --workspace
+
+# Speed and memory of the release binary, beside the targets and the least that a durable server costs
+bench *ARGS='all':
+    cargo build --release -p stakpak -p stakpak-bench
+    target/release/stakpak-bench {{ARGS}}
