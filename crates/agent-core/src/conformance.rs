@@ -1,9 +1,14 @@
 //! The suite that every [`Journal`] runs in its tests: one function a rule, each panics where the rule is broken.
 //!
 //! Rules make their own sessions and receipts, so that they can share one journal with each other. [`all`] runs those
-//! that need no more than a journal; [`reopening`] also needs a way to open the same storage again.
+//! that need no more than a journal; [`upkeep`](fn@upkeep) those of its upkeep, which may remove any expired receipt;
+//! [`reopening`] also needs a way to open the same storage again.
 
 #![expect(clippy::expect_used, reason = "this is test code that other crates compile")]
+
+mod upkeep;
+
+pub use upkeep::{Kept, upkeep};
 
 use std::collections::BTreeSet;
 

@@ -7,12 +7,14 @@ pub mod conformance;
 pub mod session;
 
 mod agent;
+mod merged;
 mod policy;
 mod port;
 mod record;
 mod view;
 
 pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, run_agent};
+pub use merged::{MergedRow, event_after, event_time, merge_deltas, merged_ids};
 pub use policy::{OWN_PREFIX, Policy, full_name};
 pub use port::*;
 pub use record::{CallEnd, Record, ResolvedCall, RunAccepted};

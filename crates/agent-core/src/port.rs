@@ -6,6 +6,7 @@ mod clock;
 mod journal;
 mod model;
 mod tool;
+mod upkeep;
 
 pub use clock::{Clock, SystemClock};
 pub use journal::{
@@ -17,3 +18,4 @@ pub use model::{
     Profiles, UnknownModel,
 };
 pub use tool::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+pub use upkeep::{Progress, Retention, Upkeep};

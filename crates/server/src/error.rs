@@ -103,7 +103,10 @@ impl From<JournalError> for ApiError {
                 &error,
             )
             .retry_after(5),
-            JournalError::SessionExists(_) | JournalError::StaleEpoch { .. } | JournalError::OutOfSequence { .. } => {
+            JournalError::SessionExists(_)
+            | JournalError::StaleEpoch { .. }
+            | JournalError::OutOfSequence { .. }
+            | JournalError::EventsGone { .. } => {
                 Self::internal(ErrorCode::InternalError, "unexpected error; the log has the request id", &error)
             }
         }

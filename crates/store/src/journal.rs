@@ -81,14 +81,19 @@ impl SqliteJournal {
         Ok(Self { database, epoch, clock: Arc::new(SystemClock), recent: Arc::new(Recent::new()) })
     }
 
-    async fn write(
+    pub(crate) async fn write<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&Connection) -> Result<(), Failure> + Send + 'static,
-    ) -> Result<(), JournalError> {
+        job: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, JournalError> {
         Ok(self.database.write(job).await?)
     }
 
-    async fn read<T: Send + 'static>(
+    /// What is known of a session in memory is no longer so.
+    pub(crate) fn forget_recent(&self, session: SessionId) {
+        self.recent.forget(session);
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, JournalError> {

@@ -15,6 +15,7 @@ mod receipt;
 mod recent;
 mod record;
 mod session;
+mod upkeep;
 
 mod failure;
 mod schema;

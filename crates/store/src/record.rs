@@ -3,7 +3,7 @@
 //! Each carries a CRC32C over its session and every column. A row that does not match reads as damaged, never as data.
 
 use rusqlite::{Connection, OptionalExtension, Row as Columns};
-use stakpak_agent_core::{EventRecord, JournalError, Row, RowClass};
+use stakpak_agent_core::{EventRecord, JournalError, Row, RowClass, event_after};
 use stakpak_protocol::{EventId, SessionId};
 
 use crate::{failure::Failure, schema::bound};
@@ -33,11 +33,11 @@ pub(crate) fn insert(conn: &Connection, key: i64, rows: &[Sealed]) -> Result<(),
     Ok(())
 }
 
-/// Control rows with `from <= seq <= to`.
+/// Control rows with `from <= seq <= to`. Left to itself, SQLite would step over the events between them.
 pub(crate) fn control(conn: &Connection, session: SessionId, from: u64, to: u64) -> Result<Vec<Row>, Failure> {
     let key = key_of(conn, session)?;
     let mut select = conn.prepare_cached(
-        "SELECT seq, class, message_index, crc, kind, payload FROM records
+        "SELECT seq, class, message_index, crc, kind, payload FROM records INDEXED BY records_control
          WHERE session = ?1 AND class = 0 AND seq BETWEEN ?2 AND ?3 ORDER BY seq",
     )?;
     select.query_and_then((key, bound(from), bound(to)), |columns| decode(session, columns))?.collect()
@@ -60,23 +60,108 @@ pub(crate) fn events(
     after: EventId,
     max_bytes: usize,
 ) -> Result<Vec<EventRecord>, Failure> {
-    let key = key_of(conn, session)?;
+    let kept = kept_events(conn, session)?;
+    if after.0 < kept.removed_to {
+        return Err(kept.gone(conn, session)?);
+    }
     let mut select = conn.prepare_cached(
         "SELECT seq, class, message_index, crc, kind, payload FROM records
          WHERE session = ?1 AND seq > ?2 AND class = 1 ORDER BY seq",
     )?;
-    let mut rows = select.query((key, bound(after.0)))?;
+    let mut rows = select.query((kept.key, bound(after.0)))?;
     let mut events = Vec::new();
     let mut bytes = 0;
     while let Some(columns) = rows.next()? {
         let row = decode(session, columns)?;
-        bytes += row.kind.len() + row.payload.len();
-        events.push(EventRecord { id: EventId(row.seq), name: row.kind, data: row.payload });
+        let seq = row.seq;
+        let event = event_after(row, after).map_err(|_| JournalError::Damaged { session, seq })?;
+        bytes += event.name.len() + event.data.len();
+        events.push(event);
         if bytes >= max_bytes {
             break;
         }
     }
     Ok(events)
+}
+
+/// Event rows as they are stored, with `after < seq <= to`, at most `most` of them and until they reach `max_bytes`.
+pub(crate) fn event_rows(
+    conn: &Connection,
+    (session, key): (SessionId, i64),
+    (after, to): (u64, u64),
+    most: usize,
+    max_bytes: usize,
+) -> Result<Vec<Row>, Failure> {
+    let mut select = conn.prepare_cached(
+        "SELECT seq, class, message_index, crc, kind, payload FROM records
+         WHERE session = ?1 AND seq > ?2 AND seq <= ?3 AND class = 1 ORDER BY seq LIMIT ?4",
+    )?;
+    let mut rows = select.query((key, bound(after), bound(to), most))?;
+    let mut read = Vec::new();
+    let mut bytes = 0;
+    while let Some(columns) = rows.next()? {
+        let row = decode(session, columns)?;
+        bytes += row.payload.len();
+        read.push(row);
+        if bytes >= max_bytes {
+            break;
+        }
+    }
+    Ok(read)
+}
+
+/// Terminal events with `after < seq <= to`, at most `most`.
+pub(crate) fn terminal_rows(
+    conn: &Connection,
+    (session, key): (SessionId, i64),
+    (after, to): (u64, u64),
+    most: usize,
+) -> Result<Vec<Row>, Failure> {
+    let mut select = conn.prepare_cached(
+        "SELECT seq, class, message_index, crc, kind, payload FROM records INDEXED BY records_terminal
+         WHERE session = ?1 AND seq > ?2 AND seq <= ?3 AND kind IN ('run_completed', 'run_error') ORDER BY seq LIMIT ?4",
+    )?;
+    select.query_and_then((key, bound(after), bound(to), most), |columns| decode(session, columns))?.collect()
+}
+
+/// Puts a row in the place of the events from `from` to its own.
+pub(crate) fn replace(conn: &Connection, key: i64, from: u64, merged: &Sealed) -> Result<(), Failure> {
+    let Sealed { row, crc } = merged;
+    conn.prepare_cached("DELETE FROM records WHERE session = ?1 AND class = 1 AND seq >= ?2 AND seq < ?3")?
+        .execute((key, from, row.seq))?;
+    conn.prepare_cached("UPDATE records SET kind = ?3, payload = ?4, crc = ?5 WHERE session = ?1 AND seq = ?2")?
+        .execute((key, row.seq, &row.kind, &row.payload, crc))?;
+    Ok(())
+}
+
+/// Which of a session's events are there.
+struct KeptEvents {
+    key: i64,
+    newest: u64,
+    /// Those up to here are gone.
+    removed_to: u64,
+}
+
+impl KeptEvents {
+    fn gone(&self, conn: &Connection, session: SessionId) -> Result<Failure, Failure> {
+        let mut select = conn.prepare_cached(
+            "SELECT seq FROM records WHERE session = ?1 AND seq > ?2 AND class = 1 ORDER BY seq LIMIT 1",
+        )?;
+        let oldest = select.query_row((self.key, self.removed_to), |columns| columns.get(0)).optional()?;
+        let (oldest, newest) = (EventId(oldest.unwrap_or(self.newest)), EventId(self.newest));
+        Ok(JournalError::EventsGone { session, oldest, newest }.into())
+    }
+}
+
+fn kept_events(conn: &Connection, session: SessionId) -> Result<KeptEvents, Failure> {
+    let mut select = conn.prepare_cached(
+        "SELECT key, last_event_id, coalesce((SELECT removed_to FROM upkeep WHERE session = key), 0)
+         FROM sessions WHERE id = ?1",
+    )?;
+    let kept = select.query_row((session.0.as_bytes(),), |columns| {
+        Ok(KeptEvents { key: columns.get(0)?, newest: columns.get(1)?, removed_to: columns.get(2)? })
+    });
+    Ok(kept.optional()?.ok_or(JournalError::UnknownSession(session))?)
 }
 
 fn key_of(conn: &Connection, session: SessionId) -> Result<i64, Failure> {

@@ -6,6 +6,7 @@ use stakpak_sqlite::Migration;
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0001_journal", sql: include_str!("../migrations/0001_journal.sql") },
     Migration { name: "0002_arrival_order", sql: include_str!("../migrations/0002_arrival_order.sql") },
+    Migration { name: "0003_upkeep", sql: include_str!("../migrations/0003_upkeep.sql") },
 ];
 
 /// A bound of a query. SQLite's integers end at 2^63 - 1, and no position is beyond.

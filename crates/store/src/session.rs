@@ -44,11 +44,14 @@ pub(crate) fn head(conn: &Connection, id: SessionId) -> Result<Head, Failure> {
     Ok(head.optional()?.ok_or(JournalError::UnknownSession(id))?)
 }
 
+/// Under a key that is larger than that of any session there ever was.
 pub(crate) fn insert(conn: &Connection, epoch: u64, new: &Encoded) -> Result<(), Failure> {
     let mut insert = conn.prepare_cached(
-        "INSERT INTO sessions (id, epoch, last_seq, last_event_id, run_first_seq, message_count, open, created_at,
+        "INSERT INTO sessions (key, id, epoch, last_seq, last_event_id, run_first_seq, message_count, open, created_at,
              updated_at, status, visibility, run_status, checkpoint_id, model, cwd, title, title_folded)
-         VALUES (:id, :epoch, :last_seq, :last_event_id, :run_first_seq, :message_count, :open, :created_at,
+         VALUES ((SELECT 1 + max(coalesce((SELECT max(key) FROM sessions), 0),
+                                  (SELECT value FROM meta WHERE key = 'purged_key'))),
+             :id, :epoch, :last_seq, :last_event_id, :run_first_seq, :message_count, :open, :created_at,
              :updated_at, :status, :visibility, :run_status, :checkpoint_id, :model, :cwd, :title, :title_folded)
          ON CONFLICT (id) DO NOTHING",
     )?;

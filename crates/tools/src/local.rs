@@ -1,6 +1,7 @@
 //! The [`Tools`] of this machine: which tool a call means, and what happens to its result.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -142,5 +143,12 @@ impl Tools for LocalTools {
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize {
         let belongings = Belongings::of_call(call, session, None);
         spawn_blocking(move || belongings.end().len()).await.unwrap_or_default()
+    }
+
+    async fn forget_session(&self, session: SessionId) -> io::Result<()> {
+        match tokio::fs::remove_dir_all(self.artefacts.join(session.to_string())).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
     }
 }

@@ -316,3 +316,19 @@ async fn the_list_is_sorted_and_its_schemas_fit() {
     let text = setting.error("run_command", json!({})).await;
     assert!(text.starts_with("INVALID_ARGUMENTS\n"), "{text}");
 }
+
+/// P46: what a session's calls have left goes with it, and nothing of other sessions.
+#[tokio::test]
+async fn the_outputs_of_a_forgotten_session_are_gone() {
+    let setting = Setting::new();
+    setting.ok("run_command", json!({"command": "seq 1 1000"})).await;
+    assert_eq!(setting.kept().len(), 1);
+    setting.tools.forget_session(SessionId::random()).await.unwrap();
+    assert_eq!(setting.kept().len(), 1);
+    for _ in 0..2 {
+        setting.tools.forget_session(setting.session).await.unwrap();
+        assert!(!setting.artefacts().exists());
+    }
+    setting.ok("run_command", json!({"command": "seq 1 1000"})).await;
+    assert_eq!(setting.kept().len(), 1);
+}

@@ -2,7 +2,8 @@
 //!
 //! Guarantees an implementation owes, held by the conformance suite:
 //! * an append is durable when its future resolves, and all of it or nothing is there;
-//! * sequences have no holes and never change; a row reads back as it was written, or not at all;
+//! * sequences are appended to without holes, and only [`Upkeep`](super::Upkeep) makes any; a row reads back as it was
+//!   written, or not at all;
 //! * an append under an older epoch than the session's, or that does not continue its sequence, is refused alone;
 //! * a receipt and its rows are one fact.
 
@@ -215,6 +216,16 @@ pub enum JournalError {
         /// The row.
         seq: u64,
     },
+    /// Events that were asked for are gone.
+    #[error("events of session {session} before {oldest} are gone")]
+    EventsGone {
+        /// The session.
+        session: SessionId,
+        /// Oldest event that is kept.
+        oldest: EventId,
+        /// Newest event.
+        newest: EventId,
+    },
     /// The storage failed.
     #[error("journal storage failed")]
     Storage(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -247,7 +258,8 @@ pub trait Journal: Send + Sync {
     /// Message rows with `from <= message_index < to`, in order.
     async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError>;
 
-    /// Events with an id above `after`, in order, until about `max_bytes`; empty only when there is none.
+    /// Events with an id above `after`, in order, until about `max_bytes`; empty only when there is none. Of deltas that
+    /// were merged, the text after the cursor. [`JournalError::EventsGone`] when upkeep has removed one of them.
     async fn events(&self, id: SessionId, after: EventId, max_bytes: usize) -> Result<Vec<EventRecord>, JournalError>;
 
     /// One run, with the positions of its first and last row.

@@ -120,4 +120,8 @@ pub trait Tools: Send + Sync {
 
     /// Ends every process that an earlier server process started for this call; how many there were.
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize;
+
+    /// Removes the files that calls of this session left for later calls. Called before the session is purged, again if the
+    /// process ends in between.
+    async fn forget_session(&self, session: SessionId) -> std::io::Result<()>;
 }

@@ -54,6 +54,10 @@ impl Tools for Catalogue {
     async fn end_orphans(&self, _: SessionId, _: &ToolCallId) -> usize {
         unreachable!("the machine ends nothing")
     }
+
+    async fn forget_session(&self, _: SessionId) -> std::io::Result<()> {
+        unreachable!("the machine forgets nothing")
+    }
 }
 
 pub(crate) struct Machine {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use stakpak_agent_core::{Journal, JournalError, SessionRow};
-use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown, SessionDeleted, SessionStatus};
+use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown, SessionDeleted, SessionId, SessionStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Hub, control_frame, frame, hub::Channel};
@@ -39,7 +39,7 @@ impl Reader {
     pub(crate) async fn open(
         hub: &Hub,
         journal: Arc<dyn Journal>,
-        session: stakpak_protocol::SessionId,
+        session: SessionId,
         after: Option<EventId>,
     ) -> Result<Self, ApiError> {
         let of_process = hub.admit().ok_or_else(too_many_streams)?;
@@ -54,7 +54,12 @@ impl Reader {
         let (cursor, gap) = match after {
             None => (row.last_event_id, None),
             Some(after) if after <= row.last_event_id => (after, None),
-            Some(after) => (EventId(row.run_first_seq.saturating_sub(1)), Some(gap_frame(after, &row))),
+            // Of a client from before a restore: what it knows is not what is here.
+            Some(after) => {
+                let oldest = oldest(journal.as_ref(), session).await?;
+                let before_run = row.run_first_seq.max(oldest.0).saturating_sub(1);
+                (EventId(before_run), Some(gap_frame(after, oldest, row.last_event_id)))
+            }
         };
         let closed = hub.closed();
         let _permits = [of_process, of_session];
@@ -101,10 +106,15 @@ impl Reader {
     async fn read(&mut self) -> Result<Bytes, JournalError> {
         let frames = match self.channel.after(self.cursor) {
             Some(frames) => frames,
-            None => {
-                let events = self.journal.events(self.session.id, self.cursor, PAGE_BYTES).await?;
-                events.iter().map(|event| (event.id, frame(event))).collect()
-            }
+            None => match self.journal.events(self.session.id, self.cursor, PAGE_BYTES).await {
+                Ok(events) => events.iter().map(|event| (event.id, frame(event))).collect(),
+                Err(JournalError::EventsGone { oldest, newest, .. }) => {
+                    let gap = gap_frame(self.cursor, oldest, newest);
+                    self.cursor = EventId(oldest.0 - 1);
+                    return Ok(gap);
+                }
+                Err(error) => return Err(error),
+            },
         };
         if let Some((last, _)) = frames.last() {
             self.cursor = *last;
@@ -120,13 +130,22 @@ fn too_many_streams() -> ApiError {
     ApiError::new(ErrorCode::TooManyStreams, "too many event streams are open; close one or come back").retry_after(5)
 }
 
-fn gap_frame(after: EventId, row: &SessionRow) -> Bytes {
+/// The oldest event that can be read; 0 if there is none.
+async fn oldest(journal: &dyn Journal, session: SessionId) -> Result<EventId, JournalError> {
+    match journal.events(session, EventId(0), 1).await {
+        Ok(events) => Ok(events.first().map_or(EventId(0), |event| event.id)),
+        Err(JournalError::EventsGone { oldest, .. }) => Ok(oldest),
+        Err(error) => Err(error),
+    }
+}
+
+fn gap_frame(after: EventId, oldest: EventId, newest: EventId) -> Bytes {
     control_frame(
         "gap_detected",
         &GapDetected {
             requested_after_id: after.0,
-            oldest_available_id: row.last_event_id.0.min(1),
-            newest_available_id: row.last_event_id.0,
+            oldest_available_id: oldest.0,
+            newest_available_id: newest.0,
             resume_hint: "refresh_snapshot_then_resume".to_owned(),
         },
     )
@@ -134,12 +153,11 @@ fn gap_frame(after: EventId, row: &SessionRow) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use stakpak_protocol::SessionId;
+    use chrono::{DateTime, Utc};
+    use stakpak_agent_core::{Append, NewSession, Progress, Retention, Row, RowClass, Upkeep};
     use stakpak_store::SqliteJournal;
 
-    use super::{Hub, Reader};
+    use super::*;
     use crate::Limits;
 
     /// P31: a session that does not exist costs nothing, however many are asked for.
@@ -153,5 +171,49 @@ mod tests {
             assert_eq!(refused.0.code.as_str(), "not_found");
         }
         assert_eq!(hub.sessions(), 0);
+    }
+
+    /// A reader that is slower than retention is told in the middle of its stream, and goes on with what is kept.
+    #[tokio::test]
+    async fn a_reader_that_needs_what_is_gone_is_told_in_mid_stream() {
+        let journal = Arc::new(SqliteJournal::open_in_memory().unwrap());
+        let session = with_events(&journal, 40).await;
+        let hub = Hub::new(&Limits::default());
+        let mut reader = Reader::open(&hub, journal.clone(), session.id, Some(EventId(0))).await.ok().unwrap();
+        let first = reader.next().await.unwrap();
+        let seen = reader.cursor.0;
+        assert!(seen < 30 && first.starts_with(b"id: 1\n"), "{seen}");
+
+        let policy = Retention { events_bytes: Some(50_000), ..Retention::default() };
+        while journal.tidy(session.id, &policy, Utc::now()).await.unwrap() == Progress::More {}
+        let oldest = oldest(journal.as_ref(), session.id).await.unwrap();
+        assert!(oldest.0 > seen + 1);
+        assert_eq!(reader.next().await.unwrap(), gap_frame(EventId(seen), oldest, EventId(40)));
+        let mut rest = Vec::new();
+        while reader.cursor < EventId(40) {
+            rest.extend(reader.next().await.unwrap());
+        }
+        let rest = String::from_utf8(rest).unwrap();
+        assert!(rest.starts_with(&format!("id: {oldest}\n")));
+        assert_eq!(rest.matches("\n\n").count() as u64, 41 - oldest.0);
+    }
+
+    /// A session with events of 10 kB.
+    async fn with_events(journal: &SqliteJournal, count: u64) -> SessionRow {
+        let mut session = SessionRow::new(SessionId::random(), "", None, DateTime::UNIX_EPOCH);
+        journal.create_session(NewSession { session: session.clone(), receipt: None }).await.unwrap();
+        let payload = serde_json::json!({"text": "x".repeat(10_000), "timestamp": Utc::now()}).to_string();
+        let row = |seq| Row {
+            seq,
+            class: RowClass::Event,
+            kind: "text_complete".into(),
+            payload: payload.clone(),
+            message_index: None,
+        };
+        (session.last_seq, session.last_event_id) = (count, EventId(count));
+        let rows = (1..=count).map(row).collect();
+        let append = Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None };
+        journal.append(append).await.unwrap();
+        session
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -162,6 +165,8 @@ impl Profiles for OneProfile {
 pub struct FakeTools {
     specs: Vec<ToolSpec>,
     pub acted: Mutex<Vec<ToolCallId>>,
+    pub forgotten: Mutex<Vec<SessionId>>,
+    pub keep_files: AtomicBool,
     pub started: Semaphore,
     pub gate: Semaphore,
 }
@@ -176,6 +181,8 @@ impl FakeTools {
         Self {
             specs: vec![spec("act"), spec("look")],
             acted: Mutex::default(),
+            forgotten: Mutex::default(),
+            keep_files: AtomicBool::new(false),
             started: Semaphore::new(0),
             gate: Semaphore::new(0),
         }
@@ -215,6 +222,13 @@ impl Tools for FakeTools {
     }
     async fn end_orphans(&self, _session: SessionId, _call: &ToolCallId) -> usize {
         0
+    }
+    async fn forget_session(&self, session: SessionId) -> std::io::Result<()> {
+        if self.keep_files.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::PermissionDenied.into());
+        }
+        self.forgotten.lock().unwrap().push(session);
+        Ok(())
     }
 }
 

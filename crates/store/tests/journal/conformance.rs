@@ -8,6 +8,7 @@ async fn a_file_conforms() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteJournal::open(&folder.path().join("journal.db")).unwrap();
     conformance::all(&journal).await;
+    conformance::upkeep(&journal).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,5 +19,7 @@ async fn a_reopened_file_conforms() {
 
 #[tokio::test]
 async fn memory_conforms() {
-    conformance::all(&SqliteJournal::open_in_memory().unwrap()).await;
+    let journal = SqliteJournal::open_in_memory().unwrap();
+    conformance::all(&journal).await;
+    conformance::upkeep(&journal).await;
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{Append, Journal, NewSession, Receipt, Row, RowClass, SessionRow};
-use stakpak_protocol::SessionId;
+use stakpak_protocol::{Event, EventEnvelope, EventId, RunId, SessionId, StopReason, Usage, to_ascii_json};
 use stakpak_store::SqliteJournal;
 
 pub(crate) async fn make(journal: &SqliteJournal) -> SessionRow {
@@ -31,4 +31,32 @@ pub(crate) fn message(seq: u64, index: u64, payload: &str) -> Row {
 
 pub(crate) fn receipt(scope: &str, expires_at: DateTime<Utc>) -> Receipt {
     Receipt { scope: scope.into(), body_hash: [1; 32], status: 200, body: "{}".into(), expires_at }
+}
+
+/// Appends a run that has ended at `at`: its start, a message, the deltas, a message, its end.
+pub(crate) async fn talk(journal: &SqliteJournal, session: &mut SessionRow, at: DateTime<Utc>, deltas: usize) {
+    let run_id = RunId::random();
+    let (mut seq, first, index) = (session.last_seq, session.last_seq + 1, session.message_count);
+    let mut rows = Vec::new();
+    let mut say = |said: Event| {
+        seq += 1;
+        let (id, session_id) = (EventId(seq), session.id);
+        let envelope = EventEnvelope { id, session_id, run_id: Some(run_id), timestamp: at, event: said };
+        let kind = envelope.event.name().to_owned();
+        rows.push(Row { kind, ..event(seq, &to_ascii_json(&envelope).unwrap()) });
+    };
+    say(Event::RunStarted { run_id });
+    for number in 0..deltas {
+        say(Event::TextDelta { run_id, delta: format!("word {number} ") });
+    }
+    say(Event::RunCompleted {
+        run_id,
+        total_turns: 1,
+        total_usage: Usage::default(),
+        stop_reason: StopReason::Completed,
+        unconsumed: Vec::new(),
+    });
+    rows.extend([message(seq + 1, index, "asked"), message(seq + 2, index + 1, "answered"), control(seq + 3, "ended")]);
+    (session.run_first_seq, session.message_count, session.last_event_id) = (first, index + 2, EventId(seq));
+    journal.append(append(journal, session, rows)).await.unwrap();
 }

@@ -8,3 +8,4 @@ mod file;
 mod fixture;
 mod ownership;
 mod receipts;
+mod upkeep;

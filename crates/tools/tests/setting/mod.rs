@@ -41,10 +41,14 @@ impl Setting {
         self.directory.path().join("work")
     }
 
+    /// Where outputs of the session are kept.
+    pub(crate) fn artefacts(&self) -> PathBuf {
+        self.directory.path().join("artefacts").join(self.session.to_string())
+    }
+
     /// Every kept output of the session.
     pub(crate) fn kept(&self) -> Vec<PathBuf> {
-        let directory = self.directory.path().join("artefacts").join(self.session.to_string());
-        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.artefacts()) else { return Vec::new() };
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
