@@ -107,14 +107,17 @@ impl AgentServer {
         format!("http://{}", reachable(self.address))
     }
 
-    /// Gives active runs `budget`, then stops; what is not finished goes on at the next start.
+    /// Stops within `budget`: most of it is for the runs that work, the rest for connections to end. What is not finished
+    /// goes on at the next start.
     pub(crate) async fn stop(self, budget: Duration) {
-        self.server.drain(budget).await;
+        let linger = edge::LINGER.min(budget / 5);
+        self.server.drain(budget - linger).await;
         self.shutdown.cancel();
-        match self.serving.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the listener failed"),
-            Err(error) => tracing::error!(%error, "the server task failed"),
+        match tokio::time::timeout(linger, self.serving).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),
+            Ok(Err(error)) => tracing::error!(%error, "the server task failed"),
+            Err(_) => tracing::info!("connections that did not end are closed"),
         }
     }
 }

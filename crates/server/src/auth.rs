@@ -1,4 +1,4 @@
-//! The bearer token.
+//! The bearer token, and what only a server that goes on takes.
 
 use std::sync::Arc;
 
@@ -42,6 +42,10 @@ pub(crate) async fn require_token(State(server): State<Server>, mut request: Req
             return ApiError::new(ErrorCode::Unauthorized, message).into_response();
         }
     };
+    // Reads go on during the drain.
+    if server.live().is_draining() && !request.method().is_safe() {
+        return ApiError::shutting_down().into_response();
+    }
     request.extensions_mut().insert(Caller(caller.into()));
     next.run(request).await
 }

@@ -23,7 +23,7 @@ use listener::BoundedListener;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long open connections may take to end once shutdown has begun.
-const LINGER: Duration = Duration::from_secs(2);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// Of [`serve`], unless something else is configured.
 pub const WRITE_STALL: Duration = Duration::from_secs(60);

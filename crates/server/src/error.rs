@@ -11,6 +11,9 @@ use serde_json::Value;
 use stakpak_agent_core::{JournalError, RequestError, session::Refusal};
 use stakpak_protocol::ErrorCode;
 
+/// When a client that met the shutdown should come back.
+pub(crate) const RETRY_AFTER_SHUTDOWN_S: u64 = 5;
+
 /// An answer that is not 2xx. Small, because every handler returns it by value.
 #[derive(Debug, Clone)]
 pub struct ApiError(pub(crate) Box<Answer>);
@@ -46,6 +49,12 @@ impl ApiError {
         let mut error = Self::new(code, message);
         error.0.internal = Some(chain(cause));
         error
+    }
+
+    /// A write after the shutdown has begun.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(ErrorCode::ShuttingDown, "the server is shutting down; nothing was changed, try again later")
+            .retry_after(RETRY_AFTER_SHUTDOWN_S)
     }
 
     /// A reply of another request: a mistake of ours.

@@ -19,7 +19,7 @@ use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{ApiError, resident::Residents};
+use crate::{ApiError, error::RETRY_AFTER_SHUTDOWN_S, resident::Residents};
 
 /// Requests waiting for one session. Each is answered in one append, so a handler waits for as many appends at most.
 const WAITING_REQUESTS: usize = 32;
@@ -38,6 +38,8 @@ pub(crate) struct LiveSessions {
     live: Arc<Mutex<Live>>,
     residents: Arc<Residents>,
     tasks: TaskTracker,
+    /// Requests that wait for their answer.
+    requests: TaskTracker,
     stop: CancellationToken,
     draining: CancellationToken,
 }
@@ -48,7 +50,8 @@ pub(crate) type MakeReceipt = Arc<dyn Fn(&Reply) -> Option<Receipt> + Send + Syn
 impl LiveSessions {
     pub(crate) fn new(agent: Arc<Agent>, stop: CancellationToken) -> Self {
         let draining = CancellationToken::new();
-        Self { agent, live: Arc::default(), residents: Arc::default(), tasks: TaskTracker::new(), stop, draining }
+        let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
+        Self { agent, live: Arc::default(), residents: Arc::default(), tasks, requests, stop, draining }
     }
 
     /// Asks a session; answered once the effect is durable.
@@ -58,6 +61,7 @@ impl LiveSessions {
         request: Request,
         make_receipt: MakeReceipt,
     ) -> Result<Reply, ApiError> {
+        let _unanswered = self.requests.token();
         let mut lost_replies = 0;
         while !self.draining.is_cancelled() {
             let (reply, answer) = oneshot::channel();
@@ -74,13 +78,14 @@ impl LiveSessions {
                 return Err(ApiError::unexpected_reply());
             }
         }
-        let message = match lost_replies {
-            0 => "the server is shutting down; nothing was changed",
-            _ => {
-                "the server is shutting down; repeat the request with the same Idempotency-Key to learn what became of it"
-            }
-        };
-        Err(ApiError::new(ErrorCode::ShuttingDown, message).retry_after(5))
+        Err(match lost_replies {
+            0 => ApiError::shutting_down(),
+            _ => ApiError::new(
+                ErrorCode::ShuttingDown,
+                "the server is shutting down; repeat the request with the same Idempotency-Key to learn what became of it",
+            )
+            .retry_after(RETRY_AFTER_SHUTDOWN_S),
+        })
     }
 
     /// Goes on with a run that an earlier process left.
@@ -92,13 +97,21 @@ impl LiveSessions {
         lock(&self.live).len()
     }
 
-    /// Takes no more requests and waits until no session has work, `budget` at most.
+    /// Takes no more requests and grants no more slots; waits, `budget` at most, until what was asked is answered and no run
+    /// works. Runs that are queued or wait for a person are not waited for.
     pub(crate) async fn drain(&self, budget: Duration) {
         self.draining.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(budget, self.tasks.wait()).await.is_err() {
+        self.requests.close();
+        self.agent.slots.close();
+        let at_rest = async { tokio::join!(self.requests.wait(), self.agent.slots.idle()) };
+        if tokio::time::timeout(budget, at_rest).await.is_err() {
             tracing::info!(runs = self.count(), "runs go on at the next start");
         }
+    }
+
+    /// Whether writes are refused.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
     }
 
     pub(crate) async fn stopped(&self) {

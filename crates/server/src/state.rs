@@ -96,7 +96,7 @@ impl Server {
         Ok(open.len())
     }
 
-    /// Ends event streams, gives active runs `budget` to end, then leaves the rest to the next start.
+    /// Ends event streams and refuses writes, gives runs that work `budget` to end, then leaves the rest to the next start.
     pub async fn drain(&self, budget: Duration) {
         self.0.hub.close();
         self.0.live.drain(budget).await;

@@ -75,6 +75,10 @@ impl Reader {
             return None;
         }
         loop {
+            // Looked at first: with events that keep coming there is always more to read.
+            if *self.closed.borrow() {
+                return Some(self.shut_down());
+            }
             self.published.borrow_and_update();
             // Looked at before reading: what comes before the deletion is then read.
             let deleted = self.session.status == SessionStatus::Deleted || self.channel.is_deleted();
@@ -93,14 +97,17 @@ impl Reader {
             }
             tokio::select! {
                 _ = self.published.changed() => {}
-                _ = self.closed.wait_for(|closed| *closed) => {
-                    self.done = true;
-                    let frame = ServerShutdown { last_event_id: self.cursor.0, reconnect_after_ms: RECONNECT_AFTER_MS };
-                    return Some(control_frame("server_shutdown", &frame));
-                }
+                _ = self.closed.changed() => {}
                 () = tokio::time::sleep(KEEPALIVE) => return Some(Bytes::from_static(b": keepalive\n\n")),
             }
         }
+    }
+
+    /// The last frame: the client comes back with its cursor.
+    fn shut_down(&mut self) -> Bytes {
+        self.done = true;
+        let frame = ServerShutdown { last_event_id: self.cursor.0, reconnect_after_ms: RECONNECT_AFTER_MS };
+        control_frame("server_shutdown", &frame)
     }
 
     async fn read(&mut self) -> Result<Bytes, JournalError> {
@@ -154,7 +161,7 @@ fn gap_frame(after: EventId, oldest: EventId, newest: EventId) -> Bytes {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
-    use stakpak_agent_core::{Append, NewSession, Progress, Retention, Row, RowClass, Upkeep};
+    use stakpak_agent_core::{Append, EventRecord, NewSession, Progress, Publisher, Retention, Row, RowClass, Upkeep};
     use stakpak_store::SqliteJournal;
 
     use super::*;
@@ -215,5 +222,29 @@ mod tests {
         let append = Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None };
         journal.append(append).await.unwrap();
         session
+    }
+
+    /// P32: a reader is told of the shutdown however much there is to read.
+    #[tokio::test]
+    async fn events_that_keep_coming_do_not_hold_back_the_shutdown() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap());
+        let session = SessionId::random();
+        let row = SessionRow::new(session, "", None, chrono::Utc::now());
+        journal.create_session(NewSession { session: row, receipt: None }).await.unwrap();
+        let hub = Hub::new(&Limits::default());
+        let mut reader = Reader::open(&hub, journal, session, None).await.unwrap();
+        let publish = |id: u64| {
+            let event = EventRecord { id: EventId(id), name: "text_delta".into(), data: "{}".into() };
+            hub.publish(session, &[event]);
+        };
+        publish(1);
+        assert!(reader.next().await.unwrap().starts_with(b"id: 1\n"));
+        publish(2);
+        hub.close();
+        publish(3);
+        let last = reader.next().await.unwrap();
+        assert!(last.starts_with(b"event: server_shutdown\ndata: {\"last_event_id\":1,"), "{last:?}");
+        assert!(reader.next().await.is_none(), "nothing follows");
     }
 }

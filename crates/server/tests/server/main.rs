@@ -19,4 +19,5 @@ mod listing;
 mod model;
 mod recovery;
 mod runs;
+mod shutdown;
 mod updates;

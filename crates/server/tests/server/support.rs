@@ -33,6 +33,8 @@ pub enum Step {
     Say(&'static str),
     /// The first piece at once, the others when the gate opens, then the end.
     SayGated(Vec<&'static str>, Arc<Semaphore>),
+    /// Word after word, without end.
+    Babble,
     /// Calls of tools.
     Call(Vec<(&'static str, &'static str, Value)>),
     /// Nothing, for ever.
@@ -93,6 +95,12 @@ impl Model for ScriptedModel {
                 stream::iter([done(parts.collect(), FinishReason::ToolCalls)]).boxed()
             }
             Step::Silence => stream::pending().boxed(),
+            Step::Babble => stream::repeat(())
+                .then(|()| async {
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                    Ok(ModelEvent::Text("blah ".into()))
+                })
+                .boxed(),
             Step::Fail(error) => return Err(error),
             Step::Panic => panic!("scripted"),
         })
@@ -241,6 +249,7 @@ pub struct TestServer {
     pub url: String,
     pub directory: Arc<tempfile::TempDir>,
     serving: JoinHandle<std::io::Result<()>>,
+    shutdown: CancellationToken,
 }
 
 impl TestServer {
@@ -301,8 +310,9 @@ impl TestServer {
         let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let serving = tokio::spawn(edge::serve(listener, router, write_stall, CancellationToken::new()));
-        Self { server, model, tools, journal, url, directory, serving }
+        let shutdown = CancellationToken::new();
+        let serving = tokio::spawn(edge::serve(listener, router, write_stall, shutdown.clone()));
+        Self { server, model, tools, journal, url, directory, serving, shutdown }
     }
 
     /// Ends the process as far as a test can: sessions stop where they are, nothing is drained.
@@ -310,6 +320,14 @@ impl TestServer {
         self.serving.abort();
         self.server.drain(Duration::ZERO).await;
         self.directory.clone()
+    }
+
+    /// Ends the process as SIGTERM does.
+    pub async fn stop(self, budget: Duration) -> Arc<tempfile::TempDir> {
+        self.server.drain(budget).await;
+        self.shutdown.cancel();
+        self.serving.await.unwrap().unwrap();
+        self.directory
     }
 
     pub fn client(&self) -> StakpakClient {
