@@ -183,5 +183,6 @@ pub async fn run_agent(
     start: Start,
     jobs: &mut mpsc::Receiver<Job>,
 ) -> Result<Resident, JournalError> {
-    driver::Driver::new(agent, session).run(start, jobs).await
+    // On the heap: it would be a part of every future around it.
+    Box::pin(driver::Driver::new(agent, session).run(start, jobs)).await
 }

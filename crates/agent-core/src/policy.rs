@@ -67,6 +67,23 @@ impl Policy {
         self
     }
 
+    /// The same, but what `other` denies stays denied.
+    #[must_use]
+    pub fn with_denials_of(self, other: &Self) -> Self {
+        let Self::Custom { rules: theirs, .. } = other else { return self };
+        let mut denied = theirs.iter().filter(|(_, rule)| **rule == Approval::Deny).peekable();
+        if denied.peek().is_none() {
+            return self;
+        }
+        let (mut rules, read_only_commands, default) = match self {
+            Self::None => (BTreeMap::new(), false, Approval::Ask),
+            Self::All => (BTreeMap::new(), false, Approval::Auto),
+            Self::Custom { rules, read_only_commands, default } => (rules, read_only_commands, default),
+        };
+        rules.extend(denied.map(|(tool, rule)| (tool.clone(), *rule)));
+        Self::Custom { rules, read_only_commands, default }
+    }
+
     /// What is done with a call. `read_only`: the call is a command of the read-only list.
     #[must_use]
     pub fn decide(&self, tool: &str, read_only: bool) -> Approval {
@@ -126,6 +143,26 @@ mod tests {
             assert_eq!(policy.decide("stakpak__view", false), Approval::Ask);
             assert_eq!(policy.decide("stakpak__run_command", true), Approval::Ask);
         }
+    }
+
+    /// P53: no override lifts a deny rule.
+    #[test]
+    fn a_denial_holds_under_every_override() {
+        let rules = BTreeMap::from([
+            ("stakpak__remove".to_owned(), Approval::Deny),
+            ("stakpak__view".to_owned(), Approval::Auto),
+        ]);
+        let server = Policy::Custom { rules, read_only_commands: true, default: Approval::Ask };
+        for (asked, view) in [
+            (Policy::All, Approval::Auto),
+            (Policy::None, Approval::Ask),
+            (Policy::approving(["remove", "create"]), Approval::Ask),
+        ] {
+            let held = asked.with_denials_of(&server);
+            assert_eq!(held.decide("stakpak__remove", false), Approval::Deny);
+            assert_eq!(held.decide("stakpak__view", false), view, "{held:?}");
+        }
+        assert_eq!(Policy::All.with_denials_of(&Policy::with_defaults()), Policy::All);
     }
 
     #[test]

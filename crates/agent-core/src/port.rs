@@ -15,7 +15,7 @@ pub use journal::{
 };
 pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
-    Profiles, UnknownModel,
+    Profiles, UnknownModel, longest_answer,
 };
 pub use tool::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 pub use upkeep::{Progress, Retention, Upkeep};

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
-    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, RunId, StopReason, ToolCallId,
-    Usage, Visibility, to_ascii_json,
+    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, RunId, RunLimits,
+    StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
 use crate::{Effect, Policy, Row, RowClass, ToolCall};
@@ -84,6 +84,16 @@ pub enum Record {
         /// The tool message.
         message: Message,
     },
+    /// The run waits for a person: its time stands still.
+    ClockStopped {
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// It goes on.
+    ClockStarted {
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// The turn is over.
     TurnEnded,
     /// A steering or follow-up was accepted.
@@ -144,6 +154,19 @@ pub struct RunAccepted {
     pub policy: Policy,
     /// Where tools run.
     pub cwd: String,
+    /// What it may take.
+    #[serde(default, skip_serializing_if = "is_unlimited")]
+    pub limits: RunLimits,
+    /// The model's list price, where a limit of cost needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<ModelCost>,
+    /// Longest answer in tokens, where a limit reserves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_output_tokens: Option<u64>,
+}
+
+fn is_unlimited(limits: &RunLimits) -> bool {
+    *limits == RunLimits::default()
 }
 
 /// A call with what policy said.
@@ -197,6 +220,8 @@ impl Record {
             | Self::CallsResolved { .. }
             | Self::Decided { .. }
             | Self::CallStarted { .. }
+            | Self::ClockStopped { .. }
+            | Self::ClockStarted { .. }
             | Self::TurnEnded
             | Self::CommandQueued { .. }
             | Self::RunEnded { .. }
@@ -218,6 +243,8 @@ impl Record {
             Self::Decided { .. } => "decided",
             Self::CallStarted { .. } => "call_started",
             Self::CallEnded { .. } => "call_ended",
+            Self::ClockStopped { .. } => "clock_stopped",
+            Self::ClockStarted { .. } => "clock_started",
             Self::TurnEnded => "turn_ended",
             Self::CommandQueued { .. } => "command_queued",
             Self::RunEnded { .. } => "run_ended",

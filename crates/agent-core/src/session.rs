@@ -11,6 +11,7 @@ mod decide;
 mod end;
 mod evolve;
 mod input;
+mod limits;
 mod owed;
 mod transition;
 
@@ -25,6 +26,7 @@ use uuid::Uuid;
 pub use call::{Call, CallStatus};
 pub use decide::{Refusal, Reply, Request};
 pub use input::{DeltaKind, Input};
+pub use limits::RunClock;
 pub use owed::Owed;
 use transition::Transition;
 pub use transition::{Outcome, Rules};
@@ -52,6 +54,12 @@ pub struct ActiveRun {
     pub request: u64,
     /// Summed over the answers.
     pub total_usage: Usage,
+    /// At list price; counted only under a limit of cost.
+    pub spent_usd: f64,
+    /// Tokens of the conversation as the next request sends it, about.
+    pub context_tokens: u64,
+    /// How long it has worked.
+    pub clock: RunClock,
     /// Whether a call that is not pure was started.
     pub side_effects: bool,
     /// Calls of all turns, in order.

@@ -8,7 +8,7 @@ use serde_json::json;
 use stakpak_agent_core::{CallEnd, Effect, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall};
 use stakpak_protocol::{
     Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
-    Role, RunId, StopReason, ToolDecisionAction, Usage, Visibility,
+    ModelCost, Role, RunId, RunLimits, StopReason, ToolDecisionAction, Usage, Visibility,
 };
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ fn name(record: &Record) -> &'static str {
         Record::Decided { .. } => "decided",
         Record::CallStarted { .. } => "call_started",
         Record::CallEnded { .. } => "call_ended",
+        Record::ClockStopped { .. } => "clock_stopped",
+        Record::ClockStarted { .. } => "clock_started",
         Record::TurnEnded => "turn_ended",
         Record::CommandQueued { .. } => "command_queued",
         Record::RunEnded { .. } => "run_ended",
@@ -41,7 +43,7 @@ fn name(record: &Record) -> &'static str {
     }
 }
 
-const VARIANTS: usize = 15;
+const VARIANTS: usize = 17;
 
 fn every_record() -> [Record; VARIANTS] {
     [
@@ -61,6 +63,8 @@ fn every_record() -> [Record; VARIANTS] {
         },
         Record::CallStarted { call_id: "call_1".into(), attempt: 2 },
         call_ended(CallEnd::Done),
+        Record::ClockStopped { at: at() },
+        Record::ClockStarted { at: at() },
         Record::TurnEnded,
         Record::CommandQueued { id: 2, kind: MessageType::FollowUp, message: Message::user("And the memory?") },
         Record::RunEnded {
@@ -90,6 +94,9 @@ fn run_accepted(policy: Policy) -> Record {
         max_turns: 64,
         policy,
         cwd: "/srv".into(),
+        limits: RunLimits::default(),
+        price: None,
+        max_output_tokens: None,
     })
 }
 
@@ -173,6 +180,13 @@ fn the_stored_form_is_as_released() {
 fn later_fields_are_read_back_and_left_out_when_absent() {
     let repeated = Record::BackingOff { attempt: 1, until: at(), restarts: Some(2) };
     assert_eq!(read(stored(&repeated)), repeated);
+    let Record::RunAccepted(mut limited) = run_accepted(Policy::None) else { panic!("another record") };
+    limited.limits = RunLimits { wall_clock_s: Some(60), tokens: Some(1_000), cost_usd: Some(0.5) };
+    limited.price = Some(ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: None });
+    limited.max_output_tokens = Some(8_192);
+    let limited = Record::RunAccepted(limited);
+    insta::assert_snapshot!("run_accepted_with_limits", stored(&limited));
+    assert_eq!(read(stored(&limited)), limited);
 }
 
 /// Enumerations inside records, by their stored names.

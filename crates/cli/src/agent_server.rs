@@ -10,7 +10,7 @@ use axum::Router;
 use stakpak_agent_core::{AgentConfig, Profiles, SystemClock};
 use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
-use stakpak_server::{Server, ServerConfig, edge};
+use stakpak_server::{ApprovalCeiling, Limits, Server, ServerConfig, edge};
 use stakpak_store::SqliteJournal;
 use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -28,6 +28,8 @@ pub(crate) struct Options {
     pub(crate) edge: edge::EdgePolicy,
     /// `[server.limits]`.
     pub(crate) limits: LimitsTable,
+    /// `[server].approval_ceiling`.
+    pub(crate) approval_ceiling: ApprovalCeiling,
     /// How old an unfinished run may be that is taken over; none: runs of others are left to `up`.
     pub(crate) resume_max_age: Option<Duration>,
     /// The boot profile's name.
@@ -85,7 +87,7 @@ impl Bound {
                 Some(resume_max_age) => AgentConfig { resume_max_age, ..options.limits.agent() },
                 None => options.limits.agent(),
             },
-            limits: options.limits.requests(),
+            limits: Limits { approval_ceiling: options.approval_ceiling, ..options.limits.requests() },
         };
         let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
         if options.resume_max_age.is_some() {

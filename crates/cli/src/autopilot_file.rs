@@ -1,10 +1,11 @@
 //! `autopilot.toml`: one strict parser, used by every command and by the running process.
 
+mod ceiling;
 mod limits;
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chrono::Utc;
 use serde::{
     Deserialize, Deserializer,
@@ -12,6 +13,7 @@ use serde::{
 };
 use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
 use stakpak_scheduler::ScheduleSet;
+use stakpak_server::ApprovalCeiling;
 
 use crate::home::Home;
 pub(crate) use limits::LimitsTable;
@@ -49,7 +51,8 @@ pub(crate) struct ServerTable {
     sandbox_mode: IgnoredAny,
     url: IgnoredAny,
     log_format: IgnoredAny,
-    approval_ceiling: Option<toml::Value>,
+    #[serde(deserialize_with = "ceiling::deserialize")]
+    pub(crate) approval_ceiling: ApprovalCeiling,
     pub(crate) limits: LimitsTable,
 }
 
@@ -88,7 +91,7 @@ impl Default for ServerTable {
             sandbox_mode: IgnoredAny,
             url: IgnoredAny,
             log_format: IgnoredAny,
-            approval_ceiling: None,
+            approval_ceiling: ApprovalCeiling::All,
             limits: LimitsTable::default(),
         }
     }
@@ -110,11 +113,6 @@ impl AutopilotFile {
     pub(crate) fn read(document: &Document) -> Result<Self> {
         let mut warnings = document.unknown_tables(&TABLES);
         let server: ServerTable = document.table(&["server"], CODES, &mut warnings)?;
-        if server.approval_ceiling.is_some() {
-            bail!(
-                "[server].approval_ceiling is not supported by this version; remove the key to start without a ceiling"
-            );
-        }
         let schedules = ScheduleSet::read(document, Utc::now()).map_err(|findings| {
             anyhow::anyhow!(findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;

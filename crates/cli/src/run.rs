@@ -109,6 +109,7 @@ async fn reach(
         workdir: workdir.to_owned(),
         edge: EdgePolicy::default(),
         limits: file.server.limits.clone(),
+        approval_ceiling: file.server.approval_ceiling.clone(),
         resume_max_age: None,
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),

@@ -53,6 +53,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
             allowed_origins: file.server.allowed_origins.clone(),
         },
         limits: file.server.limits.clone(),
+        approval_ceiling: file.server.approval_ceiling.clone(),
         resume_max_age: Some(file.server.resume_max_age),
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),

@@ -19,6 +19,6 @@ mod state;
 mod validate;
 
 pub use error::ApiError;
-pub use limits::Limits;
+pub use limits::{ApprovalCeiling, Limits};
 pub use routes::{openapi, router};
 pub use state::{Server, ServerConfig};

@@ -1,13 +1,14 @@
 //! What one client, or all of them together, may take of the server.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use stakpak_agent_core::SessionRow;
-use stakpak_protocol::{Run, RunState, RunStatus};
+use stakpak_agent_core::{Policy, SessionRow, full_name};
+use stakpak_protocol::{Approval, Run, RunLimits, RunState, RunStatus};
 
 use crate::Server;
 
-/// Bounds of requests and streams; those of runs are in [`stakpak_agent_core::AgentConfig`].
+/// Bounds of requests and streams, and of what a message may ask for; those of all runs together are in
+/// [`stakpak_agent_core::AgentConfig`].
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of a message's body, which may carry images.
@@ -20,6 +21,10 @@ pub struct Limits {
     pub streams_per_session: usize,
     /// Open event streams of all sessions.
     pub streams: usize,
+    /// What a run may take at most, whatever its message says.
+    pub run: RunLimits,
+    /// What a message may let run without a question.
+    pub approval_ceiling: ApprovalCeiling,
 }
 
 impl Default for Limits {
@@ -30,6 +35,45 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             streams_per_session: 2_048,
             streams: 8_192,
+            run: RunLimits::default(),
+            approval_ceiling: ApprovalCeiling::All,
+        }
+    }
+}
+
+/// What a message may let run without a question; more is refused. What profiles grant is not its business.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ApprovalCeiling {
+    /// Everything.
+    #[default]
+    All,
+    /// Nothing.
+    None,
+    /// These tools.
+    Tools(BTreeSet<String>),
+}
+
+impl ApprovalCeiling {
+    /// Of a list of tool names; one without a server is the product's own.
+    #[must_use]
+    pub fn tools<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::Tools(names.into_iter().map(|name| full_name(name.trim())).collect())
+    }
+
+    /// The first thing in the policy that is above it.
+    pub(crate) fn first_above<'a>(&self, policy: &'a Policy) -> Option<&'a str> {
+        let allows = |tool: &str| match self {
+            Self::All => true,
+            Self::None => false,
+            Self::Tools(tools) => tools.contains(tool),
+        };
+        match policy {
+            Policy::None => None,
+            Policy::All => (*self != Self::All).then_some("all"),
+            Policy::Custom { rules, .. } => {
+                let granted = rules.iter().filter(|(_, rule)| **rule == Approval::Auto).map(|(tool, _)| tool.as_str());
+                granted.into_iter().find(|tool| !allows(tool))
+            }
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{path::Path, sync::Arc};
 
-use stakpak_agent_core::{Policy, Profile, RunAccepted, SessionRow};
+use stakpak_agent_core::{Policy, Profile, RunAccepted, SessionRow, longest_answer};
 use stakpak_protocol::{
     AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, PostMessageRequest, Role,
-    RunId, RunOverrides,
+    RunId, RunLimits, RunOverrides,
 };
 
-use crate::{ApiError, Server, prompt::BASE_PROMPT};
+use crate::{ApiError, ApprovalCeiling, Server, prompt::BASE_PROMPT};
 
 const MAX_TITLE: usize = 1_024;
 const MAX_SYSTEM_PROMPT: usize = 32_768;
@@ -99,12 +99,16 @@ impl Server {
                 "sandbox: no isolation is available on this server; the run was not started on the host",
             ));
         }
-        if overrides.limits.is_some() {
+        let limits = run_limits(overrides.limits.as_ref(), &self.limits().run)?;
+        let info = profile.models.resolve(&model).map(|model| model.info().clone());
+        let info = info.map_err(|error| invalid(ErrorCode::InvalidModel, format!("model: {error}")))?;
+        if limits.cost_usd.is_some() && info.cost.is_none() {
             return Err(invalid(
-                ErrorCode::InvalidOverrides,
-                "overrides.limits: not supported by this version; leave it out",
+                ErrorCode::PriceUnknown,
+                format!("overrides.limits.cost_usd: the price of {model} is unknown; use a model whose price is known"),
             ));
         }
+        let is_budgeted = limits.tokens.is_some() || limits.cost_usd.is_some();
         let cwd = session.cwd.clone().unwrap_or_else(|| self.default_cwd().display().to_string());
         Ok(RunAccepted {
             run_id: RunId::random(),
@@ -112,9 +116,12 @@ impl Server {
             model,
             system_prompt: system_prompt(&overrides, &profile)?,
             max_turns: max_turns(&overrides, &profile)?,
-            policy: policy(&overrides, &profile)?,
+            policy: policy(&overrides, &profile, &self.limits().approval_ceiling)?,
             profile: profile.name.clone(),
             cwd,
+            price: info.cost.filter(|_| limits.cost_usd.is_some()),
+            max_output_tokens: longest_answer(&info).filter(|_| is_budgeted),
+            limits,
         })
     }
 
@@ -167,17 +174,52 @@ fn system_prompt(overrides: &RunOverrides, profile: &Profile) -> Result<String, 
     }
 }
 
-fn policy(overrides: &RunOverrides, profile: &Profile) -> Result<Policy, ApiError> {
-    match &overrides.auto_approve {
-        None => Ok(profile.policy.clone()),
-        Some(AutoApproveOverride::Tools(tools)) => Ok(Policy::approving(tools.iter().map(String::as_str))),
-        Some(AutoApproveOverride::Mode(mode)) => match mode.trim().to_ascii_lowercase().as_str() {
-            "all" => Ok(Policy::All),
-            "none" => Ok(Policy::None),
-            _ => Err(invalid(
-                ErrorCode::InvalidOverrides,
-                "overrides.auto_approve: must be \"all\", \"none\" or a list of tool names",
-            )),
-        },
+/// What the message asks for and what the server sets: of each the stricter.
+fn run_limits(asked: Option<&RunLimits>, server: &RunLimits) -> Result<RunLimits, ApiError> {
+    let asked = asked.cloned().unwrap_or_default();
+    let too_small = |name: &str| {
+        Err(invalid(ErrorCode::InvalidOverrides, format!("overrides.limits.{name}: must be more than 0, or absent")))
+    };
+    if asked.wall_clock_s == Some(0) {
+        return too_small("wall_clock_s");
     }
+    if asked.tokens == Some(0) {
+        return too_small("tokens");
+    }
+    if asked.cost_usd.is_some_and(|usd| usd <= 0.0) {
+        return too_small("cost_usd");
+    }
+    let cost_usd = asked.cost_usd.into_iter().chain(server.cost_usd).reduce(f64::min);
+    Ok(RunLimits {
+        wall_clock_s: asked.wall_clock_s.into_iter().chain(server.wall_clock_s).min(),
+        tokens: asked.tokens.into_iter().chain(server.tokens).min(),
+        cost_usd,
+    })
+}
+
+/// What runs without a question. Deny rules of the profile hold, whatever the message asks for.
+fn policy(overrides: &RunOverrides, profile: &Profile, ceiling: &ApprovalCeiling) -> Result<Policy, ApiError> {
+    let asked = match &overrides.auto_approve {
+        None => return Ok(profile.policy.clone()),
+        Some(AutoApproveOverride::Tools(tools)) => Policy::approving(tools.iter().map(String::as_str)),
+        Some(AutoApproveOverride::Mode(mode)) => match mode.trim().to_ascii_lowercase().as_str() {
+            "all" => Policy::All,
+            "none" => Policy::None,
+            _ => {
+                return Err(invalid(
+                    ErrorCode::InvalidOverrides,
+                    "overrides.auto_approve: must be \"all\", \"none\" or a list of tool names",
+                ));
+            }
+        },
+    };
+    if let Some(above) = ceiling.first_above(&asked) {
+        return Err(invalid(
+            ErrorCode::Forbidden,
+            format!(
+                "overrides.auto_approve: {above} is above [server].approval_ceiling; leave it out and decide each call"
+            ),
+        ));
+    }
+    Ok(asked.with_denials_of(&profile.policy))
 }

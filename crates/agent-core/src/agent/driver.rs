@@ -189,7 +189,7 @@ impl<'a> Driver<'a> {
             system: run.accepted.system_prompt.as_str().into(),
             messages: crate::view::render(self.history.messages()),
             tools: self.agent.tools.specs().into(),
-            max_output_tokens: Some(model.info().limit.output.min(16_384)).filter(|limit| *limit > 0),
+            max_output_tokens: crate::longest_answer(model.info()),
             session_id: self.session.row.id,
         };
         Ok(super::effects::Ask { model, request })

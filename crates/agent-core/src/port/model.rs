@@ -68,6 +68,12 @@ pub trait Model: Send + Sync {
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
 }
 
+/// The longest answer that is asked of a model, in tokens; none: the provider's default.
+#[must_use]
+pub fn longest_answer(model: &ModelInfo) -> Option<u64> {
+    Some(model.limit.output.min(16_384)).filter(|limit| *limit > 0)
+}
+
 /// Why a request failed. The message is public: `provider: status class` and a short text, never a URL path, header or body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

@@ -13,6 +13,7 @@ impl Transition<'_> {
     /// Records what follows from the state until it waits for the outside.
     pub(super) fn advance(&mut self) {
         while self.advance_once() {}
+        self.keep_clock();
     }
 
     fn advance_once(&mut self) -> bool {
@@ -29,6 +30,10 @@ impl Transition<'_> {
             self.finish(Ending::Stopped(StopReason::MaxTurns));
             return true;
         }
+        if let Some(ending) = self.exhausted() {
+            self.finish(ending);
+            return true;
+        }
         if !self.rules.has_slot {
             return false;
         }
@@ -40,7 +45,6 @@ impl Transition<'_> {
         true
     }
 
-    /// Looked at before commands are used: one that no turn would answer is listed as unconsumed.
     pub(super) fn has_turns_left(&self) -> bool {
         self.session.active().is_some_and(|run| run.turn < run.accepted.max_turns)
     }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Visibility};
 
-use super::{ActiveRun, Call, CallStatus, Queued, Session, Step};
+use super::{
+    ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step,
+    limits::{estimate, estimate_text},
+};
 use crate::{CallEnd, Effect, Record, Row, RunAccepted, SessionRow};
 
 impl Session {
@@ -26,6 +29,11 @@ impl Session {
     /// Folds one record that stands at `seq`.
     pub fn evolve(&mut self, seq: u64, record: &Record) {
         self.row.last_seq = self.row.last_seq.max(seq);
+        if let (Record::UserMessage { message, .. } | Record::CallEnded { message, .. }, Some(run)) =
+            (record, &mut self.run)
+        {
+            run.context_tokens += estimate(message);
+        }
         match record {
             Record::RunAccepted(accepted) => self.begin_run(accepted),
             Record::UserMessage { command, .. } => self.use_message(*command),
@@ -78,6 +86,9 @@ impl Session {
             turn: 0,
             request: 0,
             total_usage: Usage::default(),
+            spent_usd: 0.0,
+            context_tokens: estimate_text(&accepted.system_prompt),
+            clock: RunClock::default(),
             side_effects: false,
             calls: Vec::new(),
             queued: VecDeque::new(),
@@ -119,6 +130,8 @@ impl Session {
         self.row.message_count += 1;
         let Some(run) = &mut self.run else { return };
         run.total_usage.add(usage);
+        run.spent_usd += run.accepted.cost_of(usage);
+        run.context_tokens = usage.prompt_tokens + usage.completion_tokens;
         run.step = Step::Calling { answer_index, first_call: run.calls.len() };
     }
 
@@ -141,6 +154,8 @@ impl Session {
                     run.side_effects |= call.resolved.effect == Effect::Unsafe;
                 }
             }
+            Record::ClockStopped { at } => run.clock.stop(*at),
+            Record::ClockStarted { at } => run.clock.go_on(*at),
             Record::TurnEnded => run.step = Step::Ready,
             Record::CommandQueued { id, kind, message } => {
                 run.commands = *id;

@@ -65,7 +65,7 @@ pub enum Input {
     },
     /// The run has left the queue: it may work.
     SlotTaken,
-    /// The first approval deadline has passed.
+    /// The first deadline has passed: of an approval, or of the run.
     DeadlinePassed,
     /// The process is new: what was under way is settled, the rest goes on.
     Recover {
@@ -123,7 +123,10 @@ impl Transition<'_> {
             },
             // Calls that run while the run had no slot were started by an earlier process.
             Input::SlotTaken => self.restart_pure_calls(),
-            Input::DeadlinePassed => self.expire_calls(),
+            Input::DeadlinePassed => {
+                self.expire_calls();
+                self.expire_run();
+            }
             Input::Recover { ended } => self.recover(&ended),
             Input::Fail { code, message, ended } => {
                 self.forget_unsafe_calls(&ended);
@@ -206,7 +209,9 @@ impl Transition<'_> {
         let truncated = (finish == FinishReason::MaxOutputTokens).then_some(true);
         self.record(&Record::TurnEnded);
         self.event(Event::TurnCompleted { run_id, turn, finish_reason: finish, truncated });
+        // Looked at before commands are used: one that no turn would answer is listed as unconsumed.
         let goes_on = self.has_turns_left()
+            && self.exhausted().is_none()
             && (self.use_commands(|kind| kind == stakpak_protocol::MessageType::Steering) > 0 || self.use_follow_up());
         if !goes_on {
             self.finish(Ending::Stopped(StopReason::Completed));
@@ -281,6 +286,9 @@ impl Transition<'_> {
     }
 
     fn ask_again(&mut self) {
+        if let Some(ending) = self.exhausted() {
+            return self.end(ending);
+        }
         let Some(run) = self.active_run() else { return };
         if let Step::BackingOff { attempt, restarts, .. } = run.step {
             let (turn, attempt) = (run.turn, if restarts.is_some() { attempt } else { attempt + 1 });

@@ -27,7 +27,7 @@ pub enum Owed {
         /// From 1.
         attempt: u64,
     },
-    /// Report when the first approval deadline has passed.
+    /// Report when the first deadline has passed: of an approval, or of the run.
     Deadline {
         /// When.
         at: DateTime<Utc>,
@@ -39,7 +39,7 @@ impl Session {
     #[must_use]
     pub fn owed(&self) -> Vec<Owed> {
         let Some(run) = self.active() else { return Vec::new() };
-        match run.step {
+        let mut owed = match run.step {
             Step::Asking { .. } => vec![Owed::Ask { request: run.request }],
             Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.request, until }],
             Step::Calling { .. } => {
@@ -47,10 +47,12 @@ impl Session {
                     CallStatus::Running { attempt } => Some(Owed::Run { call: call.resolved.call.clone(), attempt }),
                     _ => None,
                 });
-                let deadline = run.waiting_calls().map(|call| call.resolved.deadline).min();
-                running.chain(deadline.map(|at| Owed::Deadline { at })).collect()
+                running.collect()
             }
             Step::Ready | Step::Ended { .. } => Vec::new(),
-        }
+        };
+        let deadline = run.waiting_calls().map(|call| call.resolved.deadline).chain(run.expires_at()).min();
+        owed.extend(deadline.map(|at| Owed::Deadline { at }));
+        owed
     }
 }

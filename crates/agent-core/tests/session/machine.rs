@@ -12,7 +12,8 @@ use stakpak_agent_core::{
 };
 use stakpak_protocol::{
     Approval, DecisionOutcome, DecisionsResponse, Event, EventEnvelope, EventId, FinishReason, LastError, Message,
-    MessagePart, MessageType, RunId, SessionId, ToolCallId, ToolDecision, ToolDecisionAction, Usage,
+    MessagePart, MessageType, ModelCost, RunId, RunLimits, SessionId, ToolCallId, ToolDecision, ToolDecisionAction,
+    Usage,
 };
 use uuid::Uuid;
 
@@ -20,6 +21,12 @@ pub(crate) const BACKOFF: Duration = Duration::from_secs(2);
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(120);
 pub(crate) const APPROVAL_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 pub(crate) const RESUME_MAX_AGE: Duration = Duration::from_secs(3600);
+
+/// Longest answer of the model.
+pub(crate) const MAX_OUTPUT: u64 = 100;
+
+/// A dollar a token in, two out.
+const PRICE: ModelCost = ModelCost { input: 1e6, output: 2e6, cache_read: None, cache_write: None };
 
 /// Tools by name: `act` in it has effects, `broken` cannot run, and the policy goes by what it begins with.
 pub(crate) const TOOLS: [&str; 7] = ["auto_act", "ask_act", "deny_act", "auto_look", "ask_look", "deny_look", "broken"];
@@ -69,6 +76,7 @@ pub(crate) struct Machine {
     pub(crate) run_id: RunId,
     /// Of runs that are posted from now on.
     pub(crate) max_turns: u64,
+    pub(crate) limits: RunLimits,
     pub(crate) jitter: f64,
     pub(crate) queued_commands: usize,
     /// Whether a run that needs a slot gets one.
@@ -89,6 +97,7 @@ impl Machine {
             now,
             run_id: nobody,
             max_turns: 256,
+            limits: RunLimits::default(),
             jitter: 0.0,
             queued_commands: 1_000,
             slots_free: true,
@@ -194,6 +203,9 @@ impl Machine {
             max_turns: self.max_turns,
             policy: policy(),
             cwd: "/work".into(),
+            limits: self.limits.clone(),
+            price: self.limits.cost_usd.map(|_| PRICE),
+            max_output_tokens: Some(MAX_OUTPUT),
         };
         let message = Message::user("go");
         let reply = self.handle(Request::Post { run_id: named, accepted: Box::new(accepted), message })?;
@@ -371,7 +383,7 @@ impl Machine {
     /// The request that the model should be answering.
     pub(crate) fn request(&self) -> u64 {
         match self.session.owed()[..] {
-            [Owed::Ask { request }] => request,
+            [Owed::Ask { request }] | [Owed::Ask { request }, Owed::Deadline { .. }] => request,
             ref other => panic!("the model is not asked, but {other:?}"),
         }
     }

@@ -5,6 +5,7 @@ mod commands;
 mod decisions;
 mod ending;
 mod lifecycle;
+mod limits;
 mod machine;
 mod properties;
 mod queueing;

@@ -1,10 +1,14 @@
 //! `[server.limits]`: every key has a default, none can be zero.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, de::IgnoredAny};
 use stakpak_agent_core::AgentConfig;
+use stakpak_protocol::RunLimits;
 use stakpak_server::{Limits, edge};
 
 /// A body that is smaller cannot hold what the API needs.
@@ -24,10 +28,11 @@ pub(crate) struct LimitsTable {
     write_stall: Option<Duration>,
     #[serde(with = "stakpak_config::duration::option")]
     approval_timeout: Option<Duration>,
+    #[serde(with = "stakpak_config::duration::option")]
+    run_wall_clock: Option<Duration>,
+    run_tokens: Option<NonZeroU64>,
+    run_cost_usd: Option<Dollars>,
     requests_per_second: IgnoredAny,
-    run_wall_clock: IgnoredAny,
-    run_tokens: IgnoredAny,
-    run_cost_usd: IgnoredAny,
     events_age: IgnoredAny,
     events_bytes: IgnoredAny,
     deleted_sessions: IgnoredAny,
@@ -54,6 +59,14 @@ impl LimitsTable {
             body: self.body.map_or(default.body, |size| size.0),
             streams_per_session: self.streams_per_session.map_or(default.streams_per_session, count),
             streams: self.streams.map_or(default.streams, count),
+            run: RunLimits {
+                // A part of a second counts as a whole one: no limit is none.
+                wall_clock_s: self
+                    .run_wall_clock
+                    .map(|limit| limit.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX)),
+                tokens: self.run_tokens.map(NonZeroU64::get),
+                cost_usd: self.run_cost_usd.map(|limit| limit.0),
+            },
             ..default
         }
     }
@@ -84,6 +97,22 @@ impl TryFrom<ByteSize> for BodySize {
     }
 }
 
+/// An amount of money, more than none.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(try_from = "f64")]
+struct Dollars(f64);
+
+impl TryFrom<f64> for Dollars {
+    type Error = String;
+
+    fn try_from(amount: f64) -> Result<Self, String> {
+        if amount.is_finite() && amount > 0.0 {
+            return Ok(Self(amount));
+        }
+        Err(format!("{amount} is no limit: more than 0, or leave the key out"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use stakpak_config::Document;
@@ -105,6 +134,7 @@ mod tests {
         assert_eq!((requests.message_body, requests.body), (16 << 20, 2 << 20));
         assert_eq!((requests.streams_per_session, requests.streams), (2_048, 8_192));
         assert_eq!(limits.write_stall(), Duration::from_secs(60));
+        assert_eq!(requests.run, RunLimits::default());
     }
 
     #[test]
@@ -119,6 +149,9 @@ mod tests {
             body = 4096
             write_stall = "5s"
             approval_timeout = "1h"
+            run_wall_clock = "90s"
+            run_tokens = 5000
+            run_cost_usd = 0.25
         "#;
         let file = read(text).unwrap();
         assert!(file.warnings.is_empty(), "{:?}", file.warnings);
@@ -129,6 +162,8 @@ mod tests {
         assert_eq!((requests.streams_per_session, requests.streams), (3, 4));
         assert_eq!((requests.message_body, requests.body), (8 << 20, 4096));
         assert_eq!(limits.write_stall(), Duration::from_secs(5));
+        let run = RunLimits { wall_clock_s: Some(90), tokens: Some(5_000), cost_usd: Some(0.25) };
+        assert_eq!(requests.run, run);
     }
 
     #[test]
@@ -139,6 +174,9 @@ mod tests {
             ("body = \"10 B\"", "server.limits.body"),
             ("message_body = \"much\"", "server.limits.message_body"),
             ("write_stall = 60", "server.limits.write_stall"),
+            ("run_tokens = 0", "server.limits.run_tokens"),
+            ("run_cost_usd = -1.0", "server.limits.run_cost_usd"),
+            ("run_wall_clock = 60", "server.limits.run_wall_clock"),
         ] {
             let error = read(&format!("[server.limits]\n{line}")).err().unwrap();
             assert!(error.contains(key) && error.contains("autopilot.toml:2"), "{line}: {error}");

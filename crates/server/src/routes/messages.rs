@@ -41,6 +41,7 @@ pub(super) struct ListQuery {
     (status = 200, body = PostMessageResponse),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, body = ErrorBody),
     (status = 404, body = ErrorBody),
     (status = 408, body = ErrorBody),
     (status = 409, body = ErrorBody),

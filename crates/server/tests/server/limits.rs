@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use stakpak_agent_core::AgentConfig;
-use stakpak_protocol::Event;
-use stakpak_server::Limits;
+use stakpak_protocol::{Event, RunLimits};
+use stakpak_server::{ApprovalCeiling, Limits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -296,4 +296,104 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     assert!(answer.contains(r#""code":"request_timeout""#), "{answer}");
+}
+
+/// Posts with these overrides into a new session.
+async fn post_with(server: &TestServer, overrides: Value) -> (u16, Value, String) {
+    let session = new_session(server).await;
+    let body = json!({"message": {"role": "user", "content": "go"}, "overrides": overrides});
+    let (status, answer) = server.http().post(&format!("/v1/sessions/{session}/messages"), body).await;
+    (status, answer, session)
+}
+
+/// How the session's run ended: the terminal event's name, and the code of its error.
+async fn ended(server: &TestServer, session: &str) -> (String, Value) {
+    let mut events = server.client().subscribe_events(session, Some(0)).await.unwrap();
+    let last = async {
+        loop {
+            let event = events.next_event().await.unwrap();
+            if event.is_run_terminal() {
+                return event.envelope().unwrap().event.name().to_owned();
+            }
+        }
+    };
+    let name = tokio::time::timeout(PATIENCE, last).await.expect("the run ends");
+    let (_, detail) = server.http().get(&format!("/v1/sessions/{session}")).await;
+    (name, detail["session"]["run_status"]["last_error"]["code"].clone())
+}
+
+#[tokio::test]
+async fn the_wall_clock_ends_a_silent_model_and_a_call_that_hangs() {
+    let hangs = Step::Call(vec![("a", "stakpak__act", json!({"gated": true}))]);
+    let server = TestServer::start([Step::Silence, hangs]).await;
+    for _ in 0..2 {
+        let overrides = json!({"auto_approve": "all", "limits": {"wall_clock_s": 1}});
+        let (status, answer, session) = post_with(&server, overrides).await;
+        assert_eq!(status, 200, "{answer}");
+        assert_eq!(ended(&server, &session).await, ("run_error".to_owned(), json!("deadline_exceeded")));
+    }
+    assert_eq!(server.tools.acted.lock().unwrap().len(), 1, "the second run's call was started");
+}
+
+#[tokio::test]
+async fn of_two_limits_the_stricter_holds() {
+    for (server_limit, overrides) in [
+        (Some(10), json!({"limits": {"tokens": 1_000_000}})),
+        (Some(1_000_000), json!({"limits": {"tokens": 10}})),
+        (Some(10), json!({})),
+        (None, json!({"limits": {"tokens": 10}})),
+    ] {
+        let run = RunLimits { tokens: server_limit, ..RunLimits::default() };
+        let limits = Limits { run, ..Limits::default() };
+        let server = TestServer::start_limited([], AgentConfig::default(), limits).await;
+        let (_, _, session) = post_with(&server, overrides).await;
+        assert_eq!(ended(&server, &session).await, ("run_error".to_owned(), json!("budget_exceeded")));
+        assert!(server.model.requests.lock().unwrap().is_empty(), "nothing was asked");
+    }
+    let server = TestServer::start([Step::Say("done")]).await;
+    let (_, _, session) = post_with(&server, json!({"limits": {"tokens": 1_000_000, "wall_clock_s": 600}})).await;
+    assert_eq!(ended(&server, &session).await.0, "run_completed");
+}
+
+#[tokio::test]
+async fn a_limit_of_cost_needs_a_price() {
+    let server = TestServer::start([]).await;
+    let (status, answer, _) = post_with(&server, json!({"limits": {"cost_usd": 1.0}})).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("price_unknown")));
+    let run = RunLimits { cost_usd: Some(1.0), ..RunLimits::default() };
+    let limits = Limits { run, ..Limits::default() };
+    let server = TestServer::start_limited([], AgentConfig::default(), limits).await;
+    let (status, answer, _) = post_with(&server, json!({})).await;
+    assert_eq!((status, &answer["code"]), (400, &json!("price_unknown")));
+    assert!(server.model.requests.lock().unwrap().is_empty(), "nothing was started");
+}
+
+#[tokio::test]
+async fn a_limit_of_nothing_is_refused_by_name() {
+    let server = TestServer::start([]).await;
+    for (limit, value) in [("wall_clock_s", json!(0)), ("tokens", json!(0)), ("cost_usd", json!(-1.0))] {
+        let (status, answer, _) = post_with(&server, json!({"limits": {limit: value}})).await;
+        assert_eq!((status, &answer["code"]), (400, &json!("invalid_overrides")));
+        assert!(answer["error"].as_str().unwrap().contains(&format!("overrides.limits.{limit}")), "{answer}");
+    }
+}
+
+/// P53: what a message may let run without a question ends at the ceiling.
+#[tokio::test]
+async fn overrides_above_the_approval_ceiling_are_refused() {
+    let answers = |ceiling: ApprovalCeiling| async move {
+        let limits = Limits { approval_ceiling: ceiling, ..Limits::default() };
+        let steps = (0..6).map(|_| Step::Say("done"));
+        let server = TestServer::start_limited(steps, AgentConfig::default(), limits).await;
+        let mut answers = Vec::new();
+        for asked in [json!("all"), json!(["*"]), json!(["look", "act"]), json!(["look"]), json!("none"), json!(null)] {
+            let (status, answer, _) = post_with(&server, json!({"auto_approve": asked})).await;
+            assert!(status == 200 || answer["code"] == "forbidden", "{answer}");
+            answers.push(status);
+        }
+        answers
+    };
+    assert_eq!(answers(ApprovalCeiling::All).await, [200; 6]);
+    assert_eq!(answers(ApprovalCeiling::tools(["look"])).await, [403, 403, 403, 200, 200, 200]);
+    assert_eq!(answers(ApprovalCeiling::None).await, [403, 403, 403, 403, 200, 200]);
 }

@@ -1,0 +1,165 @@
+//! Bounds of a run: wall clock, tokens, cost. Looked at before each request; the clock also ends what hangs.
+//!
+//! * What the next request may take at most is reserved before it is sent: at most the one under way overspends.
+//! * The clock stands still while the run waits for a person. When it stopped is recorded, so that a restart does not count
+//!   the wait.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stakpak_protocol::{LastErrorCode, Message, MessagePart, ModelCost, Usage};
+
+use super::{ActiveRun, Transition, end::Ending};
+use crate::{Record, RunAccepted};
+
+/// Bytes of text that make a token, about.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// What an image is taken for, in bytes of text.
+const IMAGE_BYTES: u64 = 6_000;
+
+const TOKENS_A_PRICE: f64 = 1_000_000.0;
+
+/// How long a run may still work.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunClock {
+    /// Since when the run waits for a person.
+    pub stopped_at: Option<DateTime<Utc>>,
+    /// Spent waiting for a person before.
+    pub waited: TimeDelta,
+}
+
+impl RunClock {
+    pub(super) fn stop(&mut self, at: DateTime<Utc>) {
+        self.stopped_at.get_or_insert(at);
+    }
+
+    pub(super) fn go_on(&mut self, at: DateTime<Utc>) {
+        if let Some(stopped) = self.stopped_at.take() {
+            self.waited += (at - stopped).max(TimeDelta::zero());
+        }
+    }
+}
+
+impl ActiveRun {
+    /// When the run's time is over; none: never, or not while it waits for a person.
+    pub(super) fn expires_at(&self) -> Option<DateTime<Utc>> {
+        if self.clock.stopped_at.is_some() {
+            return None;
+        }
+        let seconds = i64::try_from(self.accepted.limits.wall_clock_s?).ok()?;
+        self.accepted.at.checked_add_signed(TimeDelta::try_seconds(seconds)?)?.checked_add_signed(self.clock.waited)
+    }
+
+    /// Why nothing more may be asked, if that is so.
+    fn exhausted(&self, now: DateTime<Utc>) -> Option<Ending> {
+        let limits = &self.accepted.limits;
+        if self.expires_at().is_some_and(|at| at <= now) {
+            let seconds = limits.wall_clock_s.unwrap_or_default();
+            return Some(ending(
+                LastErrorCode::DeadlineExceeded,
+                format!("the run's time of {seconds} s is over; allow more with overrides.limits.wall_clock_s"),
+            ));
+        }
+        let (prompt_tokens, completion_tokens) = (self.context_tokens, self.accepted.max_output_tokens.unwrap_or(0));
+        let total_tokens = prompt_tokens + completion_tokens;
+        let next = Usage { prompt_tokens, completion_tokens, total_tokens, ..Usage::default() };
+        let spent = self.total_usage.total_tokens;
+        if let Some(limit) = limits.tokens.filter(|limit| spent + next.total_tokens > *limit) {
+            return Some(ending(
+                LastErrorCode::BudgetExceeded,
+                format!(
+                    "{spent} of the run's {limit} tokens are spent and the next request may take {}; \
+                     allow more with overrides.limits.tokens",
+                    next.total_tokens
+                ),
+            ));
+        }
+        let next_cost = self.accepted.cost_of(&next);
+        if let Some(limit) = limits.cost_usd.filter(|limit| self.spent_usd + next_cost > *limit) {
+            return Some(ending(
+                LastErrorCode::BudgetExceeded,
+                format!(
+                    "{:.4} of the run's {limit} USD are spent and the next request may cost {next_cost:.4}; \
+                     allow more with overrides.limits.cost_usd",
+                    self.spent_usd
+                ),
+            ));
+        }
+        None
+    }
+}
+
+fn ending(code: LastErrorCode, message: String) -> Ending {
+    Ending::Failed { code, message, retryable: false }
+}
+
+impl RunAccepted {
+    /// US dollars at list price; 0 when the price does not matter to this run.
+    pub(super) fn cost_of(&self, usage: &Usage) -> f64 {
+        self.price.map_or(0.0, |price| cost(usage, &price))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tokens of one run are far below 2^52")]
+fn cost(usage: &Usage, price: &ModelCost) -> f64 {
+    let details = usage.input_token_details.unwrap_or_default();
+    let read = details.cache_read.unwrap_or(0);
+    let written = details.cache_write.unwrap_or(0);
+    let plain = usage.prompt_tokens.saturating_sub(read).saturating_sub(written);
+    let parts = [
+        (plain, price.input),
+        (read, price.cache_read.unwrap_or(price.input)),
+        (written, price.cache_write.unwrap_or(price.input)),
+        (usage.completion_tokens, price.output),
+    ];
+    parts.iter().map(|(tokens, price)| *tokens as f64 * price).sum::<f64>() / TOKENS_A_PRICE
+}
+
+/// Tokens that a message adds to the next request, about.
+pub(super) fn estimate(message: &Message) -> u64 {
+    let bytes: u64 = match message.parts() {
+        [] => message.text().len() as u64,
+        parts => parts.iter().map(part_bytes).sum(),
+    };
+    bytes.div_ceil(BYTES_A_TOKEN)
+}
+
+fn part_bytes(part: &MessagePart) -> u64 {
+    match part {
+        MessagePart::Text { text, .. } => text.len() as u64,
+        MessagePart::ToolResult { content: serde_json::Value::String(text), .. } => text.len() as u64,
+        MessagePart::ToolResult { content, .. } => content.to_string().len() as u64,
+        MessagePart::ToolCall { arguments, .. } => arguments.to_string().len() as u64,
+        MessagePart::Image { .. } => IMAGE_BYTES,
+    }
+}
+
+pub(super) fn estimate_text(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(BYTES_A_TOKEN)
+}
+
+impl Transition<'_> {
+    /// Why nothing more may be asked, if that is so.
+    pub(super) fn exhausted(&self) -> Option<Ending> {
+        self.session.active()?.exhausted(self.rules.now)
+    }
+
+    /// Ends a run whose time is over.
+    pub(super) fn expire_run(&mut self) {
+        let now = self.rules.now;
+        let is_over = self.session.active().and_then(ActiveRun::expires_at).is_some_and(|at| at <= now);
+        if is_over && let Some(ending) = self.exhausted() {
+            self.end(ending);
+        }
+    }
+
+    /// Stops the clock when the run begins to wait for a person, and starts it again.
+    pub(super) fn keep_clock(&mut self) {
+        let at = self.rules.now;
+        let Some(run) = self.session.active().filter(|run| run.accepted.limits.wall_clock_s.is_some()) else { return };
+        match (!self.session.needs_slot(), run.clock.stopped_at.is_some()) {
+            (true, false) => self.record(&Record::ClockStopped { at }),
+            (false, true) => self.record(&Record::ClockStarted { at }),
+            (true, true) | (false, false) => {}
+        }
+    }
+}
