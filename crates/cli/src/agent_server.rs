@@ -3,7 +3,7 @@
 //! Order: bind without accepting, open and migrate, take over open runs, accept. A client that comes early waits; it never
 //! sees half a state.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use axum::Router;
@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) bind: SocketAddr,
     /// None: every route is open.
     pub(crate) token: Option<String>,
+    /// Further tokens by name.
+    pub(crate) named_tokens: BTreeMap<String, String>,
     pub(crate) profiles: Arc<dyn Profiles>,
     pub(crate) workdir: PathBuf,
     pub(crate) edge: edge::EdgePolicy,
@@ -72,7 +74,7 @@ impl Bound {
         let path = home.autopilot("journal.db");
         let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&path)).await?;
         let journal = Arc::new(journal.context("the journal cannot be opened")?);
-        let redactor = Redactor::new(options.token.iter())?;
+        let redactor = Redactor::new(options.token.iter().chain(options.named_tokens.values()))?;
         let tools = LocalToolsConfig {
             artefacts: home.autopilot("artefacts"),
             credential_variables: options.credential_variables,
@@ -81,6 +83,7 @@ impl Bound {
         let tools = LocalTools::new(tools, redactor);
         let config = ServerConfig {
             token: options.token,
+            named_tokens: options.named_tokens,
             default_cwd: options.workdir,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             agent: match options.resume_max_age {

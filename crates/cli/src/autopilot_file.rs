@@ -2,8 +2,9 @@
 
 mod ceiling;
 mod limits;
+mod tokens;
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use chrono::Utc;
@@ -32,7 +33,7 @@ pub(crate) struct AutopilotFile {
 }
 
 /// `[server]`. Keys that have no effect yet are known, so that files of 0.3.x are read without a warning.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServerTable {
     #[serde(deserialize_with = "address")]
@@ -40,6 +41,7 @@ pub(crate) struct ServerTable {
     pub(crate) model: Option<String>,
     pub(crate) auto_approve_all: bool,
     pub(crate) token: Option<Secret>,
+    tokens: BTreeMap<String, Secret>,
     pub(crate) allowed_hosts: Vec<String>,
     pub(crate) allowed_origins: Vec<String>,
     #[serde(with = "stakpak_config::duration")]
@@ -82,6 +84,7 @@ impl Default for ServerTable {
             model: None,
             auto_approve_all: false,
             token: None,
+            tokens: BTreeMap::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             drain_timeout: Duration::from_secs(10),
@@ -126,6 +129,11 @@ impl AutopilotFile {
             Some(token) if !token.is_empty() => Ok(token.to_owned()),
             _ => home.token(),
         }
+    }
+
+    /// `[server.tokens]`, valid beside the first.
+    pub(crate) fn named_tokens(&self, first: &str) -> Result<BTreeMap<String, String>> {
+        tokens::checked(&self.server.tokens, first)
     }
 
     /// Writes the commented template if there is no file. Whether it did.

@@ -6,6 +6,7 @@ mod ask;
 mod follow;
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Read},
     sync::Arc,
     time::Duration,
@@ -105,6 +106,7 @@ async fn reach(
     let bound = Bound::new(Options {
         bind: ([127, 0, 0, 1], 0).into(),
         token: Some(token.to_owned()),
+        named_tokens: BTreeMap::new(),
         profiles,
         workdir: workdir.to_owned(),
         edge: EdgePolicy::default(),

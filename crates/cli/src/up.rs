@@ -38,6 +38,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let file = AutopilotFile::load(&home)?;
     let bind = args.bind.unwrap_or(file.server.listen);
     let token = token(&home, &file, &args, bind)?;
+    let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
     let lock = match Lock::acquire_patiently(&home).await? {
         Owner::Us(lock) => lock,
         Owner::Other(facts) => return already_running(facts, global.json),
@@ -46,6 +47,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let options = Options {
         bind,
         token: token.clone(),
+        named_tokens,
         profiles: Arc::clone(&profiles) as Arc<dyn Profiles>,
         workdir: workdir(global)?,
         edge: EdgePolicy {

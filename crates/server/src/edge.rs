@@ -19,6 +19,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{ApiError, error::Answer};
 use listener::BoundedListener;
+pub(crate) use listener::Peer;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -61,7 +62,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = BoundedListener { inner: listener, write_stall };
     let asked = shutdown.clone();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move { asked.cancelled().await });
+    let serving = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+        .with_graceful_shutdown(async move { asked.cancelled().await });
     tokio::select! {
         result = serving.into_future() => result,
         () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => Ok(()),

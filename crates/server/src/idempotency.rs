@@ -25,7 +25,11 @@ use stakpak_agent_core::{
 use stakpak_protocol::{ErrorCode, SessionId};
 use tokio::sync::Semaphore;
 
-use crate::{ApiError, Server, auth::Caller, live::MakeReceipt};
+use crate::{
+    ApiError, Server,
+    auth::{self, Caller},
+    live::MakeReceipt,
+};
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -73,7 +77,7 @@ impl Key {
                 "Idempotency-Key must be 1 to 255 printable ASCII characters",
             )
         })?;
-        let caller = parts.extensions.get::<Caller>().map_or("anonymous", |caller| &caller.0);
+        let caller = parts.extensions.get::<Caller>().map_or(auth::ANONYMOUS, |caller| &caller.0);
         let path = parts.uri.path();
         // `tools/resolve` is another name of `tools/decisions`.
         let path = path.strip_suffix("/resolve").map_or_else(|| path.to_owned(), |tools| format!("{tools}/decisions"));

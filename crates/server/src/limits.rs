@@ -1,6 +1,6 @@
 //! What one client, or all of them together, may take of the server.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 use stakpak_agent_core::{Policy, SessionRow, full_name};
 use stakpak_protocol::{Approval, Run, RunLimits, RunState, RunStatus};
@@ -21,6 +21,8 @@ pub struct Limits {
     pub streams_per_session: usize,
     /// Open event streams of all sessions.
     pub streams: usize,
+    /// Requests a second with one token; none: as many as there are.
+    pub requests_per_second: Option<NonZeroU32>,
     /// What a run may take at most, whatever its message says.
     pub run: RunLimits,
     /// What a message may let run without a question.
@@ -35,6 +37,7 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             streams_per_session: 2_048,
             streams: 8_192,
+            requests_per_second: None,
             run: RunLimits::default(),
             approval_ceiling: ApprovalCeiling::All,
         }

@@ -18,7 +18,10 @@ use axum::{
 use stakpak_protocol::ErrorCode;
 use utoipa::{
     Modify, OpenApi,
-    openapi::security::{Http, HttpAuthScheme, SecurityScheme},
+    openapi::{
+        Content, Ref, Response,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
 };
 
 use crate::{ApiError, Server, auth::require_token};
@@ -86,5 +89,18 @@ impl Modify for BearerAuth {
     fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
         let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         api.components.get_or_insert_default().add_security_scheme("bearer_auth", scheme);
+        for item in api.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+            for operation in operations.into_iter().flatten().filter(|operation| operation.security.is_some()) {
+                let responses = &mut operation.responses.responses;
+                responses.entry("429".to_owned()).or_insert_with(|| rate_limited().into());
+            }
+        }
     }
+}
+
+/// The bearer check may answer it on every route that it stands before.
+fn rate_limited() -> Response {
+    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    Response::builder().content("application/json", body).build()
 }

@@ -1,17 +1,25 @@
 //! The server as a value: what handlers share, and its life from recovery to drain.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{Agent, AgentConfig, Clock, Journal, JournalError, Profiles, Slots, Tools};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Limits, auth::TokenDigest, events::Hub, idempotency::InFlight, live::LiveSessions};
+use crate::{
+    Limits,
+    auth::{self, Failures, Token, Tokens},
+    events::Hub,
+    idempotency::InFlight,
+    live::LiveSessions,
+};
 
 /// What the server is made with.
 pub struct ServerConfig {
     /// The bearer token; none: every route is open.
     pub token: Option<String>,
+    /// Further tokens by name, valid beside it.
+    pub named_tokens: BTreeMap<String, String>,
     /// Where tools of a session without `cwd` run.
     pub default_cwd: PathBuf,
     /// Told by `GET /v1/health`.
@@ -40,7 +48,8 @@ struct Inner {
     hub: Arc<Hub>,
     live: LiveSessions,
     in_flight: Arc<InFlight>,
-    token: Option<TokenDigest>,
+    tokens: Tokens,
+    failures: Failures,
     limits: Limits,
     default_cwd: PathBuf,
     version: String,
@@ -70,12 +79,14 @@ impl Server {
         let slots = Slots::new(config.agent.active_runs);
         let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, slots, config: config.agent });
         let closing = CancellationToken::new();
+        let tokens = tokens(config.token.as_deref(), &config.named_tokens, &config.limits);
         Self(Arc::new(Inner {
             live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
             agent,
             hub,
             in_flight: Arc::default(),
-            token: config.token.as_deref().map(TokenDigest::of),
+            tokens,
+            failures: Failures::new(),
             limits: config.limits,
             default_cwd: config.default_cwd,
             version: config.version,
@@ -126,8 +137,12 @@ impl Server {
         &self.0.in_flight
     }
 
-    pub(crate) fn token(&self) -> Option<&TokenDigest> {
-        self.0.token.as_ref()
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    pub(crate) fn failures(&self) -> &Failures {
+        &self.0.failures
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -145,4 +160,12 @@ impl Server {
     pub(crate) fn started_at(&self) -> DateTime<Utc> {
         self.0.started_at
     }
+}
+
+/// Without the first there are none: every route is open.
+fn tokens(token: Option<&str>, named: &BTreeMap<String, String>, limits: &Limits) -> Tokens {
+    let Some(token) = token else { return Tokens::new(Vec::new()) };
+    let named = named.iter().map(|(name, token)| (name.as_str(), token.as_str()));
+    let all = std::iter::once((auth::DEFAULT, token)).chain(named);
+    Tokens::new(all.map(|(name, token)| Token::new(name, token, limits.requests_per_second)).collect())
 }

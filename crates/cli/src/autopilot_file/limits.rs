@@ -15,7 +15,7 @@ use stakpak_server::{Limits, edge};
 const SMALLEST_BODY: ByteSize = ByteSize::kib(1);
 
 /// `[server.limits]`; an absent key means the default.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct LimitsTable {
     active_runs: Option<NonZeroU32>,
@@ -32,7 +32,7 @@ pub(crate) struct LimitsTable {
     run_wall_clock: Option<Duration>,
     run_tokens: Option<NonZeroU64>,
     run_cost_usd: Option<Dollars>,
-    requests_per_second: IgnoredAny,
+    requests_per_second: Option<NonZeroU32>,
     events_age: IgnoredAny,
     events_bytes: IgnoredAny,
     deleted_sessions: IgnoredAny,
@@ -59,6 +59,7 @@ impl LimitsTable {
             body: self.body.map_or(default.body, |size| size.0),
             streams_per_session: self.streams_per_session.map_or(default.streams_per_session, count),
             streams: self.streams.map_or(default.streams, count),
+            requests_per_second: self.requests_per_second,
             run: RunLimits {
                 // A part of a second counts as a whole one: no limit is none.
                 wall_clock_s: self
@@ -82,7 +83,7 @@ fn count(value: NonZeroU32) -> usize {
 }
 
 /// Bytes, as a number or as people write them: `"16 MiB"`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "ByteSize")]
 struct BodySize(usize);
 
@@ -98,7 +99,7 @@ impl TryFrom<ByteSize> for BodySize {
 }
 
 /// An amount of money, more than none.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "f64")]
 struct Dollars(f64);
 
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!((requests.message_body, requests.body), (16 << 20, 2 << 20));
         assert_eq!((requests.streams_per_session, requests.streams), (2_048, 8_192));
         assert_eq!(limits.write_stall(), Duration::from_secs(60));
-        assert_eq!(requests.run, RunLimits::default());
+        assert_eq!((requests.run, requests.requests_per_second), (RunLimits::default(), None));
     }
 
     #[test]
@@ -149,6 +150,7 @@ mod tests {
             body = 4096
             write_stall = "5s"
             approval_timeout = "1h"
+            requests_per_second = 7
             run_wall_clock = "90s"
             run_tokens = 5000
             run_cost_usd = 0.25
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!((requests.message_body, requests.body), (8 << 20, 4096));
         assert_eq!(limits.write_stall(), Duration::from_secs(5));
         let run = RunLimits { wall_clock_s: Some(90), tokens: Some(5_000), cost_usd: Some(0.25) };
-        assert_eq!(requests.run, run);
+        assert_eq!((requests.run, requests.requests_per_second), (run, NonZeroU32::new(7)));
     }
 
     #[test]

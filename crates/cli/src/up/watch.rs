@@ -16,6 +16,8 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
     let home = home.clone();
     tasks.spawn(async move {
         let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
+        // The server is made once, at the start.
+        let mut server_known = AutopilotFile::load(&home).ok().map(|file| file.server);
         let mut gateway_known = gateway_tables(known.as_deref());
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             let found = tokio::fs::read(home.autopilot_toml()).await.ok();
@@ -35,6 +37,12 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
                         gateway.reload();
                     }
                     tracing::info!("autopilot.toml is reloaded");
+                    if server_known.as_ref() != Some(&file.server) {
+                        tracing::warn!(
+                            "[server] of autopilot.toml has changed: restart `stakpak up` for it to take effect"
+                        );
+                        server_known = Some(file.server);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!("autopilot.toml is not reloaded, the last good one stays in use: {error:#}");

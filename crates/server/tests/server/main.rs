@@ -10,6 +10,7 @@
 
 mod support;
 
+mod access;
 mod approvals;
 mod contract;
 mod deletion;

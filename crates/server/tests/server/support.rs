@@ -27,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 
 pub const TOKEN: &str = "test-token-0123456789";
 
+/// Another valid token.
+pub const ANN: &str = "anns-token-0123456789";
+
 /// What the model does when it is asked next.
 pub enum Step {
     /// Text, word by word, then the end.
@@ -299,6 +302,7 @@ impl TestServer {
         let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap());
         let config = ServerConfig {
             token: Some(TOKEN.into()),
+            named_tokens: [("ann".to_owned(), ANN.to_owned())].into(),
             default_cwd: directory.path().into(),
             version: "1.2.3".into(),
             agent,
