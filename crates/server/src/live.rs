@@ -13,9 +13,9 @@ use std::{
 use futures_util::FutureExt;
 use stakpak_agent_core::{
     Agent, Job, JournalError, Receipt, RequestError, Resident, Start, run_agent,
-    session::{Reply, Request, Session},
+    session::{CallStatus, Reply, Request, Session},
 };
-use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId};
+use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId, ToolCallId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -227,6 +227,32 @@ impl Task {
             let _ = job.reply.send(Err(RequestError::Journal(error)));
         }
     }
+}
+
+/// Ends processes of calls that nobody waits for: the process that was ending them, after a cancel or behind the result, died.
+/// A call that still runs in an open run is left to its session, which tells what it ended.
+pub(crate) async fn end_strays(agent: &Agent) -> Result<(), JournalError> {
+    let mut strays = Vec::new();
+    for (id, call) in agent.tools.orphans().await {
+        match load(agent, id).await {
+            Ok(session) if is_running(&session, &call) => {}
+            Ok(_) | Err(JournalError::Damaged { .. }) => strays.push((id, call)),
+            // Another installation's.
+            Err(JournalError::UnknownSession(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let ends = strays.iter().map(|(session, call)| async move {
+        let processes = agent.tools.end_orphans(*session, call).await;
+        tracing::info!(session_id = %session, %call, processes, "processes of an earlier call ended");
+    });
+    futures_util::future::join_all(ends).await;
+    Ok(())
+}
+
+fn is_running(session: &Session, call: &ToolCallId) -> bool {
+    let call = session.active().and_then(|run| run.call(call));
+    call.is_some_and(|call| matches!(call.status, CallStatus::Running { .. }))
 }
 
 /// The session's state, folded from its last run.

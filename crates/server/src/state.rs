@@ -11,7 +11,7 @@ use crate::{
     auth::{self, Failures, Token, Tokens},
     events::Hub,
     idempotency::InFlight,
-    live::LiveSessions,
+    live::{self, LiveSessions},
 };
 
 /// What the server is made with.
@@ -95,11 +95,13 @@ impl Server {
         }))
     }
 
-    /// Takes over the runs that an earlier process left, each from its last record. Call before the first request.
+    /// Takes over the runs that an earlier process left, each from its last record, and ends what it left of other calls.
+    /// Call before the first request.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn recover(&self) -> Result<usize, JournalError> {
+        live::end_strays(&self.0.agent).await?;
         let open = self.0.agent.journal.open_sessions().await?;
         for session in &open {
             self.0.live.recover(session.id);

@@ -20,7 +20,7 @@ use crate::{
     command::Commands,
     error::ToolError,
     files,
-    processes::Belongings,
+    processes::{Belongings, calls_with_processes},
     read_only::is_read_only_command,
     text,
 };
@@ -138,6 +138,10 @@ impl Tools for LocalTools {
             }
             other => other,
         }
+    }
+
+    async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {
+        spawn_blocking(calls_with_processes).await.unwrap_or_default()
     }
 
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize {

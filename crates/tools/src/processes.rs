@@ -85,14 +85,8 @@ impl Belongings {
     }
 
     fn living(&self) -> Processes {
-        let Ok(entries) = fs::read_dir("/proc") else { return Processes::new() };
-        let own = std::process::id();
-        entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-            .filter(|pid| u32::try_from(*pid) != Ok(own) && self.owns(*pid))
-            .map(|pid| (pid, command_line(pid)))
-            .collect()
+        let own = std::process::id().cast_signed();
+        process_ids().filter(|pid| *pid != own && self.owns(*pid)).map(|pid| (pid, command_line(pid))).collect()
     }
 
     fn owns(&self, pid: i32) -> bool {
@@ -140,6 +134,32 @@ impl Drop for Group {
             belongings.end();
         }
     }
+}
+
+/// Every call that has living processes, this process left aside.
+pub(crate) fn calls_with_processes() -> Vec<(SessionId, ToolCallId)> {
+    let own = std::process::id().cast_signed();
+    let mut calls: Vec<_> = process_ids().filter(|pid| *pid != own).filter_map(call_of).collect();
+    calls.sort();
+    calls.dedup();
+    calls
+}
+
+/// What the marks of a living process say.
+fn call_of(pid: i32) -> Option<(SessionId, ToolCallId)> {
+    stat(pid).filter(|stat| !matches!(stat.state, b'Z' | b'X'))?;
+    let environment = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |name: &str| {
+        let lines = environment.split(|byte| *byte == 0);
+        let text = lines.filter_map(|line| std::str::from_utf8(line).ok());
+        text.filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).next()
+    };
+    Some((value(SESSION_ID)?.parse().ok()?, ToolCallId(value(CALL_ID)?.to_owned())))
+}
+
+fn process_ids() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 struct Stat {

@@ -278,12 +278,15 @@ async fn processes_of_an_earlier_server_are_found_and_ended() {
         let mut up = [0; 3];
         tokio::io::AsyncReadExt::read_exact(child.stdout.as_mut().unwrap(), &mut up).await.unwrap();
     }
+    let orphans = setting.tools.orphans().await;
+    assert_eq!(orphans.iter().filter(|orphan| **orphan == (session, call.id.clone())).count(), 1, "{orphans:?}");
     // The shell, and the sleep it has at that moment.
     assert!(setting.tools.end_orphans(session, &call.id).await >= 1);
     assert!(!lives(&own.id().unwrap().to_string()));
     assert!(lives(&other.id().unwrap().to_string()));
     assert!(lives(&same_id.id().unwrap().to_string()), "a call's id is unique only in its session");
     assert_eq!(setting.tools.end_orphans(session, &call.id).await, 0);
+    assert!(!setting.tools.orphans().await.contains(&(session, call.id)));
 }
 
 #[tokio::test]

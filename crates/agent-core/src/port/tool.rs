@@ -118,6 +118,11 @@ pub trait Tools: Send + Sync {
     /// Runs the call. Never panics on bad input; errors are results.
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome;
 
+    /// Calls of which an earlier server process left processes, on this machine and of whatever journal.
+    async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {
+        Vec::new()
+    }
+
     /// Ends every process that an earlier server process started for this call; how many there were.
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize;
 

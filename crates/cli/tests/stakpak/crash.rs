@@ -40,6 +40,13 @@ async fn until_name(events: &mut EventStream, name: &str) -> Vec<(EventEnvelope,
     }
 }
 
+/// Whether a `sleep` of this duration lives: each test has a duration of its own.
+fn sleeps(duration: &str) -> bool {
+    let wanted = format!("sleep\0{duration}\0").into_bytes();
+    let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes.any(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == wanted))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_in_mid_answer_replays_the_same_ids_and_ends_once() {
     let llm = ScriptedLlm::start().await;
@@ -100,12 +107,7 @@ async fn a_kill_in_mid_call_runs_nothing_twice_and_leaves_no_process() {
     assert!(unknown, "{seen:#?}");
     assert_eq!(std::fs::read_to_string(home.path("witness")).unwrap(), "started\n", "the command ran once");
     assert_eq!(llm.requests().len(), 2, "the recorded answer is not asked for again");
-    let wanted = format!("sleep\0{duration}\0").into_bytes();
-    let alive = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .any(|process| std::fs::read(process.path().join("cmdline")).is_ok_and(|line| line == wanted));
-    assert!(!alive, "a process of the call is still there");
+    assert!(!sleeps(&duration), "a process of the call is still there");
 }
 
 /// A paused approval survives a kill, and a decision answered 200 just before one holds.
@@ -132,4 +134,26 @@ async fn an_approval_survives_a_kill() {
     let mut events = client.subscribe_events(&session, Some(0)).await.unwrap();
     until_name(&mut events, "run_completed").await;
     assert_eq!(std::fs::read_to_string(home.path("witness")).unwrap(), "once\n");
+}
+
+/// P5: a kill while a cancelled call's processes are being ended leaves them to the next start, which knows no run of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_right_after_a_cancel_leaves_no_process() {
+    let llm = ScriptedLlm::start().await;
+    let duration = format!("986.{}", std::process::id());
+    // Deaf to SIGTERM, so that its end takes two seconds.
+    let command = format!("trap '' TERM; echo started >> witness; sleep {duration}");
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": command})));
+    let home = configured(&llm);
+    let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
+    let client = up.client();
+    let session = client.create_session("crash").await.unwrap().id.to_string();
+    let posted = client.send_messages(&session, vec![Message::user("go")], approve_all()).await.unwrap();
+    crate::support::until("the command to start", || home.path("witness").exists().then_some(()));
+    client.cancel_run(&session, &posted.run_id.to_string()).await.unwrap();
+    up.kill();
+    assert!(sleeps(&duration), "the kill came too late to prove anything");
+
+    let _up = home.up();
+    assert!(!sleeps(&duration), "ready, and the cancelled call's process is still there");
 }
