@@ -1,12 +1,14 @@
 //! A scripted model server: OpenAI chat completions over a real socket, streamed, and able to misbehave.
 //!
-//! Requests are answered from a queue in order of arrival, then with the standing reply, else with an echo. A reply can
-//! wait at a [`Gate`] that the test opens; nothing sleeps. What was asked is recorded.
+//! Requests are answered from a queue in order of arrival, then with the standing reply, else with an echo. What was asked
+//! is recorded. A test that has many requests under way answers them by a function instead; see [`ScriptedLlm::answer_with`].
+//! A reply can wait at a [`Gate`] that the test opens; nothing sleeps but a reply that is told to take its time.
 
 mod reply;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    fmt,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -62,14 +64,29 @@ impl Gate {
     pub fn open(&self) {
         self.0.cancel();
     }
+
+    /// Whether it was opened.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.is_cancelled()
+    }
 }
 
-#[derive(Debug, Default)]
+type Answering = Arc<dyn Fn(&LlmRequest) -> Reply + Send + Sync>;
+
+#[derive(Default)]
 struct Script {
     queue: Mutex<VecDeque<Reply>>,
     standing: Mutex<Option<Reply>>,
+    answering: Mutex<Option<Answering>>,
     requests: watch::Sender<Vec<LlmRequest>>,
     hang_ups: watch::Sender<usize>,
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").field("queue", &self.queue).field("standing", &self.standing).finish_non_exhaustive()
+    }
 }
 
 impl ScriptedLlm {
@@ -118,6 +135,11 @@ impl ScriptedLlm {
         *lock(&self.script.standing) = Some(reply);
     }
 
+    /// Every request from now on is answered by this function, and not recorded: the function sees it.
+    pub fn answer_with(&self, answering: impl Fn(&LlmRequest) -> Reply + Send + Sync + 'static) {
+        *lock(&self.script.answering) = Some(Arc::new(answering));
+    }
+
     /// All requests so far.
     #[must_use]
     pub fn requests(&self) -> Vec<LlmRequest> {
@@ -158,6 +180,10 @@ async fn answer(
     let headers =
         headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let request = LlmRequest { headers: headers.collect(), path: uri.to_string(), body };
+    let answering = lock(&script.answering).clone();
+    if let Some(answering) = answering {
+        return respond(&answering(&request), &script);
+    }
     let queued = lock(&script.queue).pop_front();
     let reply = queued.or_else(|| lock(&script.standing).clone()).unwrap_or_else(|| Reply::echo(&request.body));
     script.requests.send_modify(|requests| requests.push(request));
@@ -168,7 +194,8 @@ fn respond(reply: &Reply, script: &Arc<Script>) -> Response {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let hang_up = HangUp { script: Arc::clone(script), complete: false };
     let steps: VecDeque<Step> = reply.steps().into();
-    let body = Body::from_stream(stream::unfold((steps, reply.end, hang_up), next_bytes));
+    let end = Ending { how: reply.end, sent: reply.sent.clone() };
+    let body = Body::from_stream(stream::unfold((steps, end, hang_up), next_bytes));
     let mut response = (status, body).into_response();
     for (name, value) in &reply.headers {
         if let (Ok(name), Ok(value)) = (name.parse::<axum::http::HeaderName>(), value.parse()) {
@@ -178,26 +205,36 @@ fn respond(reply: &Reply, script: &Arc<Script>) -> Response {
     response
 }
 
-type Sending = (VecDeque<Step>, End, HangUp);
+struct Ending {
+    how: End,
+    sent: Option<Gate>,
+}
+
+type Sending = (VecDeque<Step>, Ending, HangUp);
 
 async fn next_bytes((mut steps, end, mut hang_up): Sending) -> Option<(std::io::Result<Bytes>, Sending)> {
     loop {
         match steps.pop_front() {
             Some(Step::Bytes(bytes)) => return Some((Ok(bytes.into()), (steps, end, hang_up))),
             Some(Step::Wait(gate)) => gate.0.cancelled().await,
+            Some(Step::Pause(pause)) => tokio::time::sleep(pause).await,
             None => break,
         }
     }
-    match end {
+    match end.how {
         End::Close => {
             hang_up.complete = true;
+            if let Some(sent) = end.sent {
+                sent.open();
+            }
             None
         }
         End::Tear => {
             // What was written so far goes out while this task gives way.
             tokio::task::yield_now().await;
             hang_up.complete = true;
-            Some((Err(std::io::Error::other("torn")), (steps, End::Close, hang_up)))
+            let end = Ending { how: End::Close, sent: None };
+            Some((Err(std::io::Error::other("torn")), (steps, end, hang_up)))
         }
         End::Stall => std::future::pending().await,
     }

@@ -1,5 +1,7 @@
 //! What the scripted model says: frames of a chat-completions stream, and the ways a stream can end.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Gate;
@@ -10,6 +12,7 @@ pub struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) end: End,
+    pub(super) sent: Option<Gate>,
     pieces: Vec<Piece>,
     finish: Option<String>,
     usage: Option<Value>,
@@ -31,6 +34,7 @@ pub(super) enum End {
 pub(super) enum Step {
     Bytes(Vec<u8>),
     Wait(Gate),
+    Pause(Duration),
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +42,7 @@ enum Piece {
     Frame(Value),
     Raw(Vec<u8>),
     Wait(Gate),
+    Pause(Duration),
 }
 
 impl Reply {
@@ -161,6 +166,20 @@ impl Reply {
         self
     }
 
+    /// Nothing further for a while, as a model that thinks between its words.
+    #[must_use]
+    pub fn then_pause(mut self, pause: Duration) -> Self {
+        self.pieces.push(Piece::Pause(pause));
+        self
+    }
+
+    /// Opens this gate once the last byte of a whole reply was handed to the connection.
+    #[must_use]
+    pub fn open_when_sent(mut self, gate: &Gate) -> Self {
+        self.sent = Some(gate.clone());
+        self
+    }
+
     /// An error event, then the end of the body.
     #[must_use]
     pub fn then_error(self, error: &Value) -> Self {
@@ -229,6 +248,7 @@ impl Reply {
             status: 200,
             headers: vec![("content-type".to_owned(), "text/event-stream".to_owned())],
             end: End::Close,
+            sent: None,
             pieces: Vec::new(),
             finish: Some(finish.to_owned()),
             usage: Some(json!({ "prompt_tokens": 12, "completion_tokens": 5, "total_tokens": 17 })),
@@ -260,6 +280,7 @@ impl Reply {
         let steps = whole.pieces.into_iter().map(|piece| {
             let mut bytes = match piece {
                 Piece::Wait(gate) => return Step::Wait(gate),
+                Piece::Pause(pause) => return Step::Pause(pause),
                 Piece::Raw(bytes) => bytes,
                 Piece::Frame(frame) => format!("data: {frame}\n\n").into_bytes(),
             };
