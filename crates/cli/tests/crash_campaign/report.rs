@@ -9,6 +9,10 @@ use crate::{
     ledger::{Ledger, What},
 };
 
+/// One broken guarantee can violate much: so many of a session are printed, each cut to so many characters.
+const MOST_PRINTED: usize = 10;
+const LONGEST_PRINTED: usize = 500;
+
 /// Counts over all rounds.
 #[derive(Debug)]
 pub struct Report {
@@ -70,8 +74,10 @@ impl Report {
             return;
         }
         println!("\n=== session {} (seed {}, round {})", ledger.label, self.seed, self.rounds);
-        for Violation { kind, what } in violations {
-            println!("VIOLATION {kind}: {what}");
+        for (index, Violation { kind, what }) in violations.into_iter().enumerate() {
+            if index < MOST_PRINTED {
+                println!("VIOLATION {kind}: {}", what.chars().take(LONGEST_PRINTED).collect::<String>());
+            }
             *self.violations.entry(kind).or_default() += 1;
         }
         println!("{}\n{}", Dump(ledger), log());
