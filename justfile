@@ -12,9 +12,9 @@ up *ARGS:
 test *ARGS:
     cargo test --workspace {{ARGS}}
 
-# Kill the release binary KILLS times at random, then before each write and sync; hold it to every guarantee. SEED repeats one
-crash KILLS='200' SEED=`date +%s`:
-    STAKPAK_CRASH_KILLS={{KILLS}} STAKPAK_CRASH_SEED={{SEED}} STAKPAK_CRASH_POINTS=all \
+# Kill the release binary KILLS times at random, then before every sync and every POINTS-th write of the journal
+crash KILLS='200' POINTS='10' SEED=`date +%s`:
+    STAKPAK_CRASH_KILLS={{KILLS}} STAKPAK_CRASH_POINTS={{POINTS}} STAKPAK_CRASH_SEED={{SEED}} \
       cargo test --release -p stakpak --test crash_campaign -- --nocapture --test-threads 1 the_guarantees_hold
 
 # Accept changed snapshots

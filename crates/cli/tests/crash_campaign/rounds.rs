@@ -24,12 +24,14 @@ pub struct Size {
 impl Size {
     /// Short and always the same, unless the environment says otherwise.
     pub fn from_environment() -> Self {
-        let number = |name: &str| {
-            let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
-            Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-        };
         Self { kills: number("STAKPAK_CRASH_KILLS").unwrap_or(15), seed: number("STAKPAK_CRASH_SEED").unwrap_or(1) }
     }
+}
+
+/// A number from the environment, if it is set.
+pub fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 type Cast = JoinSet<(Actor, Step)>;

@@ -126,7 +126,7 @@ async fn eager(actor: &mut Actor) -> Step {
 }
 
 async fn follow_up(actor: &mut Actor) -> Step {
-    let run = actor.message("all", vec![say(40, 2), say(10, 2)]).await?;
+    let run = actor.message("all", vec![say(40, 2)]).await?;
     if first_text(actor, run).await?.is_some() {
         actor.command(run, MessageType::FollowUp).await;
         actor.command(run, MessageType::FollowUp).await;

@@ -12,6 +12,7 @@ use crate::{
     actor::Actor,
     check::check,
     report::Report,
+    rounds::number,
     scenes::Scene,
     world::{PATIENCE, World},
 };
@@ -24,8 +25,8 @@ const SYSCALLS: [&str; 2] = ["pwrite64", "fsync,fdatasync"];
 pub enum Points {
     /// A few of each kind, for every day.
     Some,
-    /// All of them.
-    All,
+    /// Every sync, and every so-manieth write: a sync ends a transaction, most writes are a part of one.
+    Every(usize),
 }
 
 /// What the binary is doing when it dies.
@@ -38,19 +39,16 @@ enum During {
 }
 
 impl Points {
-    /// `STAKPAK_CRASH_POINTS`: `some` or `all`.
+    /// `STAKPAK_CRASH_POINTS`: 1 for every write, 7 for every seventh; absent: a few.
     pub fn from_environment() -> Self {
-        match std::env::var("STAKPAK_CRASH_POINTS").as_deref() {
-            Ok("all") => Self::All,
-            Ok("some" | "") | Err(_) => Self::Some,
-            Ok(other) => panic!("STAKPAK_CRASH_POINTS={other}: some or all"),
-        }
+        number("STAKPAK_CRASH_POINTS").map_or(Self::Some, |step| Self::Every(usize::try_from(step).unwrap().max(1)))
     }
 
     /// The points of a kind of call, until there is no further.
     fn of(self, during: During, syscall: &str) -> Box<dyn Iterator<Item = u64> + Send> {
         match (self, during, syscall) {
-            (Self::All, ..) => Box::new(1..),
+            (Self::Every(step), _, "pwrite64") => Box::new((1..).step_by(step)),
+            (Self::Every(_), ..) => Box::new(1..),
             (Self::Some, During::FirstStart, _) => Box::new([1, 3, 8].into_iter()),
             (Self::Some, During::Tour, "pwrite64") => Box::new([6, 33, 77, 120, 190].into_iter()),
             (Self::Some, During::Tour, _) => Box::new([2, 7, 15, 24, 40].into_iter()),
