@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Clock, EventRecord, Journal, JournalError, Profiles, Receipt, Tools,
-    session::{Refusal, Reply, Request, Session},
+    session::{Fact, Refusal, Reply, Request, Session},
 };
 
 /// Who is told of events once they are durable.
@@ -28,6 +28,11 @@ pub trait Publisher: Send + Sync {
 
     /// The session is deleted, and all its events were published: its streams end. May be told again.
     fn close(&self, session: SessionId);
+
+    /// These facts are durable; told before the events that go with them. Must not block.
+    fn observe(&self, facts: &[Fact]) {
+        let _ = facts;
+    }
 }
 
 /// What drives sessions: the ports and the bounds.

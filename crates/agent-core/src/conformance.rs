@@ -52,6 +52,19 @@ pub async fn all(journal: &dyn Journal) {
     a_cursor_of_somebody_else_is_refused(journal).await;
     sessions_are_searched_literally(journal).await;
     an_unknown_session_is_refused(journal).await;
+    a_probe_succeeds_and_changes_no_session(journal).await;
+}
+
+/// As often as it is asked for.
+pub async fn a_probe_succeeds_and_changes_no_session(journal: &dyn Journal) {
+    let mut subject = Subject::make(journal).await;
+    subject.write(vec![event(1), control(2)]).await;
+    let before = journal.session(subject.id()).await.expect("read");
+    for _ in 0..3 {
+        journal.probe().await.expect("probe");
+    }
+    assert_eq!(journal.session(subject.id()).await.expect("read"), before);
+    subject.assert_holds(&[event(1), control(2)]).await;
 }
 
 /// Every field of the projection, as it was made and as an append leaves it.

@@ -10,6 +10,7 @@ mod call;
 mod decide;
 mod end;
 mod evolve;
+mod fact;
 mod input;
 mod limits;
 mod owed;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 pub use call::{Call, CallStatus};
 pub use decide::{Refusal, Reply, Request};
+pub use fact::Fact;
 pub use input::{DeltaKind, Input};
 pub use limits::RunClock;
 pub use owed::Owed;

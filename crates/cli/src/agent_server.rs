@@ -10,13 +10,13 @@ use axum::Router;
 use stakpak_agent_core::{AgentConfig, Profiles, SystemClock};
 use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
-use stakpak_server::{ApprovalCeiling, Limits, Server, ServerConfig, edge};
+use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, edge};
 use stakpak_store::SqliteJournal;
 use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error};
+use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile};
 
 /// What the server is started with.
 pub(crate) struct Options {
@@ -38,6 +38,17 @@ pub(crate) struct Options {
     pub(crate) profile: String,
     /// Variables that the configuration reads secrets from: no tool sees them.
     pub(crate) credential_variables: Vec<String>,
+}
+
+/// What lives beside the server in this process.
+#[derive(Default)]
+pub(crate) struct Beside {
+    /// Routes to put behind the same bearer check.
+    pub(crate) protected: Router,
+    /// Routes that check for themselves.
+    pub(crate) mounted: Router,
+    /// How the others go.
+    pub(crate) parts: Vec<Arc<dyn Part>>,
 }
 
 /// A server that listens and does not answer yet.
@@ -67,13 +78,14 @@ impl Bound {
         format!("http://{}", reachable(self.address))
     }
 
-    /// Opens the journal, takes over what is open, and answers. Beside the server's own routes it serves `protected`, behind
-    /// the same bearer check, and `mounted`, which checks for itself.
-    pub(crate) async fn start(self, home: &Home, protected: Router, mounted: Router) -> Result<AgentServer> {
+    /// Opens the journal, takes over what is open, and answers.
+    pub(crate) async fn start(self, home: &Home, beside: Beside) -> Result<AgentServer> {
         let Self { listener, options, address } = self;
+        let Beside { protected, mounted, mut parts } = beside;
         let path = home.autopilot("journal.db");
         let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&path)).await?;
         let journal = Arc::new(journal.context("the journal cannot be opened")?);
+        parts.push(Arc::new(JournalFile(SqliteJournal::clone(&journal))));
         let redactor = Redactor::new(options.token.iter().chain(options.named_tokens.values()))?;
         let tools = LocalToolsConfig {
             artefacts: home.autopilot("artefacts"),
@@ -91,6 +103,7 @@ impl Bound {
                 None => options.limits.agent(),
             },
             limits: Limits { approval_ceiling: options.approval_ceiling, ..options.limits.requests() },
+            parts,
         };
         let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
         if options.resume_max_age.is_some() {

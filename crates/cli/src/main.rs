@@ -10,6 +10,7 @@ mod channel;
 mod exit;
 mod home;
 mod instance;
+mod journal_file;
 mod logging;
 mod offline;
 mod profiles;

@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use axum::Router;
 use stakpak_agent_core::Profiles;
 use stakpak_client::{CreateSessionOptions, Message, RunOverrides, SendMessageOptions, StakpakClient};
 use stakpak_config::ConfigFile;
@@ -21,7 +20,7 @@ use stakpak_protocol::EventId;
 use stakpak_server::edge::EdgePolicy;
 
 use crate::{
-    agent_server::{AgentServer, Bound, Options, client},
+    agent_server::{AgentServer, Beside, Bound, Options, client},
     args::{Global, RunArgs},
     autopilot_file::AutopilotFile,
     exit::Failure,
@@ -117,7 +116,7 @@ async fn reach(
         credential_variables: home.credential_variables(),
     })
     .await?;
-    let server = bound.start(home, Router::new(), Router::new()).await?;
+    let server = bound.start(home, Beside::default()).await?;
     Facts {
         pid: std::process::id(),
         started_at: chrono::Utc::now(),

@@ -4,6 +4,7 @@
 //! others: one of them that fails is started again, and nothing it failed at is lost.
 
 mod gateway;
+mod parts;
 mod scheduler;
 mod screen;
 mod supervise;
@@ -19,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    agent_server::{Bound, Options, client},
+    agent_server::{Beside, Bound, Options, client},
     args::{Global, UpArgs},
     autopilot_file::AutopilotFile,
     exit::Failure,
@@ -74,7 +75,12 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let client = client(&url, token.as_deref());
     let scheduler = scheduler::open(&home, file.schedules, client, args.no_scheduler).await?;
     let gateway = gateway::Mount::new(&home, &url, token.as_deref(), args.no_gateway);
-    let server = bound.start(&home, scheduler.router(), gateway.router()).await?;
+    let beside = Beside {
+        protected: scheduler.router(),
+        mounted: gateway.router(),
+        parts: vec![scheduler.part(), Arc::new(gateway.clone())],
+    };
+    let server = bound.start(&home, beside).await?;
     facts(&server.url(), &global.profile).write(&home)?;
     gateway.start(&tasks, stop.clone());
     scheduler.start(&tasks, stop.clone());

@@ -18,6 +18,7 @@ use crate::{
     delivery::{Deliveries, Sender},
     dispatcher::{Conversations, Dispatcher},
     intake::Intake,
+    store::QueueCounts,
 };
 
 /// How long texts on their way may still be sent once the gateway is asked to stop.
@@ -156,5 +157,13 @@ impl Gateway {
     #[must_use]
     pub fn health(&self) -> Vec<(ChannelId, ChannelHealth)> {
         self.parts.channels.iter().map(|channel| (channel.id(), channel.health())).collect()
+    }
+
+    /// What waits in the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn queue_counts(&self) -> Result<QueueCounts, StoreError> {
+        self.parts.store.queue_counts().await
     }
 }

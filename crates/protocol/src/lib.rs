@@ -9,6 +9,7 @@ mod event;
 mod ids;
 mod message;
 mod model;
+mod ready;
 mod request;
 mod run;
 mod session;
@@ -25,6 +26,7 @@ pub use message::{
     ProviderOptions, Role,
 };
 pub use model::{InputTokenDetails, ModelCost, ModelInfo, ModelLimit, OutputTokenDetails, Usage};
+pub use ready::{CheckState, Ready, ReadyChecks};
 pub use request::{
     AutoApproveOverride, CallerContext, CancelRequest, CancelResponse, CreateSessionRequest, DecidedBy,
     DecisionOutcome, DecisionRequest, DecisionScope, DecisionsRequest, DecisionsResponse, MessageType,

@@ -32,6 +32,13 @@ pub(crate) struct Due {
     pub(crate) cursor: DateTime<Utc>,
 }
 
+impl Due {
+    /// The number of instants that are not run.
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.len() as u64 + self.range.map_or(0, |range| range.count)
+    }
+}
+
 /// Missed instants from the first to the last, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MissedRange {

@@ -1,14 +1,15 @@
 //! Asks and steers a scheduler from other tasks.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use stakpak_config::Finding;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
-    ledger::{Ledger, LedgerError, RunNumber, RunRecord},
+    ledger::{Ledger, LedgerError, OpenRuns, RunNumber, RunRecord},
     overview::{self, ScheduleOverview, SchedulerStatus},
+    pulse::{Heart, Pulse},
     spec::ScheduleSet,
 };
 
@@ -41,22 +42,14 @@ fn first_of(errors: &[Finding]) -> String {
 /// Asks and steers a [`Scheduler`](crate::Scheduler). Clones share it.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    ledger: Ledger,
-    clock: Arc<dyn Clock>,
-    schedules: watch::Sender<Arc<ScheduleSet>>,
-    triggered: Arc<Notify>,
+    pub(crate) ledger: Ledger,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) schedules: watch::Sender<Arc<ScheduleSet>>,
+    pub(crate) triggered: Arc<Notify>,
+    pub(crate) heart: Heart,
 }
 
 impl Handle {
-    pub(crate) fn new(
-        ledger: Ledger,
-        clock: Arc<dyn Clock>,
-        schedules: watch::Sender<Arc<ScheduleSet>>,
-        triggered: Arc<Notify>,
-    ) -> Self {
-        Self { ledger, clock, schedules, triggered }
-    }
-
     /// Starts a run of the schedule now; see [`crate::trigger`]. Returns once it is durable.
     ///
     /// # Errors
@@ -108,5 +101,31 @@ impl Handle {
     /// Only of the ledger file.
     pub async fn status(&self) -> Result<SchedulerStatus, LedgerError> {
         overview::status(&self.schedules(), &self.ledger, self.clock.now()).await
+    }
+
+    /// The planning loop's last sign of life; none while no loop runs. Asks nobody.
+    #[must_use]
+    pub fn pulse(&self) -> Option<Pulse> {
+        self.heart.pulse(self.clock.now())
+    }
+
+    /// Whether a planning loop has run in this process.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.heart.has_run()
+    }
+
+    /// Runs that have not ended.
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn open_runs(&self) -> Result<OpenRuns, LedgerError> {
+        self.ledger.open_runs().await
+    }
+
+    /// Runs that ended while this process lived, by schedule and status.
+    #[must_use]
+    pub fn ended_runs(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.ledger.ended()
     }
 }

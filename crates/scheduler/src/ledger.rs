@@ -9,7 +9,7 @@ mod progress;
 mod record;
 mod schema;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
@@ -20,7 +20,7 @@ pub(crate) use plan::Tracked;
 pub(crate) use progress::Finish;
 pub use record::{Reason, RunNumber, RunRecord, RunStatus, Source};
 
-use crate::fire::FireKey;
+use crate::{fire::FireKey, tally::Tally};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,8 @@ pub enum LedgerError {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     database: Database,
+    /// Runs that this process, through this handle or a clone of it, saw to their end.
+    ended: Tally,
 }
 
 /// What the ledger knows of one schedule.
@@ -57,7 +59,7 @@ impl Ledger {
     /// A newer or damaged file is refused and left alone.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let database = Database::open(path, schema::MIGRATIONS)?;
-        Ok(Self { database })
+        Ok(Self { database, ended: Tally::default() })
     }
 
     /// The newest runs first, of one schedule or of all.
@@ -93,7 +95,8 @@ impl Ledger {
     /// Only of the file.
     pub async fn trigger(&self, schedule: &str, now: DateTime<Utc>) -> Result<RunRecord, LedgerError> {
         let schedule = schedule.to_owned();
-        self.database
+        let run: RunRecord = self
+            .database
             .write(move |connection| {
                 let key = FireKey::manual(&schedule);
                 let id = plan::insert(connection, &schedule, Source::Manual, None, &key, now)?;
@@ -102,7 +105,16 @@ impl Ledger {
                 }
                 run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))
             })
-            .await
+            .await?;
+        if run.status == RunStatus::Skipped {
+            self.ended.add(&run.schedule, run.status, 1);
+        }
+        Ok(run)
+    }
+
+    /// Runs that ended while this process lived, by schedule and status.
+    pub(crate) fn ended(&self) -> BTreeMap<(String, &'static str), u64> {
+        self.ended.read()
     }
 
     /// Runs by state, ended ones not counted.
@@ -162,10 +174,13 @@ impl Ledger {
 
 /// Runs that have not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OpenRuns {
-    pub(crate) active: u64,
-    pub(crate) queued: u64,
-    pub(crate) paused: u64,
+pub struct OpenRuns {
+    /// At work.
+    pub active: u64,
+    /// Waiting for a slot or for a scheduler.
+    pub queued: u64,
+    /// Waiting for a person.
+    pub paused: u64,
 }
 
 fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {

@@ -17,14 +17,17 @@ mod fire;
 mod handle;
 mod ledger;
 mod overview;
+mod pulse;
 mod runner;
 mod scheduler;
 mod spec;
+mod tally;
 
 pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError};
 pub use handle::{Handle, TriggerError};
-pub use ledger::{Ledger, LedgerError, Reason, RunNumber, RunRecord, RunStatus, Source};
+pub use ledger::{Ledger, LedgerError, OpenRuns, Reason, RunNumber, RunRecord, RunStatus, Source};
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
+pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{Definition, Schedule, ScheduleSet, ScheduleSpec};

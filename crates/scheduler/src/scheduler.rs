@@ -21,6 +21,7 @@ use crate::{
     fire::hex,
     handle::Handle,
     ledger::{Job, Ledger, LedgerError, Reason, RunStatus, Source, Tracked, Verdict},
+    pulse::{BEAT, Beating, Heart},
     runner,
     spec::{Definition, ScheduleSet, ScheduleSpec},
 };
@@ -56,6 +57,7 @@ pub struct Scheduler {
     redactor: Redactor,
     schedules: watch::Sender<Arc<ScheduleSet>>,
     triggered: Arc<Notify>,
+    heart: Heart,
 }
 
 /// A schedule as the loop sees it: only valid and enabled ones.
@@ -75,13 +77,27 @@ impl Scheduler {
     pub fn open(config: SchedulerConfig, client: StakpakClient, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(&config.ledger)?;
         let (schedules, _) = watch::channel(Arc::new(config.schedules));
-        Ok(Self { ledger, client, clock, redactor: config.redactor, schedules, triggered: Arc::default() })
+        Ok(Self {
+            ledger,
+            client,
+            clock,
+            redactor: config.redactor,
+            schedules,
+            triggered: Arc::default(),
+            heart: Heart::default(),
+        })
     }
 
     /// Asks and steers this scheduler, also while it does not run.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle::new(self.ledger.clone(), Arc::clone(&self.clock), self.schedules.clone(), Arc::clone(&self.triggered))
+        Handle {
+            ledger: self.ledger.clone(),
+            clock: Arc::clone(&self.clock),
+            schedules: self.schedules.clone(),
+            triggered: Arc::clone(&self.triggered),
+            heart: self.heart.clone(),
+        }
     }
 
     /// Works until cancelled. Runs under way then go on at the server, and here at the next start.
@@ -106,13 +122,18 @@ impl Scheduler {
             self.start(&mut runs, &set, job);
         }
         let mut tracking = self.track(&set).await?;
+        let beating = self.heart.start();
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            self.plan(&mut tracking).await?;
+            self.plan(&mut tracking, &beating).await?;
             for job in self.dispatch(&set).await? {
                 self.start(&mut runs, &set, job);
             }
             let next = tracking.iter().filter_map(|schedule| schedule.next).min();
+            beating.waits_for(next);
             tokio::select! {
+                _ = beat.tick() => beating.beat(self.beat().await),
                 () = sleep_until(&*self.clock, next) => {}
                 () = self.triggered.notified() => {}
                 Some(ended) = runs.join_next() => ended.map_err(SchedulerError::Panicked)??,
@@ -146,8 +167,20 @@ impl Scheduler {
             .collect())
     }
 
-    async fn plan(&self, tracking: &mut [Tracking]) -> Result<(), LedgerError> {
+    /// A ledger that cannot be written is no reason to stop: nothing is lost until something is due.
+    async fn beat(&self) -> bool {
+        match self.ledger.beat(self.clock.now()).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the ledger cannot be written");
+                false
+            }
+        }
+    }
+
+    async fn plan(&self, tracking: &mut [Tracking], beating: &Beating) -> Result<(), LedgerError> {
         let now = self.clock.now();
+        let oldest = tracking.iter().filter_map(|schedule| schedule.next).min();
         let mut planned = Vec::new();
         for schedule in tracking.iter_mut().filter(|schedule| schedule.next.is_some_and(|next| next <= now)) {
             if let Some(due) = due(&schedule.cron, schedule.cursor, now) {
@@ -156,10 +189,14 @@ impl Scheduler {
                 planned.push((schedule.spec.name.clone(), due));
             }
         }
-        match planned.is_empty() {
-            true => Ok(()),
-            false => self.ledger.plan(planned, now).await,
+        if planned.is_empty() {
+            return Ok(());
         }
+        self.ledger.plan(planned, now).await?;
+        if let Some(oldest) = oldest {
+            beating.planned(oldest, now);
+        }
+        Ok(())
     }
 
     async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Vec<Job>, LedgerError> {

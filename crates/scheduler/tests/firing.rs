@@ -4,7 +4,7 @@
 mod support;
 
 use stakpak_protocol::{StopReason, ToolDecisionAction};
-use stakpak_scheduler::{RunStatus, ScheduleState, Source, TriggerError};
+use stakpak_scheduler::{Clock, RunStatus, ScheduleState, Source, TriggerError};
 use support::{World, at, eventually, read, server::Play};
 
 const BEAT: &str = "[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt = 'status'\n";
@@ -285,4 +285,30 @@ async fn a_reload_holds_for_the_next_fire() {
     let nominal = world.history("beat").await[0].nominal_at;
     assert_eq!(nominal, Some(at("2026-01-01T00:04:00Z")));
     running.stop().await;
+}
+
+/// Who watches over the process learns that the loop lives, how late it is, that it is gone, and what ended.
+#[tokio::test]
+async fn the_pulse_lasts_as_long_as_the_loop_and_ends_are_counted() {
+    let world = World::new("2026-01-01T00:00:30Z", BEAT).await;
+    let scheduler = world.scheduler();
+    assert!(scheduler.handle().pulse().is_none() && !scheduler.handle().has_run());
+    let running = world.start().await;
+    let handle = running.handle.clone();
+    eventually("a sign of life", async || handle.pulse().is_some_and(|pulse| pulse.is_alive())).await;
+    assert_eq!(handle.status().await.unwrap().heartbeat_at, Some(world.clock.now()));
+
+    let completed = ("beat".to_owned(), "completed");
+    for (ends, now) in [(1, "2026-01-01T00:01:00Z"), (2, "2026-01-01T00:02:04Z")] {
+        world.clock.set(now);
+        eventually("the end is counted", async || handle.ended_runs().get(&completed) == Some(&ends)).await;
+    }
+    let pulse = handle.pulse().unwrap();
+    assert_eq!((pulse.last_lateness.as_secs(), pulse.lag.as_secs()), (4, 0));
+
+    world.clock.set("2026-01-01T01:00:00Z");
+    let missed = ("beat".to_owned(), "missed");
+    eventually("what was missed is counted", async || handle.ended_runs().get(&missed) == Some(&57)).await;
+    running.kill().await;
+    assert!(handle.pulse().is_none() && handle.has_run());
 }

@@ -5,6 +5,7 @@
 //! nobody up, and costs no memory of its own.
 
 mod hub;
+mod lag;
 mod reader;
 
 pub(crate) use hub::Hub;

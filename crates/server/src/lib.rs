@@ -12,7 +12,10 @@ mod extract;
 mod idempotency;
 mod limits;
 mod live;
+mod metrics;
+mod parts;
 mod prompt;
+mod ready;
 mod resident;
 mod routes;
 mod state;
@@ -20,5 +23,7 @@ mod validate;
 
 pub use error::ApiError;
 pub use limits::{ApprovalCeiling, Limits};
+pub use metrics::Measures;
+pub use parts::{Check, Part};
 pub use routes::{openapi, router};
 pub use state::{Server, ServerConfig};

@@ -4,6 +4,7 @@ mod about;
 mod events;
 mod listing;
 mod messages;
+mod operations;
 mod runs;
 mod sessions;
 mod tools;
@@ -48,10 +49,13 @@ pub fn router(server: &Server) -> Router {
         .route("/v1/runs", get(runs::list))
         .route("/v1/models", get(about::models))
         .route("/v1/config", get(about::config))
+        .route("/metrics", get(operations::metrics))
         .layer(DefaultBodyLimit::max(limits.body))
         .route_layer(middleware::from_fn_with_state(server.clone(), require_token));
-    let public =
-        Router::new().route("/v1/health", get(about::health)).route("/v1/openapi.json", get(about::openapi_json));
+    let public = Router::new()
+        .route("/v1/health", get(about::health))
+        .route("/v1/openapi.json", get(about::openapi_json))
+        .route("/v1/ready", get(operations::ready));
     public
         .merge(protected)
         .fallback(|| async { ApiError::new(ErrorCode::NotFound, "there is no such path") })
@@ -71,8 +75,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),
     paths(
-        about::health, about::models, about::config, listing::list, sessions::create, sessions::get, sessions::update,
-        sessions::delete, messages::post, messages::list, events::stream, tools::pending, tools::decide_one, tools::decide,
+        about::health, about::models, about::config, operations::ready, operations::metrics, listing::list,
+        sessions::create, sessions::get, sessions::update, sessions::delete, messages::post, messages::list, events::stream, tools::pending, tools::decide_one, tools::decide,
         runs::cancel, runs::switch_model, runs::get, runs::list,
     ),
     components(schemas(

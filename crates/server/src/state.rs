@@ -3,15 +3,20 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use stakpak_agent_core::{Agent, AgentConfig, Clock, Journal, JournalError, Profiles, Slots, Tools};
+use stakpak_agent_core::{
+    Agent, AgentConfig, Clock, EventRecord, Journal, JournalError, Profiles, Publisher, Slots, Tools, session::Fact,
+};
+use stakpak_protocol::{Ready, SessionId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Limits,
+    Limits, Measures, Part,
     auth::{self, Failures, Token, Tokens},
     events::Hub,
     idempotency::InFlight,
     live::{self, LiveSessions},
+    metrics::{self, Counters},
+    ready::{self, JournalCheck},
 };
 
 /// What the server is made with.
@@ -28,6 +33,8 @@ pub struct ServerConfig {
     pub agent: AgentConfig,
     /// Bounds of requests and streams.
     pub limits: Limits,
+    /// What lives beside the server in this process.
+    pub parts: Vec<Arc<dyn Part>>,
 }
 
 impl std::fmt::Debug for ServerConfig {
@@ -46,6 +53,9 @@ pub struct Server(Arc<Inner>);
 struct Inner {
     agent: Arc<Agent>,
     hub: Arc<Hub>,
+    counters: Arc<Counters>,
+    parts: Vec<Arc<dyn Part>>,
+    journal_check: JournalCheck,
     live: LiveSessions,
     in_flight: Arc<InFlight>,
     tokens: Tokens,
@@ -75,8 +85,9 @@ impl Server {
     ) -> Self {
         let hub = Arc::new(Hub::new(&config.limits));
         let started_at = clock.now();
-        let publisher = Arc::clone(&hub);
         let slots = Slots::new(config.agent.active_runs);
+        let counters = Arc::new(Counters::new(Arc::clone(&profiles), Arc::clone(&tools)));
+        let publisher = Arc::new(Told { hub: Arc::clone(&hub), counters: Arc::clone(&counters) });
         let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, slots, config: config.agent });
         let closing = CancellationToken::new();
         let tokens = tokens(config.token.as_deref(), &config.named_tokens, &config.limits);
@@ -84,6 +95,9 @@ impl Server {
             live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
             agent,
             hub,
+            counters,
+            parts: config.parts,
+            journal_check: JournalCheck::default(),
             in_flight: Arc::default(),
             tokens,
             failures: Failures::new(),
@@ -121,6 +135,20 @@ impl Server {
     #[must_use]
     pub fn live_sessions(&self) -> usize {
         self.0.live.count()
+    }
+
+    pub(crate) async fn ready(&self) -> Ready {
+        ready::ready(&self.0.journal_check, self.0.agent.journal.as_ref(), &self.0.parts).await
+    }
+
+    /// The text of a scrape.
+    pub(crate) async fn metrics(&self) -> prometheus::Result<String> {
+        let mut measures = Measures::default();
+        metrics::measure(self, &mut measures).await;
+        for part in &self.0.parts {
+            part.measure(&mut measures).await;
+        }
+        measures.encode(self.0.counters.gather())
     }
 
     pub(crate) fn agent(&self) -> &Agent {
@@ -170,4 +198,24 @@ fn tokens(token: Option<&str>, named: &BTreeMap<String, String>, limits: &Limits
     let named = named.iter().map(|(name, token)| (name.as_str(), token.as_str()));
     let all = std::iter::once((auth::DEFAULT, token)).chain(named);
     Tokens::new(all.map(|(name, token)| Token::new(name, token, limits.requests_per_second)).collect())
+}
+
+/// Who is told of what is durable: readers of events, and the counters.
+struct Told {
+    hub: Arc<Hub>,
+    counters: Arc<Counters>,
+}
+
+impl Publisher for Told {
+    fn publish(&self, session: SessionId, events: &[EventRecord]) {
+        self.hub.publish(session, events);
+    }
+
+    fn close(&self, session: SessionId) {
+        Publisher::close(self.hub.as_ref(), session);
+    }
+
+    fn observe(&self, facts: &[Fact]) {
+        facts.iter().for_each(|fact| self.counters.observe(fact));
+    }
 }

@@ -8,7 +8,8 @@ use rusqlite::Connection;
 use crate::checkpoint::Checkpointer;
 use crate::group::Request;
 use crate::reader::Readers;
-use crate::writer::{Stats, Writer};
+use crate::stats::Stats;
+use crate::writer::Writer;
 use crate::{Error, Migration, backup, migrate, open};
 
 /// An open database; clones share it. It closes with its last handle, or with [`Database::close`].

@@ -20,10 +20,11 @@ mod group;
 mod migrate;
 mod open;
 mod reader;
+mod stats;
 mod writer;
 
 pub use database::Database;
 pub use error::Error;
 pub use migrate::Migration;
 pub use rusqlite;
-pub use writer::Stats;
+pub use stats::{Distribution, Stats};

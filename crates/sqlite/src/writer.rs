@@ -3,31 +3,17 @@
 //! Its queue has no bound: every caller waits for the commit of its own job, so the queue is never longer than there
 //! are callers, and a bound would only move the waiting jobs from the queue into their futures.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use rusqlite::Connection;
 
 use crate::Error;
 use crate::checkpoint::Checkpointer;
 use crate::group::{self, Task};
-
-/// What the writer has done since the database was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Transactions committed.
-    pub commits: u64,
-    /// Jobs in them, also those that failed alone.
-    pub jobs: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    commits: AtomicU64,
-    jobs: AtomicU64,
-}
+use crate::stats::{Counters, Stats};
 
 /// The way to the writer's thread.
 #[derive(Debug)]
@@ -53,6 +39,7 @@ impl Writer {
     /// Puts a task into the queue; never blocks for longer than that takes.
     pub(crate) fn send(&self, task: Box<dyn Task>) -> Result<(), Error> {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        self.counters.queued();
         queue.as_ref().and_then(|queue| queue.send(task).ok()).ok_or(Error::Closed)
     }
 
@@ -70,10 +57,7 @@ impl Writer {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats {
-            commits: self.counters.commits.load(Ordering::Relaxed),
-            jobs: self.counters.jobs.load(Ordering::Relaxed),
-        }
+        self.counters.stats()
     }
 }
 
@@ -85,13 +69,12 @@ fn work(
 ) {
     let mut group = Vec::new();
     while let Ok(first) = tasks.recv() {
+        let begun = Instant::now();
         let committed = group::commit(connection, first, tasks, &mut group).map_err(Arc::new);
         match &committed {
-            Ok(()) => {
-                counters.commits.fetch_add(1, Ordering::Relaxed);
-                counters.jobs.fetch_add(group.len() as u64, Ordering::Relaxed);
-            }
+            Ok(()) => counters.committed(group.len(), begun.elapsed()),
             Err(error) => {
+                counters.failed(group.len());
                 tracing::error!(%error, jobs = group.len(), "could not commit");
                 group::abandon(connection);
             }

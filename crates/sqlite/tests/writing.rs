@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use stakpak_sqlite::rusqlite::Connection;
-use stakpak_sqlite::{Database, Error, Migration, Stats};
+use stakpak_sqlite::{Database, Error, Migration};
 
 const MIGRATIONS: &[Migration] = &[Migration {
     name: "note",
@@ -80,7 +80,9 @@ async fn jobs_that_wait_share_one_commit_and_fail_alone() {
         assert!(matches!(outcomes[50], Err(Error::Sqlite(_))), "{:?}", outcomes[50]);
         assert!(matches!(outcomes[51], Err(Error::Panicked)), "{:?}", outcomes[51]);
         assert!(outcomes[52].is_ok());
-        assert_eq!(database.stats(), Stats { commits: 1, jobs: 54 });
+        let stats = database.stats();
+        assert_eq!((stats.commits, stats.failed_commits, stats.jobs, stats.waiting), (1, 0, 54, 0));
+        assert_eq!((stats.commit_jobs.sum, stats.commit_microseconds.count()), (54, 1));
         assert_eq!(database.read(select).await.unwrap(), (1..=51).collect::<Vec<_>>());
     }
 }
@@ -103,7 +105,8 @@ async fn a_commit_that_fails_fails_its_whole_group_and_only_it() {
         let outcome = write.await;
         assert!(matches!(outcome, Err(Error::Commit(_))), "{outcome:?}");
     }
-    assert_eq!(database.stats(), Stats { commits: 0, jobs: 0 });
+    let stats = database.stats();
+    assert_eq!((stats.commits, stats.failed_commits, stats.jobs, stats.waiting), (0, 1, 0, 0));
     database.write(|connection| insert(connection, 3)).await.unwrap();
     assert_eq!(database.read(select).await.unwrap(), [3]);
 }

@@ -10,7 +10,7 @@ use stakpak_agent_core::{
     SystemClock,
 };
 use stakpak_protocol::{EventId, Run, RunId, SessionId};
-use stakpak_sqlite::Database;
+use stakpak_sqlite::{Database, Stats};
 
 use crate::{
     append::{PreparedAppend, PreparedSession},
@@ -75,6 +75,12 @@ impl SqliteJournal {
         self.database.backup(to).await
     }
 
+    /// What the writer has done since the journal was opened.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.database.stats()
+    }
+
     fn own(database: Database) -> Result<Self, OpenError> {
         let epoch = futures_executor::block_on(database.write(take_epoch));
         let epoch = epoch.map_err(|failure| OpenError::Epoch(failure.into()))?;
@@ -122,6 +128,10 @@ impl Journal for SqliteJournal {
         self.database.write_unguarded(move |conn| append.write(conn)).await?;
         self.recent.put(row);
         Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), JournalError> {
+        self.write(count_probe).await
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError> {
@@ -174,4 +184,11 @@ impl fmt::Debug for SqliteJournal {
 fn take_epoch(conn: &Connection) -> Result<u64, Failure> {
     let epoch = "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value";
     Ok(conn.query_row(epoch, (), |columns| columns.get(0))?)
+}
+
+/// Counted, because a row that stays the same is not written at all.
+fn count_probe(conn: &Connection) -> Result<(), Failure> {
+    let count = "INSERT INTO meta (key, value) VALUES ('probes', 1) ON CONFLICT (key) DO UPDATE SET value = value + 1";
+    conn.prepare_cached(count)?.execute(())?;
+    Ok(())
 }

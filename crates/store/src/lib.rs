@@ -21,3 +21,4 @@ mod failure;
 mod schema;
 
 pub use journal::{OpenError, SqliteJournal};
+pub use stakpak_sqlite::{Distribution, Stats};

@@ -148,6 +148,7 @@ impl<'a> Driver<'a> {
             self.history.put(index, message);
         }
         self.history.grow(stored);
+        self.agent.publisher.observe(&outcome.facts);
         self.agent.publisher.publish(self.session.row.id, &outcome.events);
         if self.session.row.status == SessionStatus::Deleted {
             self.agent.publisher.close(self.session.row.id);

@@ -59,6 +59,12 @@ impl Slots {
         Some(state.place(*ticket)? as u64 + 1)
     }
 
+    /// Runs in the queue.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.lock().queue.len()
+    }
+
     /// Grants no more slots: who is queued stays so.
     pub fn close(&self) {
         self.lock().closed = true;

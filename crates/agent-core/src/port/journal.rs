@@ -243,6 +243,9 @@ pub trait Journal: Send + Sync {
     /// Appends. Durable when it returns.
     async fn append(&self, append: Append) -> Result<(), JournalError>;
 
+    /// Writes something that nobody reads, durably: whether an append would succeed now.
+    async fn probe(&self) -> Result<(), JournalError>;
+
     /// One session.
     async fn session(&self, id: SessionId) -> Result<Option<SessionRow>, JournalError>;
 

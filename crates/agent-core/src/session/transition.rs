@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
-use super::Session;
+use super::{Fact, Session};
 use crate::{EventRecord, Record, Row, Tools, record::event_row};
 
 /// What deciding needs from outside.
@@ -47,6 +47,8 @@ pub struct Outcome {
     pub events: Vec<EventRecord>,
     /// The messages among them, with their place in the history.
     pub messages: Vec<(u64, Message)>,
+    /// What counters are told once the rows are durable.
+    pub facts: Vec<Fact>,
     /// Whether the run's projection changed, and not only deltas were added.
     pub run_changed: bool,
 }
@@ -57,6 +59,7 @@ impl Outcome {
         self.rows.extend(next.rows);
         self.events.extend(next.events);
         self.messages.extend(next.messages);
+        self.facts.extend(next.facts);
         self.run_changed |= next.run_changed;
     }
 }
@@ -82,6 +85,7 @@ impl<'a> Transition<'a> {
         }
         self.session.row.updated_at = self.rules.now;
         self.session.evolve(seq, record);
+        self.outcome.facts.extend(Fact::of(self.session, record));
     }
 
     pub(super) fn event(&mut self, event: Event) {

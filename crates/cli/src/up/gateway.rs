@@ -33,8 +33,21 @@ struct Inner {
     url: String,
     token: String,
     off: bool,
-    running: Mutex<Option<Arc<Gateway>>>,
+    phase: Mutex<Phase>,
     changed: Notify,
+}
+
+/// Where the gateway stands.
+#[derive(Clone)]
+pub(super) enum Phase {
+    /// Switched off.
+    Off,
+    /// Not yet there, or between two configurations.
+    Starting,
+    /// There.
+    Running(Arc<Gateway>),
+    /// It failed; it is started again.
+    Failed,
 }
 
 impl Mount {
@@ -44,7 +57,7 @@ impl Mount {
             url: url.to_owned(),
             token: token.unwrap_or_default().to_owned(),
             off,
-            running: Mutex::default(),
+            phase: Mutex::new(if off { Phase::Off } else { Phase::Starting }),
             changed: Notify::new(),
         }))
     }
@@ -88,13 +101,14 @@ impl Mount {
 
     /// Runs one gateway after the other, a new one whenever the file changes.
     async fn run(&self, stop: &CancellationToken) -> Result<()> {
+        let _failed = FailedWhenDropped { mount: self, stop };
         while !stop.is_cancelled() {
             let config = self.config()?;
             for finding in &config.findings {
                 tracing::warn!(target: "stakpak_gateway", "{finding}");
             }
             let gateway = Arc::new(Gateway::open(config).await?);
-            self.set(Some(Arc::clone(&gateway)));
+            self.set(Phase::Running(Arc::clone(&gateway)));
             let cancel = stop.child_token();
             let running = gateway.run(cancel.clone());
             tokio::pin!(running);
@@ -105,7 +119,7 @@ impl Mount {
                     running.await
                 }
             };
-            self.set(None);
+            self.set(Phase::Starting);
             ended?;
             if !cancel.is_cancelled() {
                 anyhow::bail!("the gateway ended by itself");
@@ -131,12 +145,19 @@ impl Mount {
         Ok(channel::load(&self.0.home)?.with_server(&self.0.url, &self.0.token))
     }
 
-    fn gateway(&self) -> Option<Arc<Gateway>> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn phase(&self) -> Phase {
+        self.0.phase.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, gateway: Option<Arc<Gateway>>) {
-        *self.0.running.lock().unwrap_or_else(PoisonError::into_inner) = gateway;
+    fn gateway(&self) -> Option<Arc<Gateway>> {
+        match self.phase() {
+            Phase::Running(gateway) => Some(gateway),
+            Phase::Off | Phase::Starting | Phase::Failed => None,
+        }
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
     }
 
     /// Channels and their state on one line.
@@ -159,5 +180,17 @@ impl Mount {
         let disabled = config.channels.disabled.iter().map(|(name, _)| format!("{name} disabled"));
         let all: Vec<String> = enabled.chain(disabled).collect();
         if all.is_empty() { NO_CHANNELS.to_owned() } else { all.join(", ") }
+    }
+}
+
+/// However a gateway ends, by error or panic: unless it was asked to, it has failed.
+struct FailedWhenDropped<'a> {
+    mount: &'a Mount,
+    stop: &'a CancellationToken,
+}
+
+impl Drop for FailedWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.mount.set(if self.stop.is_cancelled() { Phase::Starting } else { Phase::Failed });
     }
 }

@@ -17,7 +17,7 @@ use stakpak_scheduler::{Handle, ScheduleSet, Scheduler, SchedulerConfig, SystemC
 use stakpak_server::ApiError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::supervise::supervise;
+use super::{parts::SchedulerPart, supervise::supervise};
 use crate::home::Home;
 
 /// The scheduler; it may be switched off, and can then still be asked.
@@ -36,6 +36,11 @@ pub(super) async fn open(home: &Home, schedules: ScheduleSet, client: StakpakCli
 impl Part {
     pub(super) fn handle(&self) -> Handle {
         self.scheduler.handle()
+    }
+
+    /// How it goes.
+    pub(super) fn part(&self) -> Arc<dyn stakpak_server::Part> {
+        Arc::new(SchedulerPart { handle: self.handle(), off: self.off })
     }
 
     /// Its routes; the bearer check is put in front of them.

@@ -12,5 +12,6 @@ mod support;
 
 mod crash;
 mod newcomer;
+mod operations;
 mod provider;
 mod telegram;

@@ -54,7 +54,21 @@ impl Home {
     pub fn up_with(&self, more: &[&str]) -> Up {
         let mut arguments = vec!["up", "--json", "--bind", "127.0.0.1:0"];
         arguments.extend(more);
-        let mut child = self.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        self.start(self.command(&arguments))
+    }
+
+    /// `up` that is not killed when it may not write to a file any more, but told, as on a full disk.
+    pub fn up_ignoring_file_limits(&self) -> Up {
+        let up = self.command(&["up", "--json", "--bind", "127.0.0.1:0"]);
+        let environment = up.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(up.get_program()).args(up.get_args());
+        shell.env_clear().envs(environment).stdin(Stdio::null()).current_dir(self.directory.path());
+        self.start(shell)
+    }
+
+    fn start(&self, mut command: Command) -> Up {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next();
         let Some(Ok(line)) = first else {

@@ -44,8 +44,10 @@ impl Ledger {
         slots: usize,
         now: DateTime<Utc>,
     ) -> Result<Vec<Job>, LedgerError> {
-        self.database
+        let (jobs, ended) = self
+            .database
             .write(move |connection| {
+                let mut ended = Vec::new();
                 let mut active = active_runs(connection)?;
                 let mut free = slots.saturating_sub(running(connection)?);
                 let mut jobs = Vec::new();
@@ -54,47 +56,63 @@ impl Ledger {
                         Verdict::Run(spec) => spec,
                         Verdict::End(status, reason) => {
                             end(connection, row.id, status, reason, None, now)?;
+                            ended.push((row.schedule, status));
                             continue;
                         }
                     };
                     if let Some(blocking) = active.get(&row.schedule) {
                         skip_for_overlap(connection, row.id, *blocking, now)?;
+                        ended.push((row.schedule, RunStatus::Skipped));
                     } else if free > 0 {
                         free -= 1;
                         active.insert(row.schedule.clone(), row.id);
                         jobs.push(start(connection, row, spec, now)?);
                     }
                 }
-                Ok(jobs)
+                Ok::<_, LedgerError>((jobs, ended))
             })
-            .await
+            .await?;
+        self.count(&ended);
+        Ok(jobs)
     }
 
     /// The runs that were under way when the process died. Each time counts; one too many fails the run.
     pub(crate) async fn recover(&self, now: DateTime<Utc>) -> Result<Vec<Job>, LedgerError> {
-        self.database
+        let (jobs, ended) = self
+            .database
             .write(move |connection| {
-                let ids: Vec<(i64, RunStatus, u32)> = connection
+                let ids: Vec<(i64, String, RunStatus, u32)> = connection
                     .prepare_cached(
-                        "SELECT id, status, recoveries FROM runs WHERE status IN ('running', 'paused') ORDER BY id",
+                        "SELECT id, schedule, status, recoveries FROM runs WHERE status IN ('running', 'paused')
+                         ORDER BY id",
                     )?
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
                     .collect::<Result<_, _>>()?;
-                let mut jobs = Vec::new();
-                for (id, status, recoveries) in ids {
+                let (mut jobs, mut ended) = (Vec::new(), Vec::new());
+                for (id, schedule, status, recoveries) in ids {
                     if status == RunStatus::Running && recoveries >= RECOVERIES {
                         let text = "the process died too often while this run was under way";
                         end(connection, RunNumber(id), RunStatus::Failed, Reason::CrashLimit, Some(text), now)?;
+                        ended.push((schedule, RunStatus::Failed));
                         continue;
                     }
                     if status == RunStatus::Running {
                         connection.execute("UPDATE runs SET recoveries = recoveries + 1 WHERE id = ?1", [id])?;
                     }
-                    jobs.extend(stored_job(connection, id, now)?);
+                    match stored_job(connection, id, now)? {
+                        Some(job) => jobs.push(job),
+                        None => ended.push((schedule, RunStatus::Unknown)),
+                    }
                 }
-                Ok(jobs)
+                Ok::<_, LedgerError>((jobs, ended))
             })
-            .await
+            .await?;
+        self.count(&ended);
+        Ok(jobs)
+    }
+
+    fn count(&self, ended: &[(String, RunStatus)]) {
+        ended.iter().for_each(|(schedule, status)| self.ended.add(schedule, *status, 1));
     }
 }
 

@@ -49,15 +49,24 @@ impl Ledger {
 
     /// Writes a row for every due instant and moves the cursors. An instant that has a row already keeps it.
     pub(crate) async fn plan(&self, due: Vec<(String, Due)>, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        let missed: Vec<(String, u64)> = due.iter().map(|(schedule, due)| (schedule.clone(), due.missed())).collect();
         self.database
             .write(move |connection| {
                 for (schedule, due) in &due {
                     record_due(connection, schedule, due, now)?;
                 }
-                connection.execute("UPDATE scheduler_state SET heartbeat_at = ?1", [now.timestamp_millis()])?;
-                Ok(())
+                beat(connection, now)
             })
-            .await
+            .await?;
+        for (schedule, count) in missed {
+            self.ended.add(&schedule, RunStatus::Missed, count);
+        }
+        Ok(())
+    }
+
+    /// Notes that the planning loop is alive, durably: so it also tells whether the ledger can be written.
+    pub(crate) async fn beat(&self, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.database.write(move |connection| beat(connection, now)).await
     }
 
     /// Notes the start of a scheduler.
@@ -73,6 +82,11 @@ impl Ledger {
             })
             .await
     }
+}
+
+fn beat(connection: &Connection, now: DateTime<Utc>) -> Result<(), LedgerError> {
+    connection.execute("UPDATE scheduler_state SET heartbeat_at = ?1", [now.timestamp_millis()])?;
+    Ok(())
 }
 
 fn cursor_of(connection: &Connection, schedule: &Tracked, now: DateTime<Utc>) -> Result<DateTime<Utc>, LedgerError> {

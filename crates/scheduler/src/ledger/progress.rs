@@ -1,7 +1,7 @@
 //! How far a run under way has got, and how it ended. Each fact is written before the step that follows from it.
 
 use chrono::{DateTime, Utc};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
@@ -82,13 +82,15 @@ impl Ledger {
         let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;
         let stop_reason = finish.stop_reason.map(serde_json::to_value).transpose()?;
         let stdout: String = finish.stdout.chars().take(STDOUT_CHARACTERS).collect();
-        self.database
+        let status = finish.status;
+        let ended: Option<String> = self
+            .database
             .write(move |connection| {
-                connection.execute(
+                let schedule = connection.query_row(
                     "UPDATE runs SET status = ?2, reason = ?3, stop_reason = ?4, turns = ?5, usage_json = ?6,
                             checkpoint_id = ?7, agent_stdout = ?8, agent_message = ?9, error = ?10, pause_json = NULL,
                             finished_at = ?11, updated_at = ?11
-                     WHERE id = ?1 AND status IN ('running', 'paused')",
+                     WHERE id = ?1 AND status IN ('running', 'paused') RETURNING schedule",
                     params![
                         id.0,
                         finish.status,
@@ -102,10 +104,15 @@ impl Ledger {
                         finish.error,
                         now.timestamp_millis()
                     ],
-                )?;
-                Ok(())
+                    |row| row.get(0),
+                );
+                Ok::<_, LedgerError>(schedule.optional()?)
             })
-            .await
+            .await?;
+        if let Some(schedule) = ended {
+            self.ended.add(&schedule, status, 1);
+        }
+        Ok(())
     }
 
     async fn update(

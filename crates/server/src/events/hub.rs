@@ -14,7 +14,10 @@ use stakpak_agent_core::{EventRecord, Publisher};
 use stakpak_protocol::{EventId, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::frame;
+use super::{
+    frame,
+    lag::{Cursors, ReaderTotals},
+};
 use crate::Limits;
 
 /// Frames that one session's cache holds; readers further behind read the journal.
@@ -38,6 +41,7 @@ pub(crate) struct Channel {
     deleted: AtomicBool,
     cache: Mutex<Cache>,
     streams: Arc<Semaphore>,
+    pub(super) cursors: Arc<Cursors>,
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +79,7 @@ impl Hub {
             deleted: AtomicBool::new(false),
             cache: Mutex::default(),
             streams: Arc::new(Semaphore::new(self.streams_per_session)),
+            cursors: Arc::default(),
         });
         channels.insert(session, Arc::downgrade(&channel));
         channel
@@ -96,6 +101,13 @@ impl Hub {
     fn existing(&self, session: SessionId) -> Option<Arc<Channel>> {
         let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         channels.get(&session).and_then(Weak::upgrade)
+    }
+
+    /// All open streams.
+    pub(crate) fn readers(&self) -> ReaderTotals {
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = channels.values().filter_map(Weak::upgrade).map(|channel| channel.cursors.totals());
+        open.fold(ReaderTotals::default(), ReaderTotals::and)
     }
 
     /// Tells every reader that the server goes down.
@@ -132,6 +144,9 @@ impl Channel {
             for event in events {
                 cache.push(event.id, frame(event));
             }
+        }
+        if let Some(newest) = events.last() {
+            self.cursors.published(newest.id);
         }
         self.published.send_modify(|count| *count += 1);
     }

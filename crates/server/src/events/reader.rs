@@ -7,7 +7,7 @@ use stakpak_agent_core::{Journal, JournalError, SessionRow};
 use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown, SessionDeleted, SessionId, SessionStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Hub, control_frame, frame, hub::Channel};
+use super::{Hub, control_frame, frame, hub::Channel, lag::Place};
 use crate::ApiError;
 
 /// What one read of the journal brings at most.
@@ -23,6 +23,7 @@ const RECONNECT_AFTER_MS: u64 = 1_000;
 pub(crate) struct Reader {
     session: SessionRow,
     cursor: EventId,
+    place: Place,
     channel: Arc<Channel>,
     published: watch::Receiver<u64>,
     closed: watch::Receiver<bool>,
@@ -63,7 +64,9 @@ impl Reader {
         };
         let closed = hub.closed();
         let _permits = [of_process, of_session];
-        Ok(Self { session: row, cursor, channel, published, closed, journal, gap, done: false, _permits })
+        channel.cursors.published(row.last_event_id);
+        let place = Place::take(&channel.cursors, cursor);
+        Ok(Self { session: row, cursor, place, channel, published, closed, journal, gap, done: false, _permits })
     }
 
     /// The next frames, or a keep-alive; none when the stream is over.
@@ -125,6 +128,7 @@ impl Reader {
         };
         if let Some((last, _)) = frames.last() {
             self.cursor = *last;
+            self.place.moved_to(*last);
         }
         Ok(match <[_; 1]>::try_from(frames) {
             Ok([(_, frame)]) => frame,

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 async fn foreign_hosts_and_origins_are_refused() {
     let server = TestServer::start([]).await;
     let http = server.http();
-    for path in ["/v1/health", "/v1/openapi.json", "/v1/sessions", "/v1/models", "/nowhere"] {
+    for path in
+        ["/v1/health", "/v1/openapi.json", "/v1/ready", "/docs", "/metrics", "/v1/sessions", "/v1/models", "/nowhere"]
+    {
         for host in ["evil.example", "127.0.0.1.evil.example:80"] {
             let (status, body) = answer(http.request(Method::GET, path).header("host", host)).await;
             assert_eq!((status, &body["code"]), (403, &json!("host_not_allowed")), "{path}");
@@ -199,6 +201,8 @@ async fn the_openapi_document_lists_the_routes() {
     let paths = document["paths"].as_object().unwrap();
     for path in [
         "/v1/health",
+        "/v1/ready",
+        "/metrics",
         "/v1/sessions",
         "/v1/sessions/{session_id}/messages",
         "/v1/sessions/{session_id}/events",

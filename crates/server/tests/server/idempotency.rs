@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
-use stakpak_agent_core::{AgentConfig, Journal, Record};
+use stakpak_agent_core::{AgentConfig, Record};
 
 use crate::support::{Http, Running, Step, TestServer};
 

@@ -14,13 +14,15 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    AgentConfig, Effect, InvalidCall, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models,
-    Policy, Profile, ProfileError, Profiles, SystemClock, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
+    Models, Policy, Profile, ProfileError, Profiles, SystemClock, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
     UnknownModel,
 };
 use stakpak_client::StakpakClient;
-use stakpak_protocol::{EventEnvelope, FinishReason, MessagePart, ModelInfo, ModelLimit, SessionId, ToolCallId, Usage};
-use stakpak_server::{Limits, Server, ServerConfig, edge};
+use stakpak_protocol::{
+    EventEnvelope, FinishReason, MessagePart, ModelCost, ModelInfo, ModelLimit, SessionId, ToolCallId, Usage,
+};
+use stakpak_server::{Limits, Part, Server, ServerConfig, edge};
 use stakpak_store::SqliteJournal;
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -243,12 +245,33 @@ impl Tools for FakeTools {
     }
 }
 
+/// What a server may be started with.
+pub struct Setting {
+    pub journal: Arc<dyn Journal>,
+    pub parts: Vec<Arc<dyn Part>>,
+    pub agent: AgentConfig,
+    pub limits: Limits,
+    pub write_stall: Duration,
+}
+
+impl Setting {
+    pub fn on(directory: &tempfile::TempDir) -> Self {
+        Self {
+            journal: Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap()),
+            parts: Vec::new(),
+            agent: AgentConfig::default(),
+            limits: Limits::default(),
+            write_stall: edge::WRITE_STALL,
+        }
+    }
+}
+
 /// A running server. Dropping it without [`TestServer::stop`] is a crash: nothing is drained.
 pub struct TestServer {
     pub server: Server,
     pub model: Arc<ScriptedModel>,
     pub tools: Arc<FakeTools>,
-    pub journal: Arc<SqliteJournal>,
+    pub journal: Arc<dyn Journal>,
     pub url: String,
     pub directory: Arc<tempfile::TempDir>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -280,12 +303,22 @@ impl TestServer {
         limits: Limits,
         write_stall: Duration,
     ) -> Self {
+        let setting = Setting { agent, limits, write_stall, ..Setting::on(&directory) };
+        Self::start_on(directory, steps, setting).await
+    }
+
+    pub async fn start_on(
+        directory: Arc<tempfile::TempDir>,
+        steps: impl IntoIterator<Item = Step>,
+        setting: Setting,
+    ) -> Self {
+        let Setting { journal, parts, agent, limits, write_stall } = setting;
         let info = ModelInfo {
             id: "scripted".into(),
             name: "Scripted".into(),
             provider: "test".into(),
             reasoning: false,
-            cost: None,
+            cost: Some(ModelCost { input: 3.0, output: 15.0, cache_read: None, cache_write: None }),
             limit: ModelLimit::default(),
             release_date: None,
         };
@@ -299,7 +332,6 @@ impl TestServer {
             system_prompt: None,
             max_turns: None,
         };
-        let journal = Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap());
         let config = ServerConfig {
             token: Some(TOKEN.into()),
             named_tokens: [("ann".to_owned(), ANN.to_owned())].into(),
@@ -307,6 +339,7 @@ impl TestServer {
             version: "1.2.3".into(),
             agent,
             limits,
+            parts,
         };
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
         let server = Server::new(config, journal.clone(), profiles, tools.clone(), Arc::new(SystemClock));

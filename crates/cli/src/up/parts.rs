@@ -1,0 +1,160 @@
+//! How scheduler and gateway go, as the server is told: for `/v1/ready` and `/metrics`.
+
+use futures_util::future::BoxFuture;
+use stakpak_gateway::{ChannelHealth, ChannelStatus, StoreError};
+use stakpak_protocol::CheckState;
+use stakpak_scheduler::{Handle, LedgerError};
+use stakpak_server::{Check, Measures, Part};
+
+use super::gateway::{Mount, Phase};
+
+/// The scheduler.
+pub(super) struct SchedulerPart {
+    pub(super) handle: Handle,
+    pub(super) off: bool,
+}
+
+impl Part for SchedulerPart {
+    fn check(&self) -> Option<(Check, CheckState)> {
+        let state = match self.handle.pulse() {
+            _ if self.off => CheckState::Off,
+            Some(pulse) if pulse.is_alive() => CheckState::Ok,
+            Some(pulse) if !pulse.ledger_writable => CheckState::ReadOnly,
+            Some(_) => CheckState::Failed,
+            None if self.handle.has_run() => CheckState::Failed,
+            None => CheckState::Starting,
+        };
+        Some((Check::Scheduler, state))
+    }
+
+    fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.measure(measures).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the ledger cannot be read for the metrics");
+            }
+        })
+    }
+}
+
+impl SchedulerPart {
+    #[expect(clippy::cast_precision_loss, reason = "counts of runs")]
+    async fn measure(&self, measures: &mut Measures) -> Result<(), LedgerError> {
+        if let Some(pulse) = self.handle.pulse() {
+            let age = "Time since the scheduler's last sign of life.";
+            measures.gauge("stakpak_schedule_heartbeat_age_seconds", age, &[], pulse.age.as_secs_f64());
+            let lag = "How long the oldest instant that is due waits to be planned.";
+            measures.gauge("stakpak_schedule_lag_seconds", lag, &[], pulse.lag.as_secs_f64());
+            let lateness = "How late the instants planned last were.";
+            let seconds = pulse.last_lateness.as_secs_f64();
+            measures.gauge("stakpak_schedule_last_lateness_seconds", lateness, &[], seconds);
+        }
+        for ((schedule, status), count) in self.handle.ended_runs() {
+            let labels = [("schedule", schedule.as_str()), ("status", status)];
+            let help = "Scheduled runs that ended, by schedule and status.";
+            measures.counter("stakpak_schedule_runs_total", help, &labels, count as f64);
+        }
+        let open = self.handle.open_runs().await?;
+        measures.gauge("stakpak_schedule_active", "Scheduled runs at work.", &[], open.active as f64);
+        let queued = "Scheduled runs that wait for a slot.";
+        measures.gauge("stakpak_schedule_queued", queued, &[], open.queued as f64);
+        let paused = "Scheduled runs that wait for a person.";
+        measures.gauge("stakpak_schedule_paused", paused, &[], open.paused as f64);
+        Ok(())
+    }
+}
+
+const STATUSES: [ChannelStatus; 5] = [
+    ChannelStatus::Connected,
+    ChannelStatus::Connecting,
+    ChannelStatus::Degraded,
+    ChannelStatus::Failed,
+    ChannelStatus::Disabled,
+];
+
+impl Part for Mount {
+    fn check(&self) -> Option<(Check, CheckState)> {
+        let state = match self.phase() {
+            Phase::Off => CheckState::Off,
+            Phase::Starting => CheckState::Starting,
+            Phase::Failed => CheckState::Failed,
+            Phase::Running(gateway) => state_of(gateway.health().into_iter().map(|(_, health)| health)),
+        };
+        Some((Check::Channels, state))
+    }
+
+    fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.measure(measures).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the gateway's store cannot be read");
+            }
+        })
+    }
+}
+
+/// Platforms come and go, which is no reason to take the server out of service.
+fn state_of(channels: impl Iterator<Item = ChannelHealth>) -> CheckState {
+    let lost = |status| matches!(status, ChannelStatus::Degraded | ChannelStatus::Failed);
+    channels.fold(CheckState::Off, |all, channel| match (all, channel.status) {
+        (_, status) if lost(status) => CheckState::Degraded,
+        (CheckState::Off, ChannelStatus::Connected | ChannelStatus::Connecting) => CheckState::Ok,
+        (all, _) => all,
+    })
+}
+
+impl Mount {
+    #[expect(clippy::cast_precision_loss, reason = "counts of rows")]
+    async fn measure(&self, measures: &mut Measures) -> Result<(), StoreError> {
+        let Phase::Running(gateway) = self.phase() else { return Ok(()) };
+        for (channel, health) in gateway.health() {
+            for status in STATUSES {
+                let labels = [("channel", channel.as_str()), ("state", &status.to_string())];
+                let value = if health.status == status { 1.0 } else { 0.0 };
+                measures.gauge("stakpak_channel_state", "1 for the state that the channel is in.", &labels, value);
+            }
+            if let Some(at) = health.last_event_at {
+                let help = "When the platform last sent an event, Unix time.";
+                let labels = [("channel", channel.as_str())];
+                measures.gauge("stakpak_channel_last_event_time_seconds", help, &labels, at as f64 / 1e3);
+            }
+        }
+        let counts = gateway.queue_counts().await?;
+        let help = "Runs of chats that have not ended.";
+        measures.gauge("stakpak_gateway_runs_active", help, &[], counts.active_runs as f64);
+        let help = "Accepted chat messages that no run has taken up.";
+        measures.gauge("stakpak_gateway_inbox_messages", help, &[], counts.inbox_pending as f64);
+        let help = "Texts to chats: queued, with unknown outcome, or given up.";
+        let outbox =
+            [("queued", counts.outbox_pending), ("unknown", counts.outbox_unknown), ("failed", counts.outbox_failed)];
+        for (state, count) in outbox {
+            measures.gauge("stakpak_gateway_outbox_messages", help, &[("state", state)], count as f64);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stakpak_gateway::{ChannelHealth, ChannelStatus};
+    use stakpak_protocol::CheckState;
+
+    use super::state_of;
+
+    #[test]
+    fn one_lost_channel_is_a_loss_and_none_is_off() {
+        use ChannelStatus::{Connected, Connecting, Degraded, Disabled, Failed};
+        let state = |statuses: &[ChannelStatus]| {
+            state_of(statuses.iter().map(|status| ChannelHealth {
+                status: *status,
+                identity: None,
+                since: 0,
+                last_event_at: None,
+                last_error: None,
+            }))
+        };
+        assert_eq!(state(&[]), CheckState::Off);
+        assert_eq!(state(&[Disabled]), CheckState::Off);
+        assert_eq!(state(&[Disabled, Connecting]), CheckState::Ok);
+        assert_eq!(state(&[Degraded, Connected]), CheckState::Degraded);
+        assert_eq!(state(&[Connected, Failed]), CheckState::Degraded);
+    }
+}

@@ -1,0 +1,89 @@
+//! What those who operate an instance see: readiness and numbers of the shipped binary.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, Up, until};
+
+/// Status and body of a GET with the token.
+fn get(up: &Up, path: &str) -> (u16, String) {
+    let get = async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = client.get(format!("{}{path}", up.url)).bearer_auth(&up.token).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(get)
+}
+
+fn ready(up: &Up) -> (u16, Value) {
+    let (status, body) = get(up, "/v1/ready");
+    (status, serde_json::from_str(&body).unwrap())
+}
+
+fn until_ready(up: &Up, status: u16, checks: &Value) {
+    until(&format!("{status} {checks}"), || {
+        let (found, body) = ready(up);
+        (found == status && body["checks"] == *checks).then_some(())
+    });
+}
+
+/// The value of a sample, by its name and labels.
+fn sample(text: &str, series: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+}
+
+#[test]
+fn an_instance_is_ready_and_counts_what_it_does() {
+    let home = Home::new();
+    let up = home.up();
+    until_ready(&up, 200, &json!({"journal": "ok", "scheduler": "ok", "channels": "off", "sandbox": "off"}));
+    let output = home.run(&["run", "help"]);
+    assert!(output.status.success(), "{output:?}");
+    let (status, text) = get(&up, "/metrics");
+    assert_eq!(status, 200);
+    assert_eq!(sample(&text, "stakpak_runs_total{result=\"completed\"}"), Some(1.0), "{text}");
+    for counted in ["stakpak_journal_commit_duration_seconds_count", "stakpak_journal_commit_jobs_sum"] {
+        assert!(sample(&text, counted).is_some_and(|value| value > 1.0), "{counted} {text}");
+    }
+    for there in ["stakpak_journal_queue_jobs", "stakpak_schedule_heartbeat_age_seconds", "stakpak_schedule_active"] {
+        assert!(sample(&text, there).is_some(), "{there} {text}");
+    }
+    assert!(!text.contains(&up.token));
+}
+
+#[test]
+fn parts_that_are_switched_off_do_not_hold_it_up() {
+    let home = Home::new();
+    let up = home.up_with(&["--no-scheduler", "--no-gateway"]);
+    until_ready(&up, 200, &json!({"journal": "ok", "scheduler": "off", "channels": "off", "sandbox": "off"}));
+}
+
+/// P38: a disk that is full, as far as this process is concerned: it may not write to files any more. Readiness fails for the
+/// journal and the ledger, and comes back when there is room again.
+#[cfg(target_os = "linux")]
+#[test]
+fn readiness_fails_on_a_full_disk_and_comes_back() {
+    let home = Home::new();
+    let up = home.up_ignoring_file_limits();
+    let works = json!({"journal": "ok", "scheduler": "ok", "channels": "off", "sandbox": "off"});
+    until_ready(&up, 200, &works);
+    limit_files(&up, "1");
+    until_ready(
+        &up,
+        503,
+        &json!({"journal": "read_only", "scheduler": "read_only", "channels": "off", "sandbox": "off"}),
+    );
+    let (status, body) = get(&up, "/v1/sessions?limit=0");
+    assert_eq!(status, 200, "what can be read is read: {body}");
+    limit_files(&up, "unlimited");
+    until_ready(&up, 200, &works);
+    let output = home.run(&["run", "help"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn limit_files(up: &Up, bytes: &str) {
+    let pid = up.child.id().to_string();
+    let status = Command::new("prlimit").args(["--pid", &pid, &format!("--fsize={bytes}:unlimited")]).status().unwrap();
+    assert!(status.success());
+}

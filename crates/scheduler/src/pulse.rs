@@ -1,0 +1,176 @@
+//! Signs of life of the planning loop, told to whoever watches over the process.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+
+/// How often the loop gives a sign of life, and writes it to the ledger.
+pub(crate) const BEAT: Duration = Duration::from_secs(5);
+
+/// A loop that was silent for longer is taken for dead.
+const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+
+/// Instants that wait for longer are not being planned.
+const LONGEST_LAG: Duration = Duration::from_secs(60);
+
+/// The loop's last sign of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pulse {
+    /// Time since the last sign of life, which is written to the ledger.
+    pub age: Duration,
+    /// How long the oldest instant that is due waits to be planned; zero when none is.
+    pub lag: Duration,
+    /// How late the instants planned last were. Instants that passed while no loop ran do not count.
+    pub last_lateness: Duration,
+    /// Whether the last sign of life could be written to the ledger.
+    pub ledger_writable: bool,
+}
+
+impl Pulse {
+    /// Whether schedules fire.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.ledger_writable && self.age <= LONGEST_SILENCE && self.lag <= LONGEST_LAG
+    }
+}
+
+/// Shared by the loop and those who ask.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heart(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    has_run: AtomicBool,
+    /// None while no loop runs.
+    beat: Mutex<Option<Beat>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Beat {
+    at: Instant,
+    next: Option<DateTime<Utc>>,
+    last_lateness: Duration,
+    ledger_writable: bool,
+}
+
+impl Heart {
+    /// Begins; stops when the value is dropped, however the loop ends.
+    pub(crate) fn start(&self) -> Beating {
+        let last_lateness = Duration::ZERO;
+        self.0.has_run.store(true, Ordering::Relaxed);
+        *self.lock() = Some(Beat { at: Instant::now(), next: None, last_lateness, ledger_writable: true });
+        Beating(self.clone())
+    }
+
+    pub(crate) fn pulse(&self, now: DateTime<Utc>) -> Option<Pulse> {
+        let Beat { at, next, last_lateness, ledger_writable } = (*self.lock())?;
+        let lag = next.map_or(Duration::ZERO, |next| lateness(next, now));
+        Some(Pulse { age: at.elapsed(), lag, last_lateness, ledger_writable })
+    }
+
+    pub(crate) fn has_run(&self) -> bool {
+        self.0.has_run.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Beat>> {
+        self.0.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A loop that runs.
+#[derive(Debug)]
+pub(crate) struct Beating(Heart);
+
+impl Beating {
+    /// A sign of life; whether it is in the ledger.
+    pub(crate) fn beat(&self, ledger_writable: bool) {
+        self.change(|beat| {
+            beat.ledger_writable = ledger_writable;
+            if ledger_writable {
+                beat.at = Instant::now();
+            }
+        });
+    }
+
+    /// The loop waits for this instant.
+    pub(crate) fn waits_for(&self, next: Option<DateTime<Utc>>) {
+        self.change(|beat| beat.next = next);
+    }
+
+    /// The oldest of the instants planned at `now`, if the loop was there when it came.
+    pub(crate) fn planned(&self, instant: DateTime<Utc>, now: DateTime<Utc>) {
+        self.change(|beat| {
+            if beat.next.is_some() {
+                beat.last_lateness = lateness(instant, now);
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Beat)) {
+        if let Some(beat) = &mut *self.0.lock() {
+            change(beat);
+        }
+    }
+}
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
+}
+
+fn lateness(instant: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (now - instant).to_std().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use chrono::{TimeDelta, Utc};
+
+    use super::{Heart, Pulse};
+
+    #[test]
+    fn silence_and_lag_have_bounds() {
+        let pulse = |age, lag| Pulse {
+            age: Duration::from_secs(age),
+            lag: Duration::from_secs(lag),
+            last_lateness: Duration::ZERO,
+            ledger_writable: true,
+        };
+        assert!(!Pulse { ledger_writable: false, ..pulse(0, 0) }.is_alive());
+        assert!(pulse(0, 0).is_alive() && pulse(30, 60).is_alive());
+        assert!(!pulse(31, 0).is_alive() && !pulse(0, 61).is_alive());
+    }
+
+    #[test]
+    fn a_pulse_lasts_as_long_as_its_loop() {
+        let heart = Heart::default();
+        let now = Utc::now();
+        assert_eq!(heart.pulse(now), None);
+        let beating = heart.start();
+        beating.planned(now - TimeDelta::hours(9), now);
+        assert_eq!(heart.pulse(now).map(|pulse| pulse.last_lateness), Some(Duration::ZERO), "it was not there");
+        beating.waits_for(Some(now));
+        let late = now + TimeDelta::seconds(90);
+        let pulse = heart.pulse(late).expect("a loop runs");
+        assert_eq!((pulse.lag, pulse.is_alive()), (Duration::from_secs(90), false));
+        beating.planned(now, late);
+        beating.waits_for(None);
+        let pulse = heart.pulse(late).expect("a loop runs");
+        assert_eq!((pulse.lag, pulse.last_lateness), (Duration::ZERO, Duration::from_secs(90)));
+        beating.beat(false);
+        assert!(!heart.pulse(late).expect("a loop runs").is_alive());
+        beating.beat(true);
+        assert!(heart.pulse(late).expect("a loop runs").is_alive());
+        drop(beating);
+        assert_eq!(heart.pulse(now), None);
+    }
+}
