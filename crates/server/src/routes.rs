@@ -1,6 +1,7 @@
 //! One file per group of routes; here they become one router and one OpenAPI document.
 
 mod about;
+mod docs;
 mod events;
 mod listing;
 mod messages;
@@ -55,7 +56,8 @@ pub fn router(server: &Server) -> Router {
     let public = Router::new()
         .route("/v1/health", get(about::health))
         .route("/v1/openapi.json", get(about::openapi_json))
-        .route("/v1/ready", get(operations::ready));
+        .route("/v1/ready", get(operations::ready))
+        .route("/docs", get(docs::page));
     public
         .merge(protected)
         .fallback(|| async { ApiError::new(ErrorCode::NotFound, "there is no such path") })
@@ -75,9 +77,9 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),
     paths(
-        about::health, about::models, about::config, operations::ready, operations::metrics, listing::list,
-        sessions::create, sessions::get, sessions::update, sessions::delete, messages::post, messages::list, events::stream, tools::pending, tools::decide_one, tools::decide,
-        runs::cancel, runs::switch_model, runs::get, runs::list,
+        about::health, about::models, about::config, operations::ready, operations::metrics, docs::page, listing::list,
+        sessions::create, sessions::get, sessions::update, sessions::delete, messages::post, messages::list,
+        events::stream, tools::pending, tools::decide_one, tools::decide, runs::cancel, runs::switch_model, runs::get, runs::list,
     ),
     components(schemas(
         stakpak_protocol::ErrorBody, stakpak_protocol::EventEnvelope, stakpak_protocol::GapDetected,

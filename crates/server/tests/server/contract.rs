@@ -202,6 +202,7 @@ async fn the_openapi_document_lists_the_routes() {
     for path in [
         "/v1/health",
         "/v1/ready",
+        "/docs",
         "/metrics",
         "/v1/sessions",
         "/v1/sessions/{session_id}/messages",

@@ -14,6 +14,7 @@ mod access;
 mod approvals;
 mod contract;
 mod deletion;
+mod docs;
 mod idempotency;
 mod limits;
 mod listing;
