@@ -89,11 +89,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let screen = screen::Screen {
         home: &home,
         url: server.url(),
-        token: match (&token, file.server.token.is_some()) {
-            (None, _) => "none: every route is open (--no-auth)".to_owned(),
-            (Some(_), true) => format!("[server].token of {}", Home::show(&home.autopilot_toml())),
-            (Some(_), false) => Home::show(&home.token_file()),
-        },
+        token: token_place(&home, token.is_some(), file.server.token.is_some()),
         profile: profiles.profile(None)?,
         scheduler: scheduler.handle(),
         gateway: gateway.clone(),
@@ -128,6 +124,15 @@ fn token(home: &Home, file: &AutopilotFile, args: &UpArgs, bind: SocketAddr) -> 
         return Ok(None);
     }
     file.token(home).map(Some)
+}
+
+/// Where a person finds the token.
+fn token_place(home: &Home, is_needed: bool, is_configured: bool) -> String {
+    match (is_needed, is_configured) {
+        (false, _) => "none: every route is open (--no-auth)".to_owned(),
+        (true, true) => format!("[server].token of {}", Home::show(&home.autopilot_toml())),
+        (true, false) => Home::show(&home.token_file()),
+    }
 }
 
 fn profiles(global: &Global, args: &UpArgs, file: &AutopilotFile, config: ConfigFile) -> Result<ConfigProfiles> {

@@ -77,7 +77,9 @@ impl Fact {
             | Record::CommandQueued { .. }
             | Record::ModelSwitched { .. }
             | Record::SessionChanged { .. }
-            | Record::SessionDeleted { .. } => return None,
+            | Record::SessionDeleted { .. }
+            | Record::ClockStopped { .. }
+            | Record::ClockStarted { .. } => return None,
         })
     }
 }
