@@ -17,4 +17,4 @@ pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Re
 pub use merged::{MergedRow, event_after, event_time, merge_deltas, merged_ids};
 pub use policy::{OWN_PREFIX, Policy, full_name};
 pub use port::*;
-pub use record::{CallEnd, Record, ResolvedCall, RunAccepted};
+pub use record::{CallEnd, ModelTerms, Record, ResolvedCall, RunAccepted};

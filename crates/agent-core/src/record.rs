@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
-    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, RunId, RunLimits,
-    StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
+    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo, RunId,
+    RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
-use crate::{Effect, Policy, Row, RowClass, ToolCall};
+use crate::{Effect, Policy, Row, RowClass, ToolCall, longest_answer};
 
 /// One step of a session that folding reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +118,9 @@ pub enum Record {
     ModelSwitched {
         /// `provider/id`.
         model: String,
+        /// What limits of the run need to know of it.
+        #[serde(default, skip_serializing_if = "is_default")]
+        terms: ModelTerms,
     },
     /// What people see of the session was changed; what is absent stayed.
     SessionChanged {
@@ -155,9 +158,17 @@ pub struct RunAccepted {
     /// Where tools run.
     pub cwd: String,
     /// What it may take.
-    #[serde(default, skip_serializing_if = "is_unlimited")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub limits: RunLimits,
-    /// The model's list price, where a limit of cost needs it.
+    /// What those limits need to know of the model.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub terms: ModelTerms,
+}
+
+/// What limits of a run need to know of its model; empty where there are none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelTerms {
+    /// List price, where a limit of cost needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<ModelCost>,
     /// Longest answer in tokens, where a limit reserves it.
@@ -165,8 +176,19 @@ pub struct RunAccepted {
     pub max_output_tokens: Option<u64>,
 }
 
-fn is_unlimited(limits: &RunLimits) -> bool {
-    *limits == RunLimits::default()
+impl ModelTerms {
+    /// None: a limit of cost applies, and the model's price is not known.
+    #[must_use]
+    pub fn of(model: &ModelInfo, limits: &RunLimits) -> Option<Self> {
+        let is_budgeted = limits.tokens.is_some() || limits.cost_usd.is_some();
+        let max_output_tokens = longest_answer(model).filter(|_| is_budgeted);
+        let price = model.cost.filter(|_| limits.cost_usd.is_some());
+        (price.is_some() || limits.cost_usd.is_none()).then_some(Self { price, max_output_tokens })
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A call with what policy said.

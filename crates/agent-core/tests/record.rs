@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use stakpak_agent_core::{CallEnd, Effect, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall};
+use stakpak_agent_core::{
+    CallEnd, Effect, ModelTerms, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall,
+};
 use stakpak_protocol::{
     Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
     ModelCost, Role, RunId, RunLimits, StopReason, ToolDecisionAction, Usage, Visibility,
@@ -78,7 +80,7 @@ fn every_record() -> [Record; VARIANTS] {
             }),
             at: at(),
         },
-        Record::ModelSwitched { model: "openai/gpt".into() },
+        Record::ModelSwitched { model: "openai/gpt".into(), terms: ModelTerms::default() },
         Record::SessionChanged { title: Some("disks".into()), visibility: Some(Visibility::Public), at: at() },
         Record::SessionDeleted { at: at() },
     ]
@@ -95,8 +97,7 @@ fn run_accepted(policy: Policy) -> Record {
         policy,
         cwd: "/srv".into(),
         limits: RunLimits::default(),
-        price: None,
-        max_output_tokens: None,
+        terms: ModelTerms::default(),
     })
 }
 
@@ -182,8 +183,10 @@ fn later_fields_are_read_back_and_left_out_when_absent() {
     assert_eq!(read(stored(&repeated)), repeated);
     let Record::RunAccepted(mut limited) = run_accepted(Policy::None) else { panic!("another record") };
     limited.limits = RunLimits { wall_clock_s: Some(60), tokens: Some(1_000), cost_usd: Some(0.5) };
-    limited.price = Some(ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: None });
-    limited.max_output_tokens = Some(8_192);
+    let price = Some(ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: None });
+    limited.terms = ModelTerms { price, max_output_tokens: Some(8_192) };
+    let switched = Record::ModelSwitched { model: "openai/gpt".into(), terms: limited.terms };
+    assert_eq!(read(stored(&switched)), switched);
     let limited = Record::RunAccepted(limited);
     insta::assert_snapshot!("run_accepted_with_limits", stored(&limited));
     assert_eq!(read(stored(&limited)), limited);

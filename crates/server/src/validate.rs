@@ -2,10 +2,10 @@
 
 use std::{path::Path, sync::Arc};
 
-use stakpak_agent_core::{Policy, Profile, RunAccepted, SessionRow, longest_answer};
+use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, SessionRow};
 use stakpak_protocol::{
-    AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, PostMessageRequest, Role,
-    RunId, RunLimits, RunOverrides,
+    AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, PostMessageRequest,
+    Role, RunId, RunLimits, RunOverrides,
 };
 
 use crate::{ApiError, ApprovalCeiling, Server, prompt::BASE_PROMPT};
@@ -102,13 +102,7 @@ impl Server {
         let limits = run_limits(overrides.limits.as_ref(), &self.limits().run)?;
         let info = profile.models.resolve(&model).map(|model| model.info().clone());
         let info = info.map_err(|error| invalid(ErrorCode::InvalidModel, format!("model: {error}")))?;
-        if limits.cost_usd.is_some() && info.cost.is_none() {
-            return Err(invalid(
-                ErrorCode::PriceUnknown,
-                format!("overrides.limits.cost_usd: the price of {model} is unknown; use a model whose price is known"),
-            ));
-        }
-        let is_budgeted = limits.tokens.is_some() || limits.cost_usd.is_some();
+        let terms = terms(&info, &limits)?;
         let cwd = session.cwd.clone().unwrap_or_else(|| self.default_cwd().display().to_string());
         Ok(RunAccepted {
             run_id: RunId::random(),
@@ -119,9 +113,8 @@ impl Server {
             policy: policy(&overrides, &profile, &self.limits().approval_ceiling)?,
             profile: profile.name.clone(),
             cwd,
-            price: info.cost.filter(|_| limits.cost_usd.is_some()),
-            max_output_tokens: longest_answer(&info).filter(|_| is_budgeted),
             limits,
+            terms,
         })
     }
 
@@ -172,6 +165,13 @@ fn system_prompt(overrides: &RunOverrides, profile: &Profile) -> Result<String, 
         Some(prompt) if !prompt.trim().is_empty() => Ok(prompt.to_owned()),
         _ => Ok(profile.system_prompt.as_deref().unwrap_or(BASE_PROMPT).to_owned()),
     }
+}
+
+/// What the run's limits need to know of the model.
+pub(crate) fn terms(model: &ModelInfo, limits: &RunLimits) -> Result<ModelTerms, ApiError> {
+    let message = "a limit of cost applies and the price of this model is unknown; use one whose price is known";
+    ModelTerms::of(model, limits)
+        .ok_or_else(|| invalid(ErrorCode::PriceUnknown, format!("model {}: {message}", model.full_id())))
 }
 
 /// What the message asks for and what the server sets: of each the stricter.

@@ -8,7 +8,7 @@ use stakpak_protocol::{
 };
 
 use super::{CallStatus, Outcome, Rules, Session, Transition, end::Ending};
-use crate::{CallEnd, Record, RunAccepted, SessionRow};
+use crate::{CallEnd, ModelTerms, Record, RunAccepted, SessionRow};
 
 /// What a client asks of a session.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub enum Request {
         run_id: RunId,
         /// `provider/id`, known to exist.
         model: String,
+        /// What the run's limits need to know of it.
+        terms: ModelTerms,
     },
     /// Change what people see of the session; what is absent stays.
     Change {
@@ -120,7 +122,7 @@ impl Session {
             Request::Queue { run_id, kind, message } => transition.queue(run_id, kind, message)?,
             Request::Decide { run_id, decisions, by } => transition.decide(run_id, &decisions, &by)?,
             Request::Cancel { run_id } => transition.cancel(run_id)?,
-            Request::SwitchModel { run_id, model } => transition.switch_model(run_id, model)?,
+            Request::SwitchModel { run_id, model, terms } => transition.switch_model(run_id, model, terms)?,
             Request::Change { title, visibility } => transition.change(title, visibility),
             Request::Delete => transition.delete(),
         };
@@ -168,9 +170,9 @@ impl Transition<'_> {
         Ok(Reply::Cancelled(run_id))
     }
 
-    fn switch_model(&mut self, run_id: RunId, model: String) -> Result<Reply, Refusal> {
+    fn switch_model(&mut self, run_id: RunId, model: String, terms: ModelTerms) -> Result<Reply, Refusal> {
         self.expect_active(run_id)?;
-        self.record(&Record::ModelSwitched { model: model.clone() });
+        self.record(&Record::ModelSwitched { model: model.clone(), terms });
         Ok(Reply::Switched { run_id, model })
     }
 

@@ -8,7 +8,7 @@ use super::{
     ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step,
     limits::{estimate, estimate_text},
 };
-use crate::{CallEnd, Effect, Record, Row, RunAccepted, SessionRow};
+use crate::{CallEnd, Effect, ModelTerms, Record, Row, RunAccepted, SessionRow};
 
 impl Session {
     /// The state after the last run's control rows, which begin at [`SessionRow::run_first_seq`].
@@ -42,7 +42,7 @@ impl Session {
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
-            Record::ModelSwitched { model } => self.switch_model(model),
+            Record::ModelSwitched { model, terms } => self.switch_model(model, *terms),
             _ => self.evolve_run(record),
         }
         self.project();
@@ -104,10 +104,11 @@ impl Session {
         self.row.visibility = visibility.unwrap_or(self.row.visibility);
     }
 
-    fn switch_model(&mut self, model: &str) {
+    fn switch_model(&mut self, model: &str, terms: ModelTerms) {
         self.row.model = Some(model.to_owned());
         if let Some(run) = &mut self.run {
             run.accepted.model = model.to_owned();
+            run.accepted.terms = terms;
         }
     }
 

@@ -59,7 +59,8 @@ impl ActiveRun {
                 format!("the run's time of {seconds} s is over; allow more with overrides.limits.wall_clock_s"),
             ));
         }
-        let (prompt_tokens, completion_tokens) = (self.context_tokens, self.accepted.max_output_tokens.unwrap_or(0));
+        let (prompt_tokens, completion_tokens) =
+            (self.context_tokens, self.accepted.terms.max_output_tokens.unwrap_or(0));
         let total_tokens = prompt_tokens + completion_tokens;
         let next = Usage { prompt_tokens, completion_tokens, total_tokens, ..Usage::default() };
         let spent = self.total_usage.total_tokens;
@@ -95,7 +96,7 @@ fn ending(code: LastErrorCode, message: String) -> Ending {
 impl RunAccepted {
     /// US dollars at list price; 0 when the price does not matter to this run.
     pub(super) fn cost_of(&self, usage: &Usage) -> f64 {
-        self.price.map_or(0.0, |price| cost(usage, &price))
+        self.terms.price.map_or(0.0, |price| cost(usage, &price))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What happens to the session beside its runs: changed, given another model, deleted.
 
 use stakpak_agent_core::{
-    Record,
+    ModelTerms, Record,
     session::{Owed, Refusal, Reply, Request},
 };
 use stakpak_protocol::{Event, MessageType, RunId, SessionStatus, StopReason, Visibility};
@@ -42,7 +42,8 @@ fn a_switched_model_is_that_of_the_run_and_of_the_session() {
     machine.wait();
     machine.say("done");
     assert_eq!(machine.session.row.model.as_deref(), Some("test/other"));
-    let late = Request::SwitchModel { run_id: machine.run_id, model: "test/model".into() };
+    let late =
+        Request::SwitchModel { run_id: machine.run_id, model: "test/model".into(), terms: ModelTerms::default() };
     assert_eq!(machine.handle(late), Err(Refusal::NotRunning));
 }
 
@@ -50,7 +51,10 @@ fn a_switched_model_is_that_of_the_run_and_of_the_session() {
 fn a_switch_names_the_active_run() {
     let mut machine = Machine::asking();
     let run_id = RunId(Uuid::from_u128(99));
-    assert_eq!(machine.handle(Request::SwitchModel { run_id, model: "m".into() }), Err(Refusal::RunMismatch));
+    assert_eq!(
+        machine.handle(Request::SwitchModel { run_id, model: "m".into(), terms: ModelTerms::default() }),
+        Err(Refusal::RunMismatch)
+    );
 }
 
 /// P6: whatever the run waits for, it ends as cancelled with the deletion, in one transaction.
@@ -82,7 +86,7 @@ fn a_deleted_session_takes_no_request() {
     assert_eq!(machine.try_decide("ann", [("c", accept())]), Err(Refusal::Deleted));
     for request in [
         Request::Cancel { run_id: machine.run_id },
-        Request::SwitchModel { run_id: machine.run_id, model: "m".into() },
+        Request::SwitchModel { run_id: machine.run_id, model: "m".into(), terms: ModelTerms::default() },
         Request::Change { title: None, visibility: None },
     ] {
         assert_eq!(machine.handle(request), Err(Refusal::Deleted));

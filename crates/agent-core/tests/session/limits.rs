@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use stakpak_agent_core::{
-    CallEnd, ErrorClass,
-    session::{Input, Owed},
+    CallEnd, ErrorClass, ModelTerms,
+    session::{Input, Owed, Request},
 };
-use stakpak_protocol::{Event, LastErrorCode, MessageType, RunLimits, StopReason};
+use stakpak_protocol::{Event, LastErrorCode, MessageType, ModelCost, RunLimits, StopReason};
 
 use crate::machine::{MAX_OUTPUT, Machine, accept, call};
 
@@ -150,4 +150,19 @@ fn an_answer_at_the_limit_completes_and_lists_what_it_cannot_use() {
     let [end] = machine.last_events();
     let Event::RunCompleted { stop_reason: StopReason::Completed, unconsumed, .. } = end else { panic!("{end:?}") };
     assert_eq!(unconsumed.len(), 1);
+}
+
+/// What was spent is counted at the price it was spent at; what is reserved, at the new model's.
+#[test]
+fn another_model_brings_its_own_price() {
+    let mut machine = limited(RunLimits { cost_usd: Some(250.0), ..RunLimits::default() });
+    machine.answer([call("a", "ask_act")]);
+    let price = ModelCost { input: 1e6, output: 20e6, cache_read: None, cache_write: None };
+    let terms = ModelTerms { price: Some(price), max_output_tokens: Some(MAX_OUTPUT) };
+    machine.handle(Request::SwitchModel { run_id: machine.run_id, model: "test/dear".into(), terms }).unwrap();
+    assert_eq!(machine.session.run.as_ref().unwrap().spent_usd.round(), 14.0);
+    assert_eq!(machine.folded().run, machine.session.run);
+    machine.decide("a", accept());
+    machine.end_call("a");
+    assert_eq!((machine.asked(), failed_with(&machine)), (1, Some(LastErrorCode::BudgetExceeded)));
 }

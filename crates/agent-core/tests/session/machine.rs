@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Policy, Record, Row, RowClass, RunAccepted,
-    SessionRow, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Policy, Record, Row, RowClass,
+    RunAccepted, SessionRow, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
     session::{CallStatus, DeltaKind, Input, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step},
 };
 use stakpak_protocol::{
@@ -120,6 +120,10 @@ impl Machine {
         machine
     }
 
+    fn terms(&self) -> ModelTerms {
+        ModelTerms { price: self.limits.cost_usd.map(|_| PRICE), max_output_tokens: Some(MAX_OUTPUT) }
+    }
+
     pub(crate) fn rules(&self) -> Rules<'static> {
         Rules {
             now: self.now,
@@ -204,8 +208,7 @@ impl Machine {
             policy: policy(),
             cwd: "/work".into(),
             limits: self.limits.clone(),
-            price: self.limits.cost_usd.map(|_| PRICE),
-            max_output_tokens: Some(MAX_OUTPUT),
+            terms: self.terms(),
         };
         let message = Message::user("go");
         let reply = self.handle(Request::Post { run_id: named, accepted: Box::new(accepted), message })?;
@@ -230,7 +233,7 @@ impl Machine {
     }
 
     pub(crate) fn switch_model(&mut self, model: &str) {
-        self.handle(Request::SwitchModel { run_id: self.run_id, model: model.into() }).unwrap();
+        self.handle(Request::SwitchModel { run_id: self.run_id, model: model.into(), terms: self.terms() }).unwrap();
     }
 
     pub(crate) fn retitle(&mut self, title: &str) {

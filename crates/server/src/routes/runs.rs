@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 use serde::Deserialize;
 use stakpak_agent_core::{
-    SessionRow,
+    ModelTerms, SessionRow,
     session::{Reply, Request},
 };
 use stakpak_protocol::{
@@ -16,6 +16,7 @@ use crate::{
     ApiError, Server,
     extract::{Json, Path, Query},
     idempotency::{Begun, Keep, Key},
+    validate,
 };
 
 /// What one page of runs holds at most, and if nothing is said.
@@ -84,27 +85,29 @@ pub(super) async fn switch_model(
         Begun::Go(claim) => claim,
     };
     let session = server.writable_session(id).await?;
-    let model = server.model_for_latest_run(&session, &body.model).await?;
+    let (model, terms) = server.model_for_latest_run(&session, &body.model).await?;
     let answer = |reply: &Reply| match reply {
         Reply::Switched { run_id, model } => {
             Some(SwitchModelResponse { accepted: true, run_id: *run_id, model: model.clone() })
         }
         _ => None,
     };
-    let request = Request::SwitchModel { run_id: body.run_id, model };
+    let request = Request::SwitchModel { run_id: body.run_id, model, terms };
     let response = server.ask(id, request, claim, answer).await?;
     response.ok_or_else(ApiError::unexpected_reply)
 }
 
 impl Server {
-    /// The model's full id in the profile of the session's latest run, the only one that can be active.
-    async fn model_for_latest_run(&self, session: &SessionRow, name: &str) -> Result<String, ApiError> {
+    /// The model's full id in the profile of the session's latest run, the only one that can be active, and what that run's
+    /// limits need to know of it.
+    async fn model_for_latest_run(&self, session: &SessionRow, name: &str) -> Result<(String, ModelTerms), ApiError> {
         let invalid = |error: &dyn std::fmt::Display| ApiError::new(ErrorCode::InvalidModel, format!("model: {error}"));
         let run = self.latest_run(session).await?;
         let profile = self.agent().profiles.profile(run.as_ref().map(|run| run.profile.as_str()));
         let profile = profile.map_err(|error| invalid(&error))?;
         let model = profile.models.resolve(name).map_err(|error| invalid(&error))?;
-        Ok(model.info().full_id())
+        let limits = run.map(|run| run.limits).unwrap_or_default();
+        Ok((model.info().full_id(), validate::terms(model.info(), &limits)?))
     }
 }
 
