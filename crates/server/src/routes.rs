@@ -26,7 +26,7 @@ use utoipa::{
     },
 };
 
-use crate::{ApiError, Server, auth::require_token};
+use crate::{ApiError, Server, auth::require_token, fields::name_ignored};
 
 /// All routes, without the edge that [`crate::edge::wrap`] puts around them.
 pub fn router(server: &Server) -> Router {
@@ -52,6 +52,7 @@ pub fn router(server: &Server) -> Router {
         .route("/v1/config", get(about::config))
         .route("/metrics", get(operations::metrics))
         .layer(DefaultBodyLimit::max(limits.body))
+        .route_layer(middleware::from_fn(name_ignored))
         .route_layer(middleware::from_fn_with_state(server.clone(), require_token));
     let public = Router::new()
         .route("/v1/health", get(about::health))

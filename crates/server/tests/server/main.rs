@@ -15,6 +15,7 @@ mod approvals;
 mod contract;
 mod deletion;
 mod docs;
+mod fields;
 mod idempotency;
 mod limits;
 mod listing;
