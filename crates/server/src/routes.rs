@@ -21,7 +21,7 @@ use stakpak_protocol::ErrorCode;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        Content, Ref, Response,
+        Content, Ref, Response, ResponseBuilder,
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
@@ -78,7 +78,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),
     paths(
-        about::health, about::models, about::config, operations::ready, operations::metrics, docs::page, listing::list,
+        about::health, about::openapi_json, about::models, about::config, operations::ready, operations::metrics, docs::page, listing::list,
         sessions::create, sessions::get, sessions::update, sessions::delete, messages::post, messages::list,
         events::stream, tools::pending, tools::decide_one, tools::decide, runs::cancel, runs::switch_model, runs::get, runs::list,
     ),
@@ -86,9 +86,40 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         stakpak_protocol::ErrorBody, stakpak_protocol::EventEnvelope, stakpak_protocol::GapDetected,
         stakpak_protocol::ServerShutdown, stakpak_protocol::SessionDeleted,
     )),
-    modifiers(&BearerAuth),
+    modifiers(&BearerAuth, &Alias, &NamesChecked),
 )]
 struct Api;
+
+/// `tools/resolve` is another name of `tools/decisions`.
+struct Alias;
+
+impl Modify for Alias {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let tools = "/v1/sessions/{session_id}/tools";
+        let Some(mut item) = api.paths.paths.get(&format!("{tools}/decisions")).cloned() else { return };
+        if let Some(operation) = &mut item.post {
+            operation.operation_id = Some("resolve_tool_calls".to_owned());
+        }
+        api.paths.paths.insert(format!("{tools}/resolve"), item);
+    }
+}
+
+/// Every route refuses foreign names: see [`crate::edge`].
+struct NamesChecked;
+
+impl Modify for NamesChecked {
+    fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+        let refused = ResponseBuilder::new()
+            .description("`Host` or `Origin` is not allowed")
+            .content("application/json", Content::new(Some(Ref::from_schema_name("ErrorBody"))))
+            .build();
+        for item in api.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten() {
+                operation.responses.responses.entry("403".to_owned()).or_insert_with(|| refused.clone().into());
+            }
+        }
+    }
+}
 
 struct BearerAuth;
 

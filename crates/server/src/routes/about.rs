@@ -13,7 +13,7 @@ use stakpak_protocol::{Config, ErrorBody, ErrorCode, Health, ModelsResponse};
 use crate::{ApiError, Server};
 
 /// Liveness: 200 while the process answers.
-#[utoipa::path(get, path = "/v1/health", tag = "about", responses((status = 200, body = Health)))]
+#[utoipa::path(get, path = "/v1/health", operation_id = "get_health", tag = "about", responses((status = 200, body = Health)))]
 pub(super) async fn health(State(server): State<Server>) -> Json<Health> {
     let uptime = server.agent().clock.now() - server.started_at();
     Json(Health {
@@ -24,13 +24,16 @@ pub(super) async fn health(State(server): State<Server>) -> Json<Health> {
 }
 
 /// This document.
+#[utoipa::path(get, path = "/v1/openapi.json", operation_id = "get_openapi", tag = "about", responses(
+    (status = 200, description = "An OpenAPI 3.1 document", body = serde_json::Value),
+))]
 pub(super) async fn openapi_json() -> Response {
     static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::openapi().to_json().unwrap_or_default());
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
 }
 
 /// The models that runs can use, default first.
-#[utoipa::path(get, path = "/v1/models", tag = "about", security(("bearer_auth" = [])), responses(
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "about", security(("bearer_auth" = [])), responses(
     (status = 200, body = ModelsResponse),
     (status = 401, body = ErrorBody),
     (status = 500, body = ErrorBody),
@@ -41,7 +44,7 @@ pub(super) async fn models(State(server): State<Server>) -> Result<Json<ModelsRe
 }
 
 /// The server's configuration as clients see it.
-#[utoipa::path(get, path = "/v1/config", tag = "about", security(("bearer_auth" = [])), responses(
+#[utoipa::path(get, path = "/v1/config", operation_id = "get_config", tag = "about", security(("bearer_auth" = [])), responses(
     (status = 200, body = Config),
     (status = 401, body = ErrorBody),
     (status = 500, body = ErrorBody),

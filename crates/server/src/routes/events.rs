@@ -32,7 +32,7 @@ pub(super) struct EventsQuery {
 /// Each frame has `id`, `event` (the snake_case name) and one line of `data`, an `EventEnvelope` in ASCII JSON. Frames without
 /// `id` (`gap_detected`, `server_shutdown`, `session_deleted`) do not move the cursor. A comment every 15 s of silence keeps
 /// the connection alive.
-#[utoipa::path(get, path = "/v1/sessions/{session_id}/events", tag = "events", security(("bearer_auth" = [])),
+#[utoipa::path(get, path = "/v1/sessions/{session_id}/events", operation_id = "stream_events", tag = "events", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path), EventsQuery,
         ("Last-Event-ID" = Option<u64>, Header, description = "Cursor; wins over `after`")), responses(
     (status = 200, content_type = "text/event-stream", body = String),

@@ -32,7 +32,7 @@ pub(super) struct ListQuery {
 }
 
 /// Lists sessions, newest first.
-#[utoipa::path(get, path = "/v1/sessions", tag = "sessions", security(("bearer_auth" = [])), params(ListQuery), responses(
+#[utoipa::path(get, path = "/v1/sessions", operation_id = "list_sessions", tag = "sessions", security(("bearer_auth" = [])), params(ListQuery), responses(
     (status = 200, body = SessionList),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),

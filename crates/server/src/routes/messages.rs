@@ -34,7 +34,7 @@ pub(super) struct ListQuery {
 }
 
 /// Accepts a message: starts a run, or gives the active one a steering or follow-up.
-#[utoipa::path(post, path = "/v1/sessions/{session_id}/messages", tag = "messages", security(("bearer_auth" = [])),
+#[utoipa::path(post, path = "/v1/sessions/{session_id}/messages", operation_id = "post_message", tag = "messages", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = PostMessageRequest, responses(
@@ -103,7 +103,7 @@ fn unapplied_options(body: &PostMessageRequest) -> Vec<String> {
 }
 
 /// The recorded history, oldest first; index 0 is the system message once a run has begun.
-#[utoipa::path(get, path = "/v1/sessions/{session_id}/messages", tag = "messages", security(("bearer_auth" = [])),
+#[utoipa::path(get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "messages", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path), ListQuery), responses(
     (status = 200, body = MessagesResponse),
     (status = 400, body = ErrorBody),

@@ -23,7 +23,7 @@ use crate::{
 const MAX_LIMIT: usize = 1_000;
 
 /// Ends the active run: durable, and its terminal event is out, when this answers.
-#[utoipa::path(post, path = "/v1/sessions/{session_id}/cancel", tag = "runs", security(("bearer_auth" = [])),
+#[utoipa::path(post, path = "/v1/sessions/{session_id}/cancel", operation_id = "cancel_run", tag = "runs", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = CancelRequest, responses(
@@ -58,7 +58,7 @@ pub(super) async fn cancel(
 }
 
 /// Asks another model from the run's next request on; the session keeps it for later runs.
-#[utoipa::path(post, path = "/v1/sessions/{session_id}/model", tag = "runs", security(("bearer_auth" = [])),
+#[utoipa::path(post, path = "/v1/sessions/{session_id}/model", operation_id = "switch_model", tag = "runs", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = SwitchModelRequest, responses(
@@ -112,7 +112,7 @@ impl Server {
 }
 
 /// Reads a run.
-#[utoipa::path(get, path = "/v1/sessions/{session_id}/runs/{run_id}", tag = "runs", security(("bearer_auth" = [])),
+#[utoipa::path(get, path = "/v1/sessions/{session_id}/runs/{run_id}", operation_id = "get_run", tag = "runs", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path), ("run_id" = RunId, Path)), responses(
     (status = 200, body = Run),
     (status = 400, body = ErrorBody),
@@ -147,7 +147,7 @@ pub(super) struct ListQuery {
 }
 
 /// Lists the active runs of all sessions, oldest first.
-#[utoipa::path(get, path = "/v1/runs", tag = "runs", security(("bearer_auth" = [])), params(ListQuery), responses(
+#[utoipa::path(get, path = "/v1/runs", operation_id = "list_runs", tag = "runs", security(("bearer_auth" = [])), params(ListQuery), responses(
     (status = 200, body = RunList),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),

@@ -26,7 +26,7 @@ use crate::{
 const STREAM_END: Duration = Duration::from_secs(1);
 
 /// Makes a session.
-#[utoipa::path(post, path = "/v1/sessions", tag = "sessions", security(("bearer_auth" = [])),
+#[utoipa::path(post, path = "/v1/sessions", operation_id = "create_session", tag = "sessions", security(("bearer_auth" = [])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = CreateSessionRequest, responses(
     (status = 201, body = Session),
@@ -61,7 +61,7 @@ pub(super) async fn create(
 }
 
 /// Reads a session.
-#[utoipa::path(get, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
+#[utoipa::path(get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "sessions", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path)), responses(
     (status = 200, body = SessionDetail),
     (status = 400, body = ErrorBody),
@@ -78,7 +78,7 @@ pub(super) async fn get(
 }
 
 /// Changes title and visibility; what is absent stays. `{}` changes nothing.
-#[utoipa::path(patch, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
+#[utoipa::path(patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "sessions", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = UpdateSessionRequest, responses(
@@ -123,7 +123,7 @@ pub(super) async fn update(
 
 /// Ends the active run and deletes the session. Its run has ended and its streams are closed when this answers; it can be
 /// read until it is purged. Deleting again changes nothing.
-#[utoipa::path(delete, path = "/v1/sessions/{session_id}", tag = "sessions", security(("bearer_auth" = [])),
+#[utoipa::path(delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "sessions", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")), responses(
     (status = 204),

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Calls that wait for a person.
-#[utoipa::path(get, path = "/v1/sessions/{session_id}/tools/pending", tag = "tools", security(("bearer_auth" = [])),
+#[utoipa::path(get, path = "/v1/sessions/{session_id}/tools/pending", operation_id = "list_pending_tools", tag = "tools", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path)), responses(
     (status = 200, body = PendingToolsResponse),
     (status = 400, body = ErrorBody),
@@ -44,7 +44,7 @@ pub(super) async fn pending(
 }
 
 /// Decides about one call.
-#[utoipa::path(post, path = "/v1/sessions/{session_id}/tools/{tool_call_id}/decision", tag = "tools",
+#[utoipa::path(post, path = "/v1/sessions/{session_id}/tools/{tool_call_id}/decision", operation_id = "decide_tool_call", tag = "tools",
     security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path), ("tool_call_id" = String, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
@@ -80,7 +80,7 @@ pub(super) async fn decide_one(
 }
 
 /// Decides about any number of calls, in any order. Nothing a decision says can fail the run.
-#[utoipa::path(post, path = "/v1/sessions/{session_id}/tools/decisions", tag = "tools", security(("bearer_auth" = [])),
+#[utoipa::path(post, path = "/v1/sessions/{session_id}/tools/decisions", operation_id = "decide_tool_calls", tag = "tools", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters")),
     request_body = DecisionsRequest, responses(

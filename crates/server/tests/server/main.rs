@@ -22,6 +22,7 @@ mod listing;
 mod metrics;
 mod model;
 mod ready;
+mod openapi;
 mod recovery;
 mod runs;
 mod shutdown;
