@@ -35,9 +35,6 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MAX_KEY: usize = 255;
 
-/// How long a second request waits for the first one's answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long an answer is kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Keep {
@@ -115,7 +112,7 @@ impl Server {
         let body_hash = hash(body)?;
         let in_flight = Arc::clone(self.in_flight());
         if let Some(scope) = &scope {
-            in_flight.enter(scope).await?;
+            in_flight.enter(scope, self.limits().key_patience).await?;
         }
         let claim = Claim { in_flight, scope, body_hash, expires_at: keep.until(now) };
         let Some(scope) = &claim.scope else { return Ok(Begun::Go(claim)) };
@@ -152,12 +149,12 @@ impl Server {
 }
 
 impl InFlight {
-    async fn enter(&self, scope: &str) -> Result<(), ApiError> {
+    async fn enter(&self, scope: &str, patience: Duration) -> Result<(), ApiError> {
         let turn = {
             let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(claims.entry(scope.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
         };
-        match tokio::time::timeout(PATIENCE, turn.acquire()).await {
+        match tokio::time::timeout(patience, turn.acquire()).await {
             Ok(Ok(permit)) => {
                 permit.forget();
                 Ok(())
@@ -226,4 +223,38 @@ fn hash<T: Serialize>(body: &T) -> Result<[u8; 32], ApiError> {
     let mut canonical = serde_json::to_value(body).map_err(cannot)?;
     canonical.sort_all_objects();
     Ok(Sha256::digest(serde_json::to_vec(&canonical).map_err(cannot)?).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use chrono::Utc;
+    use stakpak_protocol::ErrorCode;
+
+    use super::{Claim, InFlight};
+
+    /// The second request with a key waits for the first, and is asked to come back when that takes too long.
+    #[tokio::test]
+    async fn a_key_in_use_is_in_progress_until_its_claim_is_dropped() {
+        let in_flight = Arc::new(InFlight::default());
+        let (short, long) = (Duration::from_millis(5), Duration::from_secs(60));
+        in_flight.enter("scope", short).await.unwrap();
+        let claim = Claim {
+            in_flight: Arc::clone(&in_flight),
+            scope: Some("scope".to_owned()),
+            body_hash: [0; 32],
+            expires_at: Utc::now(),
+        };
+        let refused = in_flight.enter("scope", short).await.unwrap_err().0;
+        assert_eq!((refused.code, refused.code.status()), (ErrorCode::IdempotencyInProgress, 409));
+        assert!(refused.retry_after_s.is_some_and(|seconds| seconds > 0));
+        in_flight.enter("another", short).await.unwrap();
+        let waiting = tokio::spawn({
+            let in_flight = Arc::clone(&in_flight);
+            async move { in_flight.enter("scope", long).await.is_ok() }
+        });
+        drop(claim);
+        assert!(waiting.await.unwrap(), "its turn comes");
+    }
 }

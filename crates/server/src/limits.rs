@@ -17,6 +17,8 @@ pub struct Limits {
     pub body: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a request waits for the answer to an earlier one with its `Idempotency-Key`.
+    pub key_patience: Duration,
     /// Open event streams of one session.
     pub streams_per_session: usize,
     /// Open event streams of all sessions.
@@ -35,6 +37,7 @@ impl Default for Limits {
             message_body: 16 * 1024 * 1024,
             body: 2 * 1024 * 1024,
             body_timeout: Duration::from_secs(30),
+            key_patience: Duration::from_secs(10),
             streams_per_session: 2_048,
             streams: 8_192,
             requests_per_second: None,

@@ -12,6 +12,7 @@ mod support;
 
 mod access;
 mod approvals;
+mod bad_input;
 mod contract;
 mod deletion;
 mod docs;
