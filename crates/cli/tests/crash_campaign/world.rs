@@ -20,7 +20,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::model::{Book, answering};
+use crate::{
+    actor::PAUSE,
+    model::{Book, answering},
+};
 
 /// How long a start, or a run that is not held up, may take: far beyond what a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -186,10 +189,13 @@ impl Instance {
         world.down();
     }
 
-    /// Waits until it dies by itself.
+    /// Waits until it dies by itself. What it runs under would wait for the processes of its calls too; it is ended.
     pub async fn died(&mut self, world: &World) {
-        self.child.wait().await.unwrap();
+        while kill(self.pid, None).is_ok() {
+            tokio::time::sleep(PAUSE).await;
+        }
         world.down();
+        self.child.kill().await.unwrap();
     }
 }
 
