@@ -7,10 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context, Result};
 use axum::Router;
-use stakpak_agent_core::{AgentConfig, Profiles, SystemClock};
+use stakpak_agent_core::{AgentConfig, Profiles, Retention, SystemClock};
 use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
-use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, edge};
+use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
 use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -58,10 +58,24 @@ pub(crate) struct Bound {
     address: SocketAddr,
 }
 
+/// What the journal's upkeep works on.
+#[derive(Clone)]
+pub(crate) struct UpkeepPorts {
+    journal: Arc<SqliteJournal>,
+    tools: Arc<LocalTools>,
+}
+
+impl UpkeepPorts {
+    pub(crate) fn job(&self, retention: Retention) -> UpkeepJob {
+        UpkeepJob::new(self.journal.clone(), self.tools.clone(), Arc::new(SystemClock), retention)
+    }
+}
+
 /// A server that answers.
 pub(crate) struct AgentServer {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
+    upkeep: UpkeepPorts,
     serving: JoinHandle<std::io::Result<()>>,
     shutdown: CancellationToken,
 }
@@ -92,7 +106,8 @@ impl Bound {
             credential_variables: options.credential_variables,
             profile: Some(options.profile),
         };
-        let tools = LocalTools::new(tools, redactor);
+        let tools = Arc::new(LocalTools::new(tools, redactor));
+        let upkeep = UpkeepPorts { journal: Arc::clone(&journal), tools: Arc::clone(&tools) };
         let config = ServerConfig {
             token: options.token,
             named_tokens: options.named_tokens,
@@ -105,7 +120,7 @@ impl Bound {
             limits: Limits { approval_ceiling: options.approval_ceiling, ..options.limits.requests() },
             parts,
         };
-        let server = Server::new(config, journal, options.profiles, Arc::new(tools), Arc::new(SystemClock));
+        let server = Server::new(config, journal, options.profiles, tools, Arc::new(SystemClock));
         if options.resume_max_age.is_some() {
             let resumed = server.recover().await.context("open runs cannot be taken over")?;
             tracing::info!(resumed, "runs of an earlier process go on");
@@ -116,13 +131,17 @@ impl Bound {
         let router = edge::wrap(router, edge);
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
-        Ok(AgentServer { server, address, serving, shutdown })
+        Ok(AgentServer { server, address, upkeep, serving, shutdown })
     }
 }
 
 impl AgentServer {
     pub(crate) fn url(&self) -> String {
         format!("http://{}", reachable(self.address))
+    }
+
+    pub(crate) fn upkeep_ports(&self) -> UpkeepPorts {
+        self.upkeep.clone()
     }
 
     /// Stops within `budget`: most of it is for the runs that work, the rest for connections to end. What is not finished

@@ -2,6 +2,7 @@
 
 mod ceiling;
 mod limits;
+mod retention;
 mod tokens;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, time::Duration};

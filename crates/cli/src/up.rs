@@ -8,6 +8,7 @@ mod parts;
 mod scheduler;
 mod screen;
 mod supervise;
+mod upkeep;
 mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -84,6 +85,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     facts(&server.url(), &global.profile).write(&home)?;
     gateway.start(&tasks, stop.clone());
     scheduler.start(&tasks, stop.clone());
+    upkeep::start(&server, file.server.limits.retention(), &tasks, stop.clone());
     watch::start(&home, scheduler.handle(), gateway.clone(), &tasks, stop.clone());
 
     let screen = screen::Screen {

@@ -20,6 +20,7 @@ mod ready;
 mod resident;
 mod routes;
 mod state;
+mod upkeep;
 mod validate;
 
 pub use error::ApiError;
@@ -28,3 +29,4 @@ pub use metrics::Measures;
 pub use parts::{Check, Part};
 pub use routes::{openapi, router};
 pub use state::{Server, ServerConfig};
+pub use upkeep::{UpkeepJob, UpkeepPass};

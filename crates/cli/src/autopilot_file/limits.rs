@@ -7,9 +7,11 @@ use std::{
 
 use bytesize::ByteSize;
 use serde::{Deserialize, de::IgnoredAny};
-use stakpak_agent_core::AgentConfig;
+use stakpak_agent_core::{AgentConfig, Retention};
 use stakpak_protocol::RunLimits;
 use stakpak_server::{Limits, edge};
+
+use super::retention::{Keep, RetentionKeys};
 
 /// A body that is smaller cannot hold what the API needs.
 const SMALLEST_BODY: ByteSize = ByteSize::kib(1);
@@ -33,9 +35,9 @@ pub(crate) struct LimitsTable {
     run_tokens: Option<NonZeroU64>,
     run_cost_usd: Option<Dollars>,
     requests_per_second: Option<NonZeroU32>,
-    events_age: IgnoredAny,
-    events_bytes: IgnoredAny,
-    deleted_sessions: IgnoredAny,
+    events_age: Option<Keep<Duration>>,
+    events_bytes: Option<Keep<u64>>,
+    deleted_sessions: Option<Keep<Duration>>,
     idle_after: IgnoredAny,
 }
 
@@ -70,6 +72,12 @@ impl LimitsTable {
             },
             ..default
         }
+    }
+
+    /// How long things are kept.
+    pub(crate) fn retention(&self) -> Retention {
+        let Self { events_age, events_bytes, deleted_sessions, .. } = *self;
+        RetentionKeys { events_age, events_bytes, deleted_sessions }.retention()
     }
 
     /// How long a client may accept nothing.

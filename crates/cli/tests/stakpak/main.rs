@@ -15,3 +15,4 @@ mod newcomer;
 mod operations;
 mod provider;
 mod telegram;
+mod upkeep;

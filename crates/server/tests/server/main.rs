@@ -28,3 +28,4 @@ mod recovery;
 mod runs;
 mod shutdown;
 mod updates;
+mod upkeep;
