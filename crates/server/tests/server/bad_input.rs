@@ -230,13 +230,15 @@ async fn bad_input_has_its_answer_on_every_route_and_changes_nothing() {
     let server = start([Step::Call(vec![("a", "stakpak__act", json!({}))])]).await;
     let mut run = server.run("go", json!("none")).await;
     run.until("waiting_for_tool_approval").await;
-    let http = server.http();
     let document = serde_json::to_value(stakpak_server::openapi()).unwrap();
     let before = stored(server.directory.path());
     assert!(before.iter().any(|file| file.len() > 1_000), "the journal was found");
-    let mut sent = 0;
+    let (mut sent, mut host) = (0, 1);
     for (template, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
+            // Too many wrong tokens from one address get another answer.
+            host += 1;
+            let http = server.http_from(host);
             for (fault, request, status, code) in cases(&http, &server, &run.session, template, method, operation) {
                 let answer = error(request.send().await.unwrap()).await;
                 assert_eq!(answer, (status, code.to_owned()), "{method} {template}: {fault}");

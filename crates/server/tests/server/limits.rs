@@ -358,12 +358,12 @@ async fn of_two_limits_the_stricter_holds() {
 #[tokio::test]
 async fn a_limit_of_cost_needs_a_price() {
     let server = TestServer::start([]).await;
-    let (status, answer, _) = post_with(&server, json!({"limits": {"cost_usd": 1.0}})).await;
+    let (status, answer, _) = post_with(&server, json!({"limits": {"cost_usd": 1.0}, "model": "other"})).await;
     assert_eq!((status, &answer["code"]), (400, &json!("price_unknown")));
     let run = RunLimits { cost_usd: Some(1.0), ..RunLimits::default() };
     let limits = Limits { run, ..Limits::default() };
     let server = TestServer::start_limited([], AgentConfig::default(), limits).await;
-    let (status, answer, _) = post_with(&server, json!({})).await;
+    let (status, answer, _) = post_with(&server, json!({"model": "other"})).await;
     assert_eq!((status, &answer["code"]), (400, &json!("price_unknown")));
     assert!(server.model.requests.lock().unwrap().is_empty(), "nothing was started");
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use stakpak_agent_core::{
     AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
     Models, Policy, Profile, ProfileError, Profiles, SystemClock, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
-    UnknownModel,
+    UnknownModel, Upkeep,
 };
 use stakpak_client::StakpakClient;
 use stakpak_protocol::{
@@ -141,7 +141,7 @@ struct TwoModels(Arc<ScriptedModel>);
 impl TwoModels {
     fn other(&self) -> ModelInfo {
         let limit = ModelLimit { output: OTHER_OUTPUT, ..ModelLimit::default() };
-        ModelInfo { id: "other".into(), name: "Other".into(), limit, ..self.0.info().clone() }
+        ModelInfo { id: "other".into(), name: "Other".into(), limit, cost: None, ..self.0.info().clone() }
     }
 }
 
@@ -248,6 +248,7 @@ impl Tools for FakeTools {
 /// What a server may be started with.
 pub struct Setting {
     pub journal: Arc<dyn Journal>,
+    pub upkeep: Arc<dyn Upkeep>,
     pub parts: Vec<Arc<dyn Part>>,
     pub agent: AgentConfig,
     pub limits: Limits,
@@ -256,8 +257,10 @@ pub struct Setting {
 
 impl Setting {
     pub fn on(directory: &tempfile::TempDir) -> Self {
+        let journal = SqliteJournal::open(&directory.path().join("journal.db")).unwrap();
         Self {
-            journal: Arc::new(SqliteJournal::open(&directory.path().join("journal.db")).unwrap()),
+            journal: Arc::new(journal.clone()),
+            upkeep: Arc::new(journal),
             parts: Vec::new(),
             agent: AgentConfig::default(),
             limits: Limits::default(),
@@ -272,6 +275,7 @@ pub struct TestServer {
     pub model: Arc<ScriptedModel>,
     pub tools: Arc<FakeTools>,
     pub journal: Arc<dyn Journal>,
+    pub upkeep: Arc<dyn Upkeep>,
     pub url: String,
     pub directory: Arc<tempfile::TempDir>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -312,7 +316,7 @@ impl TestServer {
         steps: impl IntoIterator<Item = Step>,
         setting: Setting,
     ) -> Self {
-        let Setting { journal, parts, agent, limits, write_stall } = setting;
+        let Setting { journal, upkeep, parts, agent, limits, write_stall } = setting;
         let info = ModelInfo {
             id: "scripted".into(),
             name: "Scripted".into(),
@@ -349,7 +353,7 @@ impl TestServer {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, write_stall, shutdown.clone()));
-        Self { server, model, tools, journal, url, directory, serving, shutdown }
+        Self { server, model, tools, journal, upkeep, url, directory, serving, shutdown }
     }
 
     /// Ends the process as far as a test can: sessions stop where they are, nothing is drained.
@@ -373,8 +377,14 @@ impl TestServer {
 
     /// Plain HTTP, for what the client hides.
     pub fn http(&self) -> Http {
+        self.http_from(1)
+    }
+
+    /// The same, from the address 127.0.0.`host`.
+    pub fn http_from(&self, host: u8) -> Http {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let address = std::net::IpAddr::from([127, 0, 0, host]);
+        let client = reqwest::Client::builder().no_proxy().local_address(address).build().unwrap();
         Http { client, base: self.url.clone() }
     }
 

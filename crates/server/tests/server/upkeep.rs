@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
-use stakpak_agent_core::{Append, Clock, Journal, Retention};
+use stakpak_agent_core::{Append, Clock, Retention};
 use stakpak_client::{EventStream, SseEvent};
 use stakpak_protocol::{Event, EventEnvelope, GapDetected, SessionId, SessionStatus};
 use stakpak_server::{UpkeepJob, UpkeepPass};
@@ -22,7 +22,7 @@ impl Clock for At {
 }
 
 fn job(server: &TestServer, retention: Retention, at: DateTime<Utc>) -> UpkeepJob {
-    UpkeepJob::new(server.journal.clone(), server.tools.clone(), Arc::new(At(at)), retention)
+    UpkeepJob::new(server.upkeep.clone(), server.tools.clone(), Arc::new(At(at)), retention)
 }
 
 fn later(hours: i64) -> DateTime<Utc> {
