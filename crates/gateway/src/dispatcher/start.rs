@@ -15,17 +15,19 @@ use crate::{
     store::{Batch, BatchKind, RunOptions, StartedRun},
 };
 
-/// Restarts that may find the same batch unsent.
+/// Restarts that may find the same batch unsent, and for how long: only both together are a crash loop. A few restarts in
+/// quick succession are no reason to give a message up.
 const MOST_ATTEMPTS: u32 = 3;
+const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 /// After this long the chat hears that the agent is unreachable.
 const TELL_UNREACHABLE_AFTER: Duration = Duration::from_secs(120);
 
 impl Conversations {
     pub(super) async fn start(&self, batch: &Batch) -> Result<(), StepError> {
-        if batch.attempts > MOST_ATTEMPTS {
+        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch), now_ms()).await?;
+        if batch.attempts > MOST_ATTEMPTS && now_ms() - first_post_at > millis(GIVE_UP_AFTER) {
             return self.bury(batch, notice::GAVE_UP).await;
         }
-        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch), now_ms()).await?;
         match self.post(batch, options).await {
             Err(StepError::Server(error)) if is_final(&error) => {
                 let reason = self.redactor.redact(&error.to_string()).into_owned();
