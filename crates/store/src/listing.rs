@@ -12,14 +12,14 @@ use stakpak_protocol::{Run, RunStatus};
 use crate::{
     failure::Failure,
     schema::{bound, nanos},
-    session::{decode, find_run, fold, open, status_text},
+    session::{decode_or_tell, find_run, fold, open, status_text},
 };
 
 /// How long an append can be on its way: its time is taken when it is decided. Beyond it, a change is behind the time at
 /// which the listing began.
 const LONGEST_APPEND_NANOS: i64 = 60_000_000_000;
 
-/// The page and the total are of one moment: a read sees one snapshot.
+/// The page and the total are of one moment: a read sees one snapshot. A session that cannot be read is counted, not listed.
 pub(crate) fn page(conn: &Connection, query: &SessionQuery) -> Result<SessionPage, Failure> {
     let (status, search) = (query.status.map(status_text), query.search.as_deref().map(fold));
     let filter = Filter { status, search };
@@ -40,8 +40,11 @@ pub(crate) fn active_runs(conn: &Connection) -> Result<Vec<Run>, Failure> {
         let (RunStatus::Starting { run_id, .. } | RunStatus::Running { run_id, .. }) = session.run_status else {
             continue;
         };
-        if let Some(run) = find_run(conn, session.id, run_id)? {
-            runs.push(Run { last_event_id: session.last_event_id, ..run });
+        match find_run(conn, session.id, run_id).map_err(JournalError::from) {
+            Ok(Some(run)) => runs.push(Run { last_event_id: session.last_event_id, ..run }),
+            Ok(None) => {}
+            Err(error @ JournalError::Damaged { .. }) => tracing::error!(%error, %run_id, "a run is left out"),
+            Err(error) => return Err(error.into()),
         }
     }
     runs.sort_by_key(|run| (run.started_at, run.run_id));
@@ -143,7 +146,8 @@ impl Page {
              WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR instr(title_folded, ?2) > 0)
              ORDER BY updated_at DESC, id LIMIT ?3 OFFSET ?4",
         )?;
-        let rows = (filter.status, &filter.search, bound(self.limit.saturating_add(1)), bound(offset));
+        // How many to step over that cannot be read is not known: `take` ends it. The LIMIT keeps the plan that needs no sort.
+        let rows = (filter.status, &filter.search, i64::MAX, bound(offset));
         let mut state = State::begin(conn)?;
         self.take(select.query(rows)?, &mut state, true)?;
         if self.more && offset > 0 {
@@ -192,8 +196,8 @@ impl Page {
                 self.more = true;
                 break;
             }
-            let session = decode(columns)?;
             state.given.insert(key);
+            let Some(session) = decode_or_tell(columns) else { continue };
             if in_turn {
                 state.place_behind(&session);
             }

@@ -116,7 +116,12 @@ pub(crate) fn find(conn: &Connection, id: SessionId) -> Result<Option<SessionRow
 
 pub(crate) fn open(conn: &Connection) -> Result<Vec<SessionRow>, Failure> {
     let mut select = conn.prepare_cached("SELECT * FROM sessions WHERE open = 1 ORDER BY key")?;
-    select.query_and_then((), decode)?.collect()
+    let mut rows = select.query(())?;
+    let mut sessions = Vec::new();
+    while let Some(columns) = rows.next()? {
+        sessions.extend(decode_or_tell(columns));
+    }
+    Ok(sessions)
 }
 
 pub(crate) fn upsert_run(conn: &Connection, key: i64, run: RunId, json: &str) -> Result<(), Failure> {
@@ -136,6 +141,24 @@ pub(crate) fn find_run(conn: &Connection, session: SessionId, run: RunId) -> Res
     let Some(json) = json.optional()? else { return Ok(None) };
     let run = serde_json::from_str(&json).map_err(|_| JournalError::Damaged { session, seq: 0 })?;
     Ok(Some(run))
+}
+
+/// For those who want many: a projection that cannot be read must not take the others with it. It is told in the log.
+pub(crate) fn decode_or_tell(columns: &Columns<'_>) -> Option<SessionRow> {
+    match decode(columns) {
+        Ok(session) => Some(session),
+        Err(failure) => {
+            let error = JournalError::from(failure);
+            tracing::error!(session = name(columns), %error, "a session is left out: its projection cannot be read");
+            None
+        }
+    }
+}
+
+/// The session's id, or what stands in its place.
+pub(crate) fn name(columns: &Columns<'_>) -> String {
+    let id = columns.get::<_, [u8; 16]>("id").map(|id| Uuid::from_bytes(id).to_string());
+    id.unwrap_or_else(|_| "without a readable id".to_owned())
 }
 
 pub(crate) fn decode(columns: &Columns<'_>) -> Result<SessionRow, Failure> {

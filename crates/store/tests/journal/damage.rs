@@ -2,8 +2,8 @@
 
 use std::{fs, path::Path};
 
-use stakpak_agent_core::{Journal, JournalError};
-use stakpak_protocol::{EventId, SessionId};
+use stakpak_agent_core::{Journal, JournalError, SessionQuery};
+use stakpak_protocol::{EventId, RunId, RunStatus, SessionId};
 use stakpak_store::SqliteJournal;
 
 use crate::fixture::{append, control, event, make, message};
@@ -62,6 +62,44 @@ async fn a_row_in_the_wrong_place_is_refused() {
         ];
         let damaged = |answer: &Result<(), _>| matches!(answer, Err(JournalError::Damaged { .. }));
         assert!(answers.iter().any(damaged), "{change}: {answers:?}");
+    }
+}
+
+/// P48: a projection that cannot be read is left out of the lists; its own route tells.
+#[tokio::test]
+async fn a_damaged_projection_does_not_hide_the_others() {
+    let damages = [(0, "run_status = '{'"), (1, "status = 'GONE'"), (2, "run_status = CAST(x'ff' AS TEXT)")];
+    for (victim, damage) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&file).unwrap();
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let mut session = make(&journal).await;
+            session.run_status =
+                RunStatus::Running { run_id: RunId::random(), pending_tool_calls: None, cancelling: None };
+            journal.append(append(&journal, &mut session, vec![control(1, "began")])).await.unwrap();
+            ids.push(session.id);
+        }
+        drop(journal);
+        let raw = rusqlite::Connection::open(&file).unwrap();
+        raw.execute(&format!("UPDATE sessions SET {damage} WHERE id = ?1"), (ids[victim].0.as_bytes(),)).unwrap();
+        drop(raw);
+        let victim = ids.remove(victim);
+
+        let journal = SqliteJournal::open(&file).unwrap();
+        let mut listed = Vec::new();
+        let mut query = SessionQuery { limit: 1, ..SessionQuery::default() };
+        loop {
+            let page = journal.sessions(query.clone()).await.unwrap();
+            listed.extend(page.sessions.iter().map(|session| session.id));
+            let Some(next) = page.next else { break };
+            query.cursor = Some(next);
+        }
+        assert_eq!(listed, [ids[1], ids[0]], "{damage}");
+        let open: Vec<_> = journal.open_sessions().await.unwrap().iter().map(|session| session.id).collect();
+        assert_eq!(open, ids, "{damage}");
+        assert!(journal.session(victim).await.is_err(), "{damage}");
     }
 }
 
