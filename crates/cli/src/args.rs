@@ -58,12 +58,24 @@ pub(crate) enum AutopilotCommand {
     Up(UpArgs),
     /// What is running, with which model, channels and schedules
     Status,
+    /// Copies the journal to a file and verifies the copy, also while it is in use
+    #[command(after_help = "Example:\n  stakpak autopilot backup /backups/stakpak-$(date +%F).db")]
+    Backup(BackupArgs),
     /// Schedules: prompts that run by the clock
     #[command(subcommand)]
     Schedule(ScheduleCommand),
     /// Channels: chat platforms that reach the agent
     #[command(subcommand)]
     Channel(ChannelCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Where the copy goes; only you can read it
+    pub(crate) file: PathBuf,
+    /// Replace the file if there is one
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod output;
 mod agent_server;
 mod args;
 mod autopilot_file;
+mod backup;
 mod channel;
 mod exit;
 mod home;
@@ -55,6 +56,10 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
     match command {
         Command::Autopilot(command) | Command::AutopilotTree(command) => match command {
             AutopilotCommand::Up(args) => up::run(&global, args, started).await,
+            AutopilotCommand::Backup(args) => {
+                let home = Home::open(global.home.clone(), global.config.clone())?;
+                backup::run(&home, global.json, args).await
+            }
             AutopilotCommand::Status => status::run(&global).await,
             AutopilotCommand::Schedule(command) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;

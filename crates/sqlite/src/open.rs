@@ -50,6 +50,15 @@ pub(crate) fn reader(path: &Path) -> Result<Connection, Error> {
     open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
 }
 
+/// Opens a connection that can only read, to a file that may be damaged and may have no owner.
+pub(crate) fn read_only(path: &Path) -> Result<Connection, Error> {
+    refuse_orphaned_log(path)?;
+    let connection = reader(path)?;
+    let failed = |source| refusal(path, source);
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).map_err(failed)?;
+    Ok(connection)
+}
+
 /// Opens a database that lives and dies with its connection.
 pub(crate) fn in_memory() -> Result<Connection, Error> {
     let connection = Connection::open_in_memory()?;

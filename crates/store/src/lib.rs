@@ -7,6 +7,8 @@
 //! What it cannot tell: a commit that the disk lost from the end of the write-ahead log (a drive that lies about
 //! syncing) looks like one that never was. Every commit before it is whole.
 
+mod file;
+mod inspect;
 mod journal;
 
 mod append;
@@ -20,5 +22,7 @@ mod upkeep;
 mod failure;
 mod schema;
 
+pub use file::{FileError, JournalFile};
+pub use inspect::{Finding, Health};
 pub use journal::{OpenError, SqliteJournal};
 pub use stakpak_sqlite::{Distribution, Stats};

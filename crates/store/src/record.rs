@@ -176,7 +176,7 @@ fn decode(session: SessionId, columns: &Columns<'_>) -> Result<Row, Failure> {
 }
 
 /// The row, if every column can be read and the checksum holds.
-fn intact(session: SessionId, seq: u64, columns: &Columns<'_>) -> Option<Row> {
+pub(crate) fn intact(session: SessionId, seq: u64, columns: &Columns<'_>) -> Option<Row> {
     let row = Row {
         seq,
         class: class_from(columns.get(1).ok()?)?,

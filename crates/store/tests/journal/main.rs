@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod file;
 mod fixture;
+mod health;
 mod ownership;
 mod receipts;
 mod upkeep;
