@@ -58,6 +58,8 @@ pub(crate) enum AutopilotCommand {
     Up(UpArgs),
     /// What is running, with which model, channels and schedules
     Status,
+    /// Looks for damage in the journal, also while it is in use; changes nothing, fails if there is any
+    Doctor,
     /// Copies the journal to a file and verifies the copy, also while it is in use
     #[command(after_help = "Example:\n  stakpak autopilot backup /backups/stakpak-$(date +%F).db")]
     Backup(BackupArgs),

@@ -8,6 +8,7 @@ mod args;
 mod autopilot_file;
 mod backup;
 mod channel;
+mod doctor;
 mod exit;
 mod home;
 mod instance;
@@ -59,6 +60,10 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
             AutopilotCommand::Backup(args) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
                 backup::run(&home, global.json, args).await
+            }
+            AutopilotCommand::Doctor => {
+                let home = Home::open(global.home.clone(), global.config.clone())?;
+                doctor::run(&home, global.json).await
             }
             AutopilotCommand::Status => status::run(&global).await,
             AutopilotCommand::Schedule(command) => {

@@ -11,6 +11,7 @@
 mod support;
 
 mod crash;
+mod doctor;
 mod newcomer;
 mod operations;
 mod provider;

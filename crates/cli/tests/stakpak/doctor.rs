@@ -1,0 +1,113 @@
+//! `doctor` and `backup` of the shipped binary, beside a running instance.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use serde_json::Value;
+
+use crate::support::{Home, stderr, stdout};
+
+fn json(output: &std::process::Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}{}", stdout(output), stderr(output)))
+}
+
+#[test]
+fn a_fresh_home_is_healthy_and_has_nothing_to_back_up() {
+    let home = Home::new();
+    let doctor = home.run(&["doctor", "--json"]);
+    assert_eq!((doctor.status.code(), json(&doctor)["ok"].clone()), (Some(0), Value::Bool(true)));
+    let backup = home.run(&["autopilot", "backup", "copy.db"]);
+    assert_eq!(backup.status.code(), Some(1));
+    assert!(stderr(&backup).contains("no journal yet"), "{}", stderr(&backup));
+    assert!(!home.path(".stakpak/autopilot/journal.db").exists() && !home.path("copy.db").exists());
+}
+
+/// The copy is a journal that another instance serves.
+#[test]
+fn a_backup_beside_a_running_instance_is_a_journal() {
+    let home = Home::new();
+    let up = home.up();
+    assert!(home.run(&["run", "disk"]).status.success());
+    let doctor = home.run(&["doctor", "--json"]);
+    let told = json(&doctor);
+    assert_eq!(doctor.status.code(), Some(0), "{told}");
+    assert_eq!((&told["probes"][0]["status"], &told["journal"]["sessions"]), (&"pass".into(), &1.into()), "{told}");
+
+    let backup = home.run(&["autopilot", "backup", "copy.db", "--json"]);
+    let copied = json(&backup);
+    assert_eq!(backup.status.code(), Some(0), "{copied}");
+    assert_eq!(
+        (&copied["sessions"], &copied["runs"], &copied["rows"]),
+        (&1.into(), &1.into(), &told["journal"]["rows"])
+    );
+    let there = fs::metadata(home.path("copy.db")).unwrap();
+    assert_eq!((there.permissions().mode() & 0o777, Some(there.len())), (0o600, copied["bytes"].as_u64()));
+
+    let again = home.run(&["autopilot", "backup", "copy.db"]);
+    let refused = stderr(&again);
+    assert!(again.status.code() == Some(2) && refused.contains("copy.db") && refused.contains("--force"), "{refused}");
+    let itself = home.run(&["autopilot", "backup", ".stakpak/autopilot/journal.db", "--force"]);
+    assert!(itself.status.code() == Some(2) && stderr(&itself).contains("itself"), "{}", stderr(&itself));
+    assert!(home.run(&["run", "help"]).status.success());
+    let replaced = home.run(&["autopilot", "backup", "copy.db", "--force"]);
+    assert!(replaced.status.success() && stdout(&replaced).contains("2 sessions"), "{}", stdout(&replaced));
+    assert_eq!(up.stop(), Some(0));
+
+    let restored = Home::new();
+    restored.write("autopilot/journal.db", "");
+    fs::copy(home.path("copy.db"), restored.path(".stakpak/autopilot/journal.db")).unwrap();
+    let up = restored.up();
+    let listed = restored.run(&["doctor", "--json"]);
+    assert_eq!(json(&listed)["journal"]["sessions"], 2);
+    assert_eq!(up.stop(), Some(0));
+}
+
+/// P48: with a damaged projection in it, the instance starts, lists the other sessions, and says which is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_session_is_named_and_the_others_are_served() {
+    let home = Home::new();
+    let up = home.up();
+    let client = up.client();
+    let damaged = client.create_session("damaged").await.unwrap().id;
+    let whole = client.create_session("whole").await.unwrap().id;
+    assert_eq!(up.stop(), Some(0));
+    let file = home.path(".stakpak/autopilot/journal.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let title = bytes.windows(7).position(|seen| seen == b"damaged").unwrap();
+    let active = bytes[..title].windows(6).rposition(|seen| seen == b"ACTIVE").unwrap();
+    bytes[active] = b'X';
+    fs::write(&file, bytes).unwrap();
+
+    let up = home.up();
+    let doctor = home.run(&["doctor"]);
+    assert_eq!(doctor.status.code(), Some(1));
+    assert!(stdout(&doctor).contains(&format!("session {damaged}")), "{}", stdout(&doctor));
+    let told = json(&home.run(&["doctor", "--json"]));
+    assert_eq!((&told["ok"], &told["probes"][0]["status"]), (&Value::Bool(false), &"fail".into()), "{told}");
+    assert!(
+        told["journal"]["findings"].as_array().unwrap().iter().any(|found| found["session"] == damaged.to_string())
+    );
+    let get = async |path: &str| {
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = http.get(format!("{}/v1/{path}", up.url)).bearer_auth(&up.token).send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let (status, listed) = get("sessions").await;
+    assert_eq!((status, &listed["sessions"][0]["id"]), (200, &whole.to_string().into()), "{listed}");
+    let (status, own) = get(&format!("sessions/{damaged}")).await;
+    assert_eq!((status, &own["code"]), (500, &"checkpoint_read_failed".into()), "{own}");
+}
+
+/// What is no database is named with the reason and never changed.
+#[test]
+fn a_file_that_is_no_journal_is_named_and_kept() {
+    let home = Home::new();
+    home.write("autopilot/journal.db", "somebody's notes, which are not a database at all");
+    for command in [&["doctor"][..], &["autopilot", "backup", "copy.db"]] {
+        let output = home.run(command);
+        let told = stdout(&output) + &stderr(&output);
+        assert!(output.status.code() == Some(1) && told.contains("not a database"), "{told}");
+    }
+    let kept = fs::read(home.path(".stakpak/autopilot/journal.db")).unwrap();
+    assert_eq!(kept, b"somebody's notes, which are not a database at all");
+    assert!(!home.path("copy.db").exists());
+}
