@@ -23,7 +23,7 @@ mod start;
 mod stats;
 mod target;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -33,7 +33,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{instance::Setting, report::Report};
+use crate::{instance::Setting, process::Machine, report::Report};
 
 #[derive(Debug, Parser)]
 #[command(name = "stakpak-bench", version, about, max_term_width = 120)]
@@ -86,6 +86,9 @@ enum Command {
     Floor(floor::Args),
 }
 
+/// The last children have ended by then, so that their time is known.
+const REAPED: Duration = Duration::from_millis(200);
+
 fn main() -> Result<()> {
     let Cli { global, command } = Cli::parse();
     raise_descriptor_limit()?;
@@ -113,6 +116,7 @@ async fn interrupted() -> Result<()> {
 async fn measure(global: Global, command: Command) -> Result<()> {
     let setting = Setting::new(global.stakpak, global.directory, global.repeat)?;
     let mut report = Report::new(global.repeat);
+    let before = Machine::now()?;
     match command {
         Command::All => all(&setting, &mut report).await?,
         Command::Load(args) => load::measure(&setting, &args, &mut report).await?,
@@ -125,6 +129,8 @@ async fn measure(global: Global, command: Command) -> Result<()> {
         Command::Commit(args) => commit::measure(&setting, &args, &mut report).await?,
         Command::Model(_) | Command::Floor(_) => {}
     }
+    tokio::time::sleep(REAPED).await;
+    report.disturbed_by(Machine::now()?.others_since(before));
     report.print(global.json);
     Ok(())
 }

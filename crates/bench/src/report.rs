@@ -33,11 +33,21 @@ pub(crate) struct Figure {
 pub(crate) struct Report {
     repeat: u32,
     figures: Vec<Figure>,
+    /// Share of the machine that other processes used meanwhile, in percent.
+    others: f64,
 }
+
+/// From here on the figures are doubtful.
+const DISTURBED: f64 = 10.0;
 
 impl Report {
     pub(crate) fn new(repeat: u32) -> Self {
-        Self { repeat, figures: Vec::new() }
+        Self { repeat, figures: Vec::new(), others: 0.0 }
+    }
+
+    /// How much of the machine other processes used meanwhile, in percent.
+    pub(crate) fn disturbed_by(&mut self, others: f64) {
+        self.others = others;
     }
 
     /// One more sample of a figure.
@@ -68,7 +78,8 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        json!({ "figures": self.figures.iter().map(Figure::json).collect::<Vec<_>>(), "repeat": self.repeat })
+        let figures: Vec<Value> = self.figures.iter().map(Figure::json).collect();
+        json!({ "figures": figures, "others_percent": self.others, "repeat": self.repeat })
     }
 
     fn table(&self) -> String {
@@ -82,7 +93,9 @@ impl Report {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        format!("{}\n\nmedians of {}", table.trim_fmt(), self.repeat)
+        let doubt = if self.others < DISTURBED { "" } else { ": measure again when it is quiet" };
+        let others = format!("others used {} % of the machine meanwhile{doubt}", number(self.others));
+        format!("{}\n\nmedians of {}; {others}", table.trim_fmt(), self.repeat)
     }
 }
 
@@ -164,6 +177,7 @@ mod tests {
         report.add("idle", "MB", Goal::AtMost(25.0), 13.37);
         report.add("replay", "events/s", Goal::AtLeast(200_000.0), 199_999.0);
         report.add("peak", "MB", Goal::None, 5.0);
+        report.disturbed_by(12.5);
         report
     }
 
