@@ -67,7 +67,7 @@ pub(crate) async fn overview(home: &Home, running: Option<&Facts>, token: &str) 
     if let Some(telegram) = &config.channels.telegram {
         let live = live.as_ref().and_then(|channels| channels.iter().find(|channel| channel["id"] == "telegram"));
         let text = |key: &str| live.and_then(|live| live[key].as_str()).map(str::to_owned);
-        let state = match (telegram.enabled, running) {
+        let state = match (telegram.settings.enabled, running) {
             (false, _) => "disabled".to_owned(),
             (true, None) => "stopped".to_owned(),
             (true, Some(_)) => text("status").unwrap_or_else(|| "unknown".to_owned()),
@@ -77,10 +77,10 @@ pub(crate) async fn overview(home: &Home, running: Option<&Facts>, token: &str) 
             channel_type: "telegram".to_owned(),
             state,
             last_error: text("last_error"),
-            profile: telegram.run.profile.clone(),
-            allow_users: telegram.allow_users.clone(),
-            allow_chats: telegram.allow_chats.clone(),
-            enabled: telegram.enabled,
+            profile: telegram.settings.run.profile.clone(),
+            allow_users: telegram.settings.allow_users.clone(),
+            allow_chats: telegram.settings.allow_chats.clone(),
+            enabled: telegram.settings.enabled,
             strangers: strangers(&config, "telegram").await?,
         });
     }

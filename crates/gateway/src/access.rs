@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::{GatewayConfig, InboundMessage};
+use crate::{ChannelSettings, GatewayConfig, InboundMessage};
 
 /// The allowed ids of each channel.
 #[derive(Debug, Default)]
@@ -18,13 +18,12 @@ struct Allowed {
 
 impl Access {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        let mut channels = HashMap::new();
-        if let Some(telegram) = &config.channels.telegram {
-            let users = telegram.allow_users.iter().cloned().collect();
-            let chats = telegram.allow_chats.iter().cloned().collect();
-            channels.insert("telegram".to_owned(), Allowed { users, chats });
-        }
-        Self { channels }
+        let allowed = |(name, settings): (&'static str, &ChannelSettings)| {
+            let users = settings.allow_users.iter().cloned().collect();
+            let chats = settings.allow_chats.iter().cloned().collect();
+            (name.to_owned(), Allowed { users, chats })
+        };
+        Self { channels: config.channels.settings().map(allowed).collect() }
     }
 
     /// Ids only: a name can be anybody's.

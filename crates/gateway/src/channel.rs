@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ChannelId, DeliveryReceipt, InboundMessage, OutboundReply};
+use crate::{
+    Address, ApprovalButton, Body, ChannelId, DeliveryReceipt, InboundMessage, MediaAttachment, MessageRef,
+    OutboundFile, OutboundReply, Press, PressAnswer, Reaction, chunking::chunk_text,
+};
 
 /// A chat platform.
 #[async_trait]
@@ -19,8 +22,13 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// Its name for people.
     fn display_name(&self) -> &'static str;
 
-    /// Length of the longest text of one message, in UTF-16 units.
-    fn message_limit(&self) -> usize;
+    /// What the platform takes, and how often.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Markdown of a model as messages that the platform takes; nothing of it is lost. A pure function.
+    fn compose(&self, markdown: &str) -> Vec<Body> {
+        chunk_text(markdown, self.capabilities().message_limit).into_iter().map(Body::plain).collect()
+    }
 
     /// Receives until cancelled or until something fails; the caller starts it again after a wait.
     ///
@@ -28,12 +36,81 @@ pub trait Channel: Send + Sync + fmt::Debug {
     async fn start_durable(&self, inbound: Arc<dyn InboundSink>, cancel: CancellationToken)
     -> Result<(), ChannelError>;
 
-    /// Sends one text and tells what became of it.
+    /// Sends one message and tells what became of it.
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError>;
 
-    /// Sends one text.
+    /// Sends one message.
     async fn send(&self, reply: OutboundReply) -> Result<(), ChannelError> {
         self.send_with_receipt(reply).await.map(drop)
+    }
+
+    /// Sends a message with buttons under it.
+    async fn send_with_buttons(
+        &self,
+        reply: OutboundReply,
+        buttons: Vec<ApprovalButton>,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        let _ = (reply, buttons);
+        Err(self.cannot("show buttons"))
+    }
+
+    /// Replaces a message of the bot, its buttons included. Repeating it changes nothing and is no error.
+    async fn edit_message(
+        &self,
+        message: &MessageRef,
+        body: &Body,
+        buttons: &[ApprovalButton],
+    ) -> Result<(), ChannelError> {
+        let _ = (message, body, buttons);
+        Err(self.cannot("edit messages"))
+    }
+
+    /// Sends a file.
+    async fn send_file(&self, address: &Address, file: OutboundFile) -> Result<DeliveryReceipt, ChannelError> {
+        let _ = (address, file);
+        Err(self.cannot("send files"))
+    }
+
+    /// The message that an earlier attempt under the same `dedupe_key` made, if it made one; asked before an attempt is
+    /// repeated whose outcome is not known. Platforms that refuse a second copy by themselves answer none.
+    async fn reconcile(&self, reply: &OutboundReply) -> Result<Option<DeliveryReceipt>, ChannelError> {
+        let _ = reply;
+        Ok(None)
+    }
+
+    /// Shows that an answer is being written.
+    async fn typing(&self, address: &Address) -> Result<(), ChannelError> {
+        let _ = address;
+        Ok(())
+    }
+
+    /// Puts a sign on a message, in the place of `instead_of`.
+    async fn react(
+        &self,
+        message: &MessageRef,
+        reaction: Reaction,
+        instead_of: Option<Reaction>,
+    ) -> Result<(), ChannelError> {
+        let _ = (message, reaction, instead_of);
+        Ok(())
+    }
+
+    /// Tells who pressed a button what came of it.
+    async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {
+        let _ = (press, answer);
+        Err(self.cannot("show buttons"))
+    }
+
+    /// The content of a file that a person sent, at most `limit` bytes: a larger one is [`ChannelError::Rejected`].
+    async fn fetch(&self, attachment: &MediaAttachment, limit: u64) -> Result<Vec<u8>, ChannelError> {
+        let _ = (attachment, limit);
+        Err(self.cannot("fetch files"))
+    }
+
+    /// For what a platform does not have.
+    #[doc(hidden)]
+    fn cannot(&self, what: &str) -> ChannelError {
+        ChannelError::Setup { reason: format!("{} cannot {what}", self.display_name()) }
     }
 
     /// Asks the platform who the token belongs to.
@@ -54,6 +131,29 @@ pub trait InboundSink: Send + Sync {
 
     /// The last accepted position of a stream, unless it is too old to be continued.
     async fn position(&self, stream: &StreamId) -> Result<Option<i64>, ChannelError>;
+
+    /// The streams of a bot that have a position, for catching up after a time without connection: name and position.
+    async fn positions(&self, channel: &ChannelId, account: &str) -> Result<Vec<(String, i64)>, ChannelError>;
+
+    /// Whether the bot takes part in a conversation there: then it needs no mention.
+    async fn takes_part(&self, address: &Address) -> Result<bool, ChannelError>;
+}
+
+/// What a platform takes, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Length of the longest text of one message, in UTF-16 units.
+    pub message_limit: usize,
+    /// From one message in a chat to the next.
+    pub send_pace: Duration,
+    /// From one edit of a message to the next, in a direct chat.
+    pub edit_pace: Duration,
+    /// The same in a group.
+    pub group_edit_pace: Duration,
+    /// How often the sign of writing has to be repeated; none where there is no such sign.
+    pub typing_every: Option<Duration>,
+    /// Bytes of the largest file that can be sent.
+    pub max_file: u64,
 }
 
 /// A sequence of events that a platform numbers.
@@ -63,8 +163,8 @@ pub struct StreamId {
     pub channel: ChannelId,
     /// The bot.
     pub account: String,
-    /// Name within the bot: `updates`.
-    pub name: &'static str,
+    /// Name within the bot: `updates`, or one of each chat: `chat:C024BE7LR`.
+    pub name: String,
 }
 
 /// Events that came together.
@@ -74,8 +174,9 @@ pub struct InboundBatch {
     pub stream: StreamId,
     /// In the platform's order.
     pub events: Vec<InboundEvent>,
-    /// Number of the last one, also when it was not worth an entry in `events`.
-    pub position: i64,
+    /// Number of the last one, also when it was not worth an entry in `events`. None for events that the platform does
+    /// not number in this stream, such as presses.
+    pub position: Option<i64>,
 }
 
 /// One event worth keeping.
@@ -83,6 +184,17 @@ pub struct InboundBatch {
 pub enum InboundEvent {
     /// A message of a person.
     Message(Box<InboundMessage>),
+    /// The new text of a message that may have been received before; its `message_id` says of which.
+    Edited(Box<InboundMessage>),
+    /// A press of a button.
+    Press(Box<Press>),
+    /// A group got a new id.
+    Migrated {
+        /// The id until now.
+        from: String,
+        /// The id from now on.
+        to: String,
+    },
     /// Not understood; kept for inspection, never run.
     Undecodable {
         /// The same for every delivery.
@@ -207,6 +319,14 @@ pub enum ChannelError {
     Store {
         /// Why.
         reason: String,
+    },
+    /// The token may not do this: a Slack scope, a Discord intent.
+    #[error("{host} wants `{scope}`, which this token does not have")]
+    MissingScope {
+        /// Host and port.
+        host: String,
+        /// As the platform names it.
+        scope: String,
     },
     /// Settings that cannot work.
     #[error("{reason}")]

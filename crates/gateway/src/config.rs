@@ -4,6 +4,7 @@
 //!   itself. Tables of other parts of the product are not looked at.
 //! * A key without effect is a warning, never silence.
 
+mod channels;
 mod load;
 mod tables;
 
@@ -93,23 +94,25 @@ pub enum ApprovalMode {
     Allowlist,
 }
 
-/// `[channels.*]`.
+/// `[channels.*]`; none if absent or disabled by a finding.
 #[derive(Debug, Clone, Default)]
 pub struct ChannelConfigs {
-    /// `[channels.telegram]`; none if absent or disabled by a finding.
+    /// `[channels.telegram]`.
     pub telegram: Option<TelegramConfig>,
+    /// `[channels.slack]`.
+    pub slack: Option<SlackConfig>,
+    /// `[channels.discord]`.
+    pub discord: Option<DiscordConfig>,
     /// Channels of the file that do not work, with the finding that says why.
     pub disabled: Vec<(String, Finding)>,
 }
 
-/// `[channels.telegram]`.
+/// What every channel can be told.
 #[derive(Debug, Clone)]
-pub struct TelegramConfig {
-    /// Of BotFather.
-    pub token: Secret,
+pub struct ChannelSettings {
     /// Whether it is started.
     pub enabled: bool,
-    /// The Bot API server.
+    /// The platform's API, or a proxy of it.
     pub api_base_url: String,
     /// In groups, answer only when addressed.
     pub require_mention: bool,
@@ -117,8 +120,79 @@ pub struct TelegramConfig {
     pub allow_users: Vec<String>,
     /// Chats in which everybody may talk, by id.
     pub allow_chats: Vec<String>,
+    /// Users who may decide approvals, by id.
+    pub approvers: Vec<String>,
+    /// Who else may write directly.
+    pub dm_policy: DmPolicy,
+    /// Who else may talk in groups.
+    pub group_policy: GroupPolicy,
     /// What runs started here ask for.
     pub run: ChannelRunConfig,
+}
+
+/// What becomes of a direct message of somebody who is not listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DmPolicy {
+    /// They get a code that the operator can approve.
+    #[default]
+    Pairing,
+    /// Refused.
+    Allowlist,
+    /// Accepted.
+    Open,
+    /// No direct messages at all, also of those who are listed.
+    Disabled,
+}
+
+/// What becomes of a message in a group that is not listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupPolicy {
+    /// Refused, unless its writer is listed.
+    #[default]
+    Allowlist,
+    /// Accepted.
+    Open,
+    /// No messages of groups at all.
+    Disabled,
+}
+
+/// `[channels.telegram]`.
+#[derive(Debug, Clone)]
+pub struct TelegramConfig {
+    /// Of BotFather.
+    pub token: Secret,
+    /// A Bot API server of one's own in local mode: file paths are of this machine.
+    pub local_mode: bool,
+    /// The rest.
+    pub settings: ChannelSettings,
+}
+
+/// `[channels.slack]`.
+#[derive(Debug, Clone)]
+pub struct SlackConfig {
+    /// `xoxb-…`: the Web API.
+    pub bot_token: Secret,
+    /// `xapp-…`: Socket Mode.
+    pub app_token: Secret,
+    /// People of other workspaces may talk too, if they are allowed.
+    pub allow_external: bool,
+    /// The rest.
+    pub settings: ChannelSettings,
+}
+
+/// `[channels.discord]`.
+#[derive(Debug, Clone)]
+pub struct DiscordConfig {
+    /// Of the developer portal.
+    pub token: Secret,
+    /// Guilds whose members may talk; if there are any, all other guilds are refused.
+    pub guilds: Vec<String>,
+    /// A thread is opened for each mention outside of threads.
+    pub auto_thread: bool,
+    /// The rest.
+    pub settings: ChannelSettings,
 }
 
 /// What runs of a channel ask of the server.
@@ -185,7 +259,7 @@ impl GatewayConfig {
     /// Names of the channels that are started.
     #[must_use]
     pub fn enabled_channels(&self) -> Vec<&'static str> {
-        self.channels.telegram.iter().filter(|telegram| telegram.enabled).map(|_| "telegram").collect()
+        self.channels.settings().filter(|(_, settings)| settings.enabled).map(|(name, _)| name).collect()
     }
 
     /// Whether any channel is started.
@@ -199,12 +273,22 @@ impl GatewayConfig {
     pub fn router_config(&self) -> &RouterConfig {
         &self.routing
     }
+}
 
-    /// What runs of a channel ask for.
-    pub(crate) fn run_config(&self, channel: &str) -> ChannelRunConfig {
-        match (channel, &self.channels.telegram) {
-            ("telegram", Some(telegram)) => telegram.run.clone(),
-            _ => ChannelRunConfig::default(),
-        }
+impl ChannelConfigs {
+    /// Name and settings of each channel that can be used.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, &ChannelSettings)> {
+        let telegram = self.telegram.as_ref().map(|telegram| ("telegram", &telegram.settings));
+        let slack = self.slack.as_ref().map(|slack| ("slack", &slack.settings));
+        let discord = self.discord.as_ref().map(|discord| ("discord", &discord.settings));
+        [telegram, slack, discord].into_iter().flatten()
+    }
+
+    /// Their tokens, for the redactor.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &str> {
+        let telegram = self.telegram.iter().map(|telegram| &telegram.token);
+        let slack = self.slack.iter().flat_map(|slack| [&slack.bot_token, &slack.app_token]);
+        let discord = self.discord.iter().map(|discord| &discord.token);
+        telegram.chain(slack).chain(discord).map(Secret::expose)
     }
 }

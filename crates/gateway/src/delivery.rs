@@ -73,7 +73,12 @@ impl Sender {
             return Ok(true);
         }
         self.store.sending(part.id).await?;
-        let reply = OutboundReply { address: part.address.clone(), text: part.text.clone() };
+        let reply = OutboundReply {
+            address: part.address.clone(),
+            body: part.body.clone(),
+            reply_to: None,
+            dedupe_key: part.idem_key.clone(),
+        };
         let outcome = channel.send_with_receipt(reply).await;
         // The outcome must not be lost to a store that fails for a moment: the text would be sent again.
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);

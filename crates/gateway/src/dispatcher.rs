@@ -18,7 +18,7 @@ use stakpak_redact::Redactor;
 use tokio::time::sleep;
 
 use crate::{
-    Address, GatewayConfig, GatewayStore, StoreError,
+    Address, Body, GatewayConfig, GatewayStore, StoreError,
     actors::{Actors, Worker},
     approvals::ApprovalPolicy,
     backoff::Backoff,
@@ -79,7 +79,7 @@ impl Conversations {
             redactor,
             title_template: config.gateway.title_template.clone(),
             model: config.gateway.model.clone(),
-            run_configs: HashMap::from([("telegram", config.run_config("telegram"))]),
+            run_configs: config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect(),
         }
     }
 
@@ -93,13 +93,15 @@ impl Conversations {
         Ok(true)
     }
 
-    /// `text` as parts of messages that fit the platform.
-    pub(crate) fn parts(&self, address: &Address, key: &str, text: &str) -> Vec<NewPart> {
+    /// `markdown` as messages that fit the platform.
+    pub(crate) fn parts(&self, address: &Address, key: &str, markdown: &str) -> Vec<NewPart> {
         const UNKNOWN_PLATFORM_LIMIT: usize = 2000;
-        let channel = self.deliveries.worker().channel(address.channel.as_str());
-        let limit = channel.map_or(UNKNOWN_PLATFORM_LIMIT, |channel| channel.message_limit());
-        let part = |(index, text)| NewPart { idem_key: format!("{key}:{index}"), address: address.clone(), text };
-        chunk_text(text, limit).into_iter().enumerate().map(part).collect()
+        let bodies = match self.deliveries.worker().channel(address.channel.as_str()) {
+            Some(channel) => channel.compose(markdown),
+            None => chunk_text(markdown, UNKNOWN_PLATFORM_LIMIT).into_iter().map(Body::plain).collect(),
+        };
+        let part = |(index, body)| NewPart { idem_key: format!("{key}:{index}"), address: address.clone(), body };
+        bodies.into_iter().enumerate().map(part).collect()
     }
 
     /// Says something in a chat, once for its key.

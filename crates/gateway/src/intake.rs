@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use crate::{
-    ChannelError, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink, RouterConfig, StoreError,
-    StreamId,
+    Address, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink,
+    RouterConfig, StoreError, StreamId,
     access::Access,
     clock::{millis, now_ms},
     dispatcher::Dispatcher,
@@ -51,6 +51,16 @@ impl InboundSink for Intake {
         let oldest = now_ms() - millis(OLDEST_POSITION);
         self.store.position(stream, oldest).await.map_err(|error| not_stored(&error))
     }
+
+    async fn positions(&self, channel: &ChannelId, account: &str) -> Result<Vec<(String, i64)>, ChannelError> {
+        self.store.positions(channel, account).await.map_err(|error| not_stored(&error))
+    }
+
+    async fn takes_part(&self, address: &Address) -> Result<bool, ChannelError> {
+        let routing_key = resolve_routing_key(&self.router, address);
+        let known = self.store.get(&routing_key).await.map_err(|error| not_stored(&error))?;
+        Ok(known.is_some())
+    }
 }
 
 impl Intake {
@@ -61,6 +71,8 @@ impl Intake {
                 into.rows.push(self.row(*message, channel, account)?);
             }
             InboundEvent::Message(message) => into.refused.push(refusal(&message)),
+            // Not handled yet: nothing is offered that could be pressed.
+            InboundEvent::Edited(_) | InboundEvent::Press(_) | InboundEvent::Migrated { .. } => {}
             InboundEvent::Undecodable { event_key, order_key, raw } => into.rows.push(NewInbox {
                 channel,
                 account,
@@ -78,7 +90,7 @@ impl Intake {
     }
 
     fn row(&self, message: InboundMessage, channel: String, account: String) -> Result<NewInbox, StoreError> {
-        let InboundMessage { address, sender, event_key, order_key, text, metadata } = message;
+        let InboundMessage { address, sender, event_key, order_key, text, metadata, .. } = message;
         let payload = Payload { text, metadata, options: Default::default() };
         Ok(NewInbox {
             channel,

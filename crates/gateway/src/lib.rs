@@ -45,13 +45,19 @@ mod runtime;
 
 pub use address::Address;
 pub use channel::{
-    Channel, ChannelError, ChannelHealth, ChannelStatus, ChannelTestResult, InboundBatch, InboundEvent, InboundSink,
-    StreamId,
+    Capabilities, Channel, ChannelError, ChannelHealth, ChannelStatus, ChannelTestResult, InboundBatch, InboundEvent,
+    InboundSink, StreamId,
 };
 pub use channels::build_channels;
 pub use client::StakpakClient;
-pub use config::{ApprovalMode, GatewayCliFlags, GatewayConfig, TelegramConfig};
+pub use config::{
+    ApprovalMode, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig, GroupPolicy, SlackConfig,
+    TelegramConfig,
+};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{GatewayStore, SessionMapping, StoreError};
-pub use types::{ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage, OutboundReply, PeerId, Sender};
+pub use types::{
+    ApprovalButton, Body, ButtonStyle, ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage,
+    MediaAttachment, MessageRef, OutboundFile, OutboundReply, PeerId, Press, PressAnswer, Reaction, Sender,
+};

@@ -72,8 +72,7 @@ impl Gateway {
     pub fn new(config: GatewayConfig) -> Result<Self, GatewayError> {
         let store = GatewayStore::open(&config.gateway.store_path)?;
         let channels = build_channels(&config)?;
-        let telegram = config.channels.telegram.as_ref().map(|telegram| telegram.token.expose());
-        let secrets = telegram.into_iter().chain([config.server.token.expose()]);
+        let secrets = config.channels.secrets().chain([config.server.token.expose()]);
         let redactor = Redactor::new(secrets.filter(|secret| !secret.is_empty()))?;
         let client = StakpakClient::new(&config.server.url, config.server.token.expose());
         let draining = CancellationToken::new();

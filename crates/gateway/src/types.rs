@@ -99,19 +99,150 @@ pub struct InboundMessage {
     pub event_key: String,
     /// Order among the messages of the bot, as the platform numbers them.
     pub order_key: i64,
-    /// What was written.
+    /// The platform's id of the message, for replies and reactions.
+    pub message_id: String,
+    /// What was written, without the bot's name at its start.
     pub text: String,
+    /// Files that came with it; not fetched yet.
+    pub attachments: Vec<MediaAttachment>,
     /// `channel_meta` of the session listing.
     pub metadata: Value,
 }
 
-/// A text for a chat.
+impl InboundMessage {
+    /// Where it is, for replies, reactions and edits.
+    #[must_use]
+    pub fn reference(&self) -> MessageRef {
+        MessageRef { address: self.address.clone(), message_id: self.message_id.clone() }
+    }
+}
+
+/// A file that a person sent, as the platform names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaAttachment {
+    /// What [`Channel::fetch`](crate::Channel::fetch) finds it by: a file id, or a URL of the platform.
+    pub id: String,
+    /// As the sender named it; never a path here.
+    pub name: String,
+    /// As the platform tells it; not to be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
+    /// Bytes, if the platform tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// A press of a button under a prompt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Press {
+    /// The chat of the prompt.
+    pub address: Address,
+    /// Who pressed.
+    pub sender: Sender,
+    /// The same for every delivery of the same press, unique for the bot.
+    pub event_key: String,
+    /// Order among the events of the bot.
+    pub order_key: i64,
+    /// The message that holds the button.
+    pub message_id: String,
+    /// `callback_data` of the button.
+    pub payload: String,
+    /// What the platform wants back with the answer: a query id, an interaction token.
+    pub token: String,
+}
+
+/// A message on a platform.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct MessageRef {
+    /// The chat.
+    pub address: Address,
+    /// The platform's id within the chat.
+    pub message_id: String,
+}
+
+/// The content of one message, made by [`Channel::compose`](crate::Channel::compose).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// Everything as plain text, within the platform's limit.
+    pub text: String,
+    /// The same in the platform's own form: Telegram entities, Slack blocks. Without it the text is sent as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Value>,
+}
+
+impl Body {
+    /// A text without any form.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), format: None }
+    }
+}
+
+/// A message for a chat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutboundReply {
     /// The chat.
     pub address: Address,
-    /// Within the platform's limit.
-    pub text: String,
+    /// Within the platform's limits.
+    pub body: Body,
+    /// The message it answers, where the platform shows that.
+    pub reply_to: Option<String>,
+    /// The same for every attempt to send this message; the platform, or a look-up, finds a copy by it.
+    pub dedupe_key: String,
+}
+
+/// A file for a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboundFile {
+    /// What the chat sees.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// A line above it.
+    pub caption: Option<String>,
+}
+
+/// A button under a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalButton {
+    /// What it says.
+    pub label: String,
+    /// What comes back when it is pressed; at most 64 bytes.
+    pub callback_data: String,
+    /// How it looks.
+    pub style: ButtonStyle,
+}
+
+/// How a button looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ButtonStyle {
+    /// Says yes.
+    Success,
+    /// Says no.
+    Danger,
+    /// Neither.
+    Secondary,
+}
+
+/// What somebody who pressed a button is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PressAnswer {
+    /// It counted; the prompt itself shows the outcome.
+    Taken,
+    /// It did not, and why; only the presser sees it.
+    Refused(String),
+}
+
+/// A sign on a message of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reaction {
+    /// Received: eyes.
+    Seen,
+    /// Answered: a check mark.
+    Done,
+    /// Failed: a cross.
+    Failed,
 }
 
 /// What the platform said about a sent text.

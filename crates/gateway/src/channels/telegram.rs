@@ -7,7 +7,6 @@
 
 mod api;
 mod decode;
-mod health;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::{Api, Me},
     decode::{Decoder, update_id},
-    health::Health,
 };
+use super::health::Health;
 use crate::{
-    Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt, InboundBatch, InboundSink,
-    OutboundReply, StreamId, TelegramConfig,
+    Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt, InboundBatch,
+    InboundSink, OutboundReply, StreamId, TelegramConfig,
 };
 
 /// How long the platform holds a poll that has nothing to deliver.
@@ -41,8 +40,8 @@ pub struct TelegramChannel {
 impl TelegramChannel {
     /// Connects to nothing yet.
     pub fn new(config: &TelegramConfig) -> Result<Self, ChannelError> {
-        let api = Api::new(config.token.expose(), &config.api_base_url, LONG_POLL)?;
-        Ok(Self { api, require_mention: config.require_mention, health: Health::new() })
+        let api = Api::new(config.token.expose(), &config.settings.api_base_url, LONG_POLL)?;
+        Ok(Self { api, require_mention: config.settings.require_mention, health: Health::new() })
     }
 
     /// Polls once and hands over what came.
@@ -62,7 +61,7 @@ impl TelegramChannel {
         let Some(position) = numbered.last().map(|(id, _)| *id) else { return Ok(()) };
         self.health.received();
         let events = numbered.into_iter().filter_map(|(id, update)| decoder.decode(id, update)).collect();
-        inbound.accept(InboundBatch { stream: stream.clone(), events, position }).await
+        inbound.accept(InboundBatch { stream: stream.clone(), events, position: Some(position) }).await
     }
 }
 
@@ -76,8 +75,15 @@ impl Channel for TelegramChannel {
         "Telegram"
     }
 
-    fn message_limit(&self) -> usize {
-        MESSAGE_LIMIT
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            message_limit: MESSAGE_LIMIT,
+            send_pace: Duration::from_secs(1),
+            edit_pace: Duration::from_millis(1500),
+            group_edit_pace: Duration::from_secs(3),
+            typing_every: Some(Duration::from_secs(4)),
+            max_file: 50 * 1024 * 1024,
+        }
     }
 
     async fn start_durable(
@@ -88,7 +94,7 @@ impl Channel for TelegramChannel {
         let receive = async {
             let me = self.api.get_me().await?;
             self.health.identified(me.identity());
-            let stream = StreamId { channel: self.id(), account: me.id.to_string(), name: "updates" };
+            let stream = StreamId { channel: self.id(), account: me.id.to_string(), name: "updates".to_owned() };
             let decoder = Decoder::new(&me, self.require_mention);
             // The first poll does not wait, so that what stands in its way is known at once.
             let mut wait = Duration::ZERO;
@@ -104,8 +110,8 @@ impl Channel for TelegramChannel {
     }
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
-        let OutboundReply { address, text } = reply;
-        let sent = self.api.send_message(&address.chat, address.thread.as_deref(), text).await?;
+        let OutboundReply { address, body, .. } = reply;
+        let sent = self.api.send_message(&address.chat, address.thread.as_deref(), body.text).await?;
         Ok(DeliveryReceipt { message_id: sent.message_id.to_string(), thread_id: address.thread })
     }
 

@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use stakpak_config::{Codes, Document, Finding, Secret, Severity};
+use stakpak_config::{Codes, Document, Secret, Severity};
 
 use super::{
-    ChannelConfigs, ChannelRunConfig, GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings,
-    ServerConfig, TelegramConfig,
-    tables::{BindingTable, Gateway, Id, Routing, Sandbox, Server, Telegram},
+    GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings, ServerConfig,
+    channels::channels,
+    tables::{BindingTable, Gateway, Id, Routing, Server},
 };
 use crate::{Binding, BindingMatch, PeerMatch, PeerMatchKind, RouterConfig};
 
@@ -23,10 +23,9 @@ const DEFAULT_STORE: &str = "~/.stakpak/autopilot/gateway.db";
 const TOKEN_FILE: &str = "~/.stakpak/autopilot/token";
 const DEFAULT_TITLE: &str = "{channel} / {peer}";
 const DEFAULT_CONTEXT_TTL_HOURS: u64 = 4;
-const TELEGRAM_API: &str = "https://api.telegram.org";
 
 const TABLE: Codes = Codes::all("E002");
-const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
+pub(super) const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
 
 /// Keys of the published configuration that this build accepts and does not use.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -44,13 +43,10 @@ const WITHOUT_EFFECT: &[&str] = &[
     "gateway.long_reply_chunks",
     "gateway.max_attachment_mb",
     "gateway.catch_up_hours",
-    "channels.telegram.approvers",
-    "channels.telegram.dm_policy",
-    "channels.telegram.group_policy",
     "channels.telegram.local_mode",
 ];
 
-type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The file that is read when none is named.
 #[must_use]
@@ -176,98 +172,6 @@ fn router_config(routing: Routing) -> RouterConfig {
     RouterConfig { dm_scope: routing.dm_scope, bindings: routing.bindings.into_iter().map(binding).collect() }
 }
 
-fn channels(
-    document: &Document,
-    flags: &GatewayCliFlags,
-    env: Lookup<'_>,
-    findings: &mut Vec<Finding>,
-) -> Result<ChannelConfigs, Finding> {
-    let mut configs = ChannelConfigs::default();
-    let names = document.keys(&["channels"])?;
-    for name in &names {
-        let message = match *name {
-            "telegram" => continue,
-            "slack" | "discord" => "this channel is not supported by this version yet; it is not started".to_owned(),
-            _ => "unknown channel type; the known ones are telegram, slack, discord".to_owned(),
-        };
-        configs
-            .disabled
-            .push(((*name).to_owned(), document.finding(&["channels", name], "E202", Severity::Error, message)));
-    }
-    let token = flags.telegram_token.clone().or_else(|| {
-        // The variable creates an absent channel, it does not replace the token of a present one.
-        env("TELEGRAM_BOT_TOKEN").filter(|_| !names.contains(&"telegram"))
-    });
-    if names.contains(&"telegram") || token.is_some() {
-        match telegram(document, token, env, findings) {
-            Ok(telegram) => configs.telegram = Some(telegram),
-            Err(finding) => configs.disabled.push(("telegram".to_owned(), finding)),
-        }
-    }
-    findings.extend(configs.disabled.iter().map(|(_, finding)| finding.clone()));
-    Ok(configs)
-}
-
-fn telegram(
-    document: &Document,
-    token: Option<String>,
-    env: Lookup<'_>,
-    findings: &mut Vec<Finding>,
-) -> Result<TelegramConfig, Finding> {
-    let path = ["channels", "telegram"];
-    let table: Telegram = document.table(&path, CHANNEL, findings)?;
-    let error = |key, message: &str| document.finding(&["channels", "telegram", key], "E201", Severity::Error, message);
-    let token = token.map(Secret::new).or(table.token).ok_or_else(|| error("token", "required key is missing"))?;
-    if token.expose().trim().is_empty() {
-        return Err(error("token", "is blank"));
-    }
-    if token.expose().contains(|character: char| character.is_whitespace() || "/?#".contains(character)) {
-        return Err(error("token", "is not a bot token such as BotFather gives"));
-    }
-    let api_base_url = env("TELEGRAM_API_BASE_URL").or(table.api_base_url).unwrap_or_else(|| TELEGRAM_API.to_owned());
-    let api_base_url = api_base_url.trim_end_matches('/').to_owned();
-    if !table.insecure_api_base_url && !sends_token_safely(&api_base_url) {
-        let message = "must be https, or on this machine; `insecure_api_base_url = true` allows other addresses";
-        return Err(error("api_base_url", message));
-    }
-    if table.allow_users.is_empty() && table.allow_chats.is_empty() {
-        let message = "nobody is allowed to talk to this bot: `allow_users` and `allow_chats` are empty";
-        findings.push(document.finding(&path, "W302", Severity::Warning, message));
-    }
-    for key in ["model", "auto_approve"] {
-        if document.locate(&["channels", "telegram", key]).is_some() {
-            let message = "is deprecated, use `profile`";
-            findings.push(document.finding(&["channels", "telegram", key], "W302", Severity::Warning, message));
-        }
-    }
-    let ids = |ids: Vec<Id>| ids.into_iter().map(|Id(id)| id).collect();
-    Ok(TelegramConfig {
-        token,
-        enabled: table.enabled.unwrap_or(true),
-        api_base_url,
-        require_mention: table.require_mention,
-        allow_users: ids(table.allow_users),
-        allow_chats: ids(table.allow_chats),
-        run: ChannelRunConfig {
-            profile: table.profile,
-            model: table.model,
-            auto_approve: table.auto_approve,
-            sandbox: match table.sandbox {
-                Sandbox::Auto => None,
-                Sandbox::On => Some(true),
-                Sandbox::Off => Some(false),
-            },
-        },
-    })
-}
-
-fn sends_token_safely(url: &str) -> bool {
-    let Ok(url) = teloxide_reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    url.scheme() == "https" || (url.scheme() == "http" && loopback)
-}
-
 fn expand(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
@@ -300,7 +204,7 @@ mod tests {
         );
         assert_eq!(config.enabled_channels(), ["telegram"]);
         let telegram = config.channels.telegram.as_ref().unwrap();
-        assert_eq!(telegram.allow_users, ["1", "2"]);
+        assert_eq!(telegram.settings.allow_users, ["1", "2"]);
         let lines = lines(&config);
         assert!(
             lines[0].starts_with("autopilot.toml:1:1: error[E202] channels.slack: this channel is not"),
@@ -350,7 +254,7 @@ mod tests {
         let config = load_with(text, &flags, &variables);
         assert_eq!(config.server.url, "http://flag");
         let telegram = config.channels.telegram.unwrap();
-        assert_eq!((telegram.token.expose(), telegram.allow_chats), ("flag", vec!["-5".to_owned()]));
+        assert_eq!((telegram.token.expose(), telegram.settings.allow_chats), ("flag", vec!["-5".to_owned()]));
         let created = load_with("", &GatewayCliFlags::default(), &variables).channels.telegram.unwrap();
         assert_eq!(created.token.expose(), "env");
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use stakpak_config::Secret;
 
+use super::{DmPolicy, GroupPolicy};
 use crate::{ApprovalMode, DmScope};
 
 /// `[server]` is shared: only the gateway's two keys are read here, the server's reader knows the rest.
@@ -41,19 +42,35 @@ pub(super) struct BindingTable {
     pub(super) group: Option<Id>,
 }
 
+/// The keys of all platforms; which of them have one is checked by its reader.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Telegram {
+pub(super) struct Channel {
     pub(super) token: Option<Secret>,
+    pub(super) bot_token: Option<Secret>,
+    pub(super) app_token: Option<Secret>,
+    #[serde(default)]
+    pub(super) local_mode: bool,
+    #[serde(default)]
+    pub(super) allow_external: bool,
+    #[serde(default)]
+    pub(super) guilds: Vec<Id>,
+    #[serde(default)]
+    pub(super) auto_thread: bool,
     pub(super) enabled: Option<bool>,
     pub(super) api_base_url: Option<String>,
     #[serde(default)]
     pub(super) insecure_api_base_url: bool,
-    #[serde(default)]
-    pub(super) require_mention: bool,
+    pub(super) require_mention: Option<bool>,
     #[serde(default, alias = "allow_from")]
     pub(super) allow_users: Vec<Id>,
     #[serde(default)]
     pub(super) allow_chats: Vec<Id>,
+    #[serde(default)]
+    pub(super) approvers: Vec<Id>,
+    #[serde(default)]
+    pub(super) dm_policy: DmPolicy,
+    #[serde(default)]
+    pub(super) group_policy: GroupPolicy,
     pub(super) profile: Option<String>,
     pub(super) model: Option<String>,
     pub(super) auto_approve: Option<Vec<String>>,

@@ -5,7 +5,7 @@ use serde_json::to_string;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 
 use super::{GatewayStore, StoreError};
-use crate::{Address, Sender, StreamId};
+use crate::{Address, ChannelId, Sender, StreamId};
 
 /// How often the log tells about the same stranger.
 const TELL_AGAIN_AFTER_MS: i64 = 3_600_000;
@@ -16,7 +16,7 @@ const MOST_STRANGERS: i64 = 100;
 #[derive(Debug)]
 pub(crate) struct IntakeBatch {
     pub(crate) stream: StreamId,
-    pub(crate) position: i64,
+    pub(crate) position: Option<i64>,
     pub(crate) rows: Vec<NewInbox>,
     pub(crate) refused: Vec<Refusal>,
 }
@@ -91,6 +91,19 @@ impl GatewayStore {
             .await
     }
 
+    /// The streams of a bot and how far each was received.
+    pub(crate) async fn positions(&self, channel: &ChannelId, account: &str) -> Result<Vec<(String, i64)>, StoreError> {
+        let (channel, account) = (channel.to_string(), account.to_owned());
+        self.database
+            .read(move |connection| {
+                let sql = "SELECT stream, position FROM watermarks WHERE channel = ?1 AND account = ?2";
+                let mut statement = connection.prepare_cached(sql)?;
+                let rows = statement.query_map([channel, account], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(rows.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
     /// Who was refused, newest first.
     pub async fn strangers(&self) -> Result<Vec<Stranger>, StoreError> {
         self.database
@@ -127,6 +140,7 @@ fn accept(connection: &Connection, batch: IntakeBatch, now: i64) -> Result<Accep
             accepted.to_tell.push(refusal);
         }
     }
+    let Some(position) = position else { return Ok(accepted) };
     let sql = "INSERT INTO watermarks (channel, account, stream, position, moved_at) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT DO UPDATE SET position = excluded.position, moved_at = excluded.moved_at";
     let values = params![stream.channel.as_str(), stream.account, stream.name, position, now];

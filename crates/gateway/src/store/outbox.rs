@@ -3,7 +3,7 @@
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{GatewayStore, StoreError};
-use crate::Address;
+use crate::{Address, Body};
 
 /// How often a text may be sent without knowing whether it arrived. Telegram has no idempotency key: at most twice.
 pub(crate) const MOST_UNCERTAIN: u32 = 2;
@@ -14,15 +14,16 @@ pub(crate) struct NewPart {
     /// The same for the same text, so that it is queued once: `run:<id>:<segment>:<chunk>`.
     pub(crate) idem_key: String,
     pub(crate) address: Address,
-    pub(crate) text: String,
+    pub(crate) body: Body,
 }
 
 /// A text of the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) id: i64,
+    pub(crate) idem_key: String,
     pub(crate) address: Address,
-    pub(crate) text: String,
+    pub(crate) body: Body,
     /// Attempts whose outcome is known to be: not sent.
     pub(crate) attempts: u32,
     /// Attempts whose outcome is not known.
@@ -50,17 +51,9 @@ impl GatewayStore {
         let chat_key = chat_key.to_owned();
         self.database
             .read(move |connection| {
-                let sql = "SELECT id, address, payload, attempts, uncertain, created_at, next_at FROM outbox
+                let sql = "SELECT id, idem_key, address, payload, attempts, uncertain, created_at, next_at FROM outbox
                            WHERE chat_key = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
-                let read = |row: &Row<'_>| -> Result<(i64, String, String, u32, u32, i64, i64), _> {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
-                };
-                let found = connection.prepare_cached(sql)?.query_row([&chat_key], read).optional()?;
-                let Some((id, address, text, attempts, uncertain, created_at, next_at)) = found else {
-                    return Ok(None);
-                };
-                let address = serde_json::from_str(&address)?;
-                Ok(Some(Part { id, address, text, attempts, uncertain, created_at, next_at }))
+                connection.prepare_cached(sql)?.query_row([&chat_key], |row| Ok(read_part(row))).optional()?.transpose()
             })
             .await
     }
@@ -157,13 +150,28 @@ impl GatewayStore {
     }
 }
 
+fn read_part(row: &Row<'_>) -> Result<Part, StoreError> {
+    let (address, body): (String, String) = (row.get(2)?, row.get(3)?);
+    Ok(Part {
+        id: row.get(0)?,
+        idem_key: row.get(1)?,
+        address: serde_json::from_str(&address)?,
+        // Rows of an earlier version hold the text itself.
+        body: serde_json::from_str(&body).unwrap_or_else(|_| Body::plain(body)),
+        attempts: row.get(4)?,
+        uncertain: row.get(5)?,
+        created_at: row.get(6)?,
+        next_at: row.get(7)?,
+    })
+}
+
 pub(super) fn insert(connection: &Connection, parts: &[NewPart], now: i64) -> Result<(), StoreError> {
     let sql = "INSERT OR IGNORE INTO outbox (idem_key, chat_key, address, kind, payload, state, created_at, next_at)
                VALUES (?1, ?2, ?3, 'text', ?4, 'queued', ?5, ?5)";
     let mut statement = connection.prepare_cached(sql)?;
     for part in parts {
-        let address = serde_json::to_string(&part.address)?;
-        statement.execute(params![part.idem_key, part.address.chat_key(), address, part.text, now])?;
+        let (address, body) = (serde_json::to_string(&part.address)?, serde_json::to_string(&part.body)?);
+        statement.execute(params![part.idem_key, part.address.chat_key(), address, body, now])?;
     }
     Ok(())
 }

@@ -133,7 +133,9 @@ impl Decoder {
             order_key: id,
             address: Address { channel: "telegram".into(), chat, thread, direct },
             sender,
+            message_id: message.message_id.to_string(),
             text,
+            attachments: Vec::new(),
             metadata,
         })
     }

@@ -5,10 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::{ChannelError, ChannelHealth, ChannelStatus, clock::now_ms};
 
 #[derive(Debug)]
-pub(super) struct Health(Mutex<ChannelHealth>);
+pub(crate) struct Health(Mutex<ChannelHealth>);
 
 impl Health {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(ChannelHealth {
             status: ChannelStatus::Connecting,
             identity: None,
@@ -18,25 +18,25 @@ impl Health {
         }))
     }
 
-    pub(super) fn get(&self) -> ChannelHealth {
+    pub(crate) fn get(&self) -> ChannelHealth {
         self.lock().clone()
     }
 
-    pub(super) fn identified(&self, identity: String) {
+    pub(crate) fn identified(&self, identity: String) {
         self.lock().identity = Some(identity);
     }
 
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         let mut health = self.lock();
         enter(&mut health, ChannelStatus::Connected);
         health.last_error = None;
     }
 
-    pub(super) fn received(&self) {
+    pub(crate) fn received(&self) {
         self.lock().last_event_at = Some(now_ms());
     }
 
-    pub(super) fn failed(&self, error: &ChannelError) {
+    pub(crate) fn failed(&self, error: &ChannelError) {
         let status = match error {
             ChannelError::Unauthorized { .. } | ChannelError::Setup { .. } => ChannelStatus::Failed,
             _ => ChannelStatus::Degraded,
