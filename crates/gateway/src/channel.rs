@@ -2,7 +2,7 @@
 //!
 //! An adapter decodes and sends; it does not decide who may talk, and it keeps nothing that must survive it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -78,6 +78,12 @@ pub trait Channel: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether sending again under the same `dedupe_key` makes no second copy, by [`Channel::reconcile`] or because the
+    /// platform refuses it.
+    fn finds_copies(&self) -> bool {
+        false
+    }
+
     /// Shows that an answer is being written.
     async fn typing(&self, address: &Address) -> Result<(), ChannelError> {
         let _ = address;
@@ -144,8 +150,14 @@ pub trait InboundSink: Send + Sync {
 pub struct Capabilities {
     /// Length of the longest text of one message, in UTF-16 units.
     pub message_limit: usize,
-    /// From one message in a chat to the next.
+    /// From one message in a chat to the next, over time.
     pub send_pace: Duration,
+    /// Messages that may go to a chat at once.
+    pub send_burst: NonZeroU32,
+    /// Messages a minute in one group, if that is bounded.
+    pub group_per_minute: Option<NonZeroU32>,
+    /// Messages a second of the bot, over all chats.
+    pub bot_per_second: NonZeroU32,
     /// From one edit of a message to the next, in a direct chat.
     pub edit_pace: Duration,
     /// The same in a group.

@@ -1,8 +1,11 @@
 //! From the outbox to the chats.
 //!
-//! * A row is `sending`, durably, before its request. What is certainly not sent is tried again; what may have been sent
-//!   is sent once more at most, and only to a platform that answers, then parked as `unknown`.
-//! * One chat waits for nothing but its own texts, which stay in order.
+//! * A row is `sending`, durably, before its request. What is certainly not sent is tried again until it is a day old; what
+//!   may have been sent is looked for, or sent once more at most, then parked as `unknown`.
+//! * One chat waits for nothing but its own messages, which stay in order.
+
+mod attempt;
+mod pace;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,39 +13,48 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+use self::{attempt::Outcome, pace::Pace};
 use crate::{
-    Channel, ChannelError, DeliveryReceipt, GatewayStore, OutboundReply, StoreError,
+    Channel, ChannelError, GatewayStore, StoreError,
     actors::{Actors, Worker},
     backoff::{Backoff, nth_wait},
     clock::{millis, now_ms},
-    store::Part,
+    store::{NewPart, Part},
 };
 
-/// Texts that could not be sent for this long are given up.
+/// Messages that could not be sent for this long are given up.
 const TOO_OLD: Duration = Duration::from_secs(24 * 3600);
+/// A sign on a message says something for this long.
+const SIGN_TOO_OLD: Duration = Duration::from_secs(60);
+/// Attempts of which it is not known whether they made a message.
+const MOST_UNCERTAIN: u32 = 10;
+/// The same where nothing can be edited or found: a file on Telegram is sent twice at most.
+const MOST_COPIES: u32 = 2;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// The sender's tasks, by chat key.
+/// The sender's tasks, by lane.
 pub(crate) type Deliveries = Actors<Sender>;
 
-/// Sends the texts of one chat after the other.
+/// Sends the messages of one lane after the other.
 #[derive(Debug)]
 pub(crate) struct Sender {
     store: GatewayStore,
     channels: HashMap<String, Arc<dyn Channel>>,
-    /// Changes with every text that reached an end.
+    pace: Pace,
+    /// Changes with every message that reached an end.
     settled: watch::Sender<u64>,
     draining: CancellationToken,
 }
 
 impl Sender {
     pub(crate) fn new(store: GatewayStore, channels: &[Arc<dyn Channel>], draining: CancellationToken) -> Self {
+        let pace = Pace::new(channels);
         let channels = channels.iter().map(|channel| (channel.id().to_string(), Arc::clone(channel))).collect();
-        Self { store, channels, settled: watch::Sender::new(0), draining }
+        Self { store, channels, pace, settled: watch::Sender::new(0), draining }
     }
 
-    /// Notified with every text that reached an end.
+    /// Notified with every message that reached an end.
     pub(crate) fn settled(&self) -> watch::Receiver<u64> {
         self.settled.subscribe()
     }
@@ -52,62 +64,59 @@ impl Sender {
     }
 
     /// False when nothing is left that can be sent now.
-    async fn send_next(&self, chat_key: &str) -> Result<bool, StoreError> {
-        let Some(part) = self.store.next_part(chat_key).await? else { return Ok(false) };
-        // Without its adapter the text waits in the store for a start that has one.
+    async fn send_next(&self, lane: &str) -> Result<bool, StoreError> {
+        let Some(part) = self.store.next_part(lane).await? else { return Ok(false) };
+        // Without its adapter the message waits in the store for a start that has one.
         let Some(channel) = self.channels.get(part.address.channel.as_str()) else { return Ok(false) };
         if !self.wait_until(part.next_at).await {
             return Ok(false);
         }
-        let tried_before = part.attempts + part.uncertain > 0;
-        if tried_before && now_ms() - part.created_at > millis(TOO_OLD) {
-            self.store.failed(part.id, "could not be sent for a day".to_owned()).await?;
+        if let Some(reason) = too_late(&part) {
+            self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
             self.settle();
             return Ok(true);
         }
-        // A second copy is risked only when the platform answers again.
-        if part.uncertain > 0
-            && let Err(error) = channel.test().await
-        {
-            self.store.not_sent(part.id, error.to_string(), next_at(&error, part.attempts)).await?;
-            return Ok(true);
+        if !part.content.is_idempotent() {
+            tokio::select! {
+                () = self.pace.wait(&part.address) => {}
+                () = self.draining.cancelled() => return Ok(false),
+            }
         }
         self.store.sending(part.id).await?;
-        let reply = OutboundReply {
-            address: part.address.clone(),
-            body: part.body.clone(),
-            reply_to: None,
-            dedupe_key: part.idem_key.clone(),
-        };
-        let outcome = channel.send_with_receipt(reply).await;
-        // The outcome must not be lost to a store that fails for a moment: the text would be sent again.
+        let outcome = self.attempt(&**channel, &part).await;
+        // The outcome must not be lost to a store that fails for a moment: the message would be sent again.
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
-        while let Err(error) = self.record(&part, &outcome).await {
-            tracing::error!(outbox_id = part.id, error = %error, "the outcome of a sent text could not be stored yet");
+        while let Err(error) = self.record(&**channel, &part, &outcome).await {
+            tracing::error!(outbox_id = part.id, %error, "the outcome of a sent message could not be stored yet");
             sleep(backoff.next()).await;
         }
         self.settle();
         Ok(true)
     }
 
-    async fn record(&self, part: &Part, outcome: &Result<DeliveryReceipt, ChannelError>) -> Result<(), StoreError> {
+    async fn record(&self, channel: &dyn Channel, part: &Part, outcome: &Outcome) -> Result<(), StoreError> {
         let error = match outcome {
-            Ok(receipt) => return self.store.sent(part.id, receipt.message_id.clone()).await,
-            Err(error) => error,
+            Outcome::Sent(message_id) => return self.store.sent(part.id, message_id.clone()).await,
+            Outcome::Stubbed(message_id) => return self.store.stubbed(part.id, message_id.clone()).await,
+            Outcome::Instead(content) => return self.store.replace_content(part.id, content).await,
+            Outcome::Failed(error) => error,
         };
-        tracing::warn!(outbox_id = part.id, chat = %part.address.chat_key(), error = %error, "a text was not sent");
+        tracing::warn!(outbox_id = part.id, chat = %part.address.chat_key(), %error, "a message was not sent");
+        let reason = error.to_string();
         match error {
-            ChannelError::Rejected { .. } | ChannelError::Setup { .. } => {
-                self.store.failed(part.id, error.to_string()).await
+            ChannelError::Rejected { .. } | ChannelError::Setup { .. } | ChannelError::MissingScope { .. } => {
+                self.store.failed(part.id, reason, attempt::as_texts(channel, part)).await
             }
-            ChannelError::Uncertain { .. } => {
-                self.store.perhaps_sent(part.id, error.to_string(), next_at(error, part.uncertain)).await
+            ChannelError::Uncertain { .. } if !part.content.is_idempotent() => {
+                let at = next_at(error, part.uncertain);
+                let most = if attempt::can_be_found(channel, part) { MOST_UNCERTAIN } else { MOST_COPIES };
+                self.store.perhaps_sent(part.id, reason, at, most).await
             }
-            _ => self.store.not_sent(part.id, error.to_string(), next_at(error, part.attempts)).await,
+            _ => self.store.not_sent(part.id, reason, next_at(error, part.attempts)).await,
         }
     }
 
-    /// False when the gateway stops meanwhile; the text stays queued.
+    /// False when the gateway stops meanwhile; the message stays queued.
     async fn wait_until(&self, at: i64) -> bool {
         let wait = Duration::from_millis(u64::try_from(at - now_ms()).unwrap_or(0));
         if wait.is_zero() {
@@ -124,21 +133,39 @@ impl Sender {
     }
 }
 
+impl Deliveries {
+    /// Sends what was queued with these parts.
+    pub(crate) fn wake_for(self: &Arc<Self>, parts: &[NewPart]) {
+        for part in parts {
+            self.wake(&part.lane());
+        }
+    }
+}
+
 #[async_trait]
 impl Worker for Sender {
-    async fn work(&self, chat_key: &str) {
+    async fn work(&self, lane: &str) {
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            match self.send_next(chat_key).await {
+            match self.send_next(lane).await {
                 Ok(true) => backoff.reset(),
                 Ok(false) => return,
                 Err(error) => {
-                    tracing::error!(chat_key, error = %error, "the outbox could not be read or written");
+                    tracing::error!(lane, %error, "the outbox could not be read or written");
                     sleep(backoff.next()).await;
                 }
             }
         }
     }
+}
+
+fn too_late(part: &Part) -> Option<&'static str> {
+    let age = now_ms() - part.created_at;
+    if part.content.is_sign() {
+        return (age > millis(SIGN_TOO_OLD)).then_some("too late to say anything");
+    }
+    let tried_before = part.attempts + part.uncertain > 0;
+    (tried_before && age > millis(TOO_OLD)).then_some("could not be sent for a day")
 }
 
 fn next_at(error: &ChannelError, attempt: u32) -> i64 {

@@ -26,7 +26,7 @@ use crate::{
     clock::now_ms,
     config::ChannelRunConfig,
     delivery::Deliveries,
-    store::{NewPart, Work},
+    store::{Content, NewPart, Work},
 };
 
 pub(crate) use session::{SessionError, SessionRequest};
@@ -100,7 +100,11 @@ impl Conversations {
             Some(channel) => channel.compose(markdown),
             None => chunk_text(markdown, UNKNOWN_PLATFORM_LIMIT).into_iter().map(Body::plain).collect(),
         };
-        let part = |(index, body)| NewPart { idem_key: format!("{key}:{index}"), address: address.clone(), body };
+        let part = |(index, body)| NewPart {
+            idem_key: format!("{key}:{index}"),
+            address: address.clone(),
+            content: Content::Text { body },
+        };
         bodies.into_iter().enumerate().map(part).collect()
     }
 

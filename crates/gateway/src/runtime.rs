@@ -110,11 +110,11 @@ impl Gateway {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         let Parts { store, channels, dispatcher, deliveries, .. } = &*self.parts;
-        let (chats, conversations) = (store.unfinished_chats().await?, store.unfinished_conversations().await?);
+        let (lanes, conversations) = (store.unfinished_lanes().await?, store.unfinished_conversations().await?);
         let sending = deliveries.start(stop.clone());
         let conversing = dispatcher.start(stop.clone());
-        for chat in chats {
-            deliveries.wake(&chat);
+        for lane in lanes {
+            deliveries.wake(&lane);
         }
         for routing_key in conversations {
             dispatcher.wake(&routing_key);

@@ -17,7 +17,7 @@ use stakpak_sqlite::{Database, rusqlite};
 
 pub use inbound::Stranger;
 pub(crate) use inbound::{IntakeBatch, NewInbox, Refusal};
-pub(crate) use outbox::{NewPart, Part, PartState};
+pub(crate) use outbox::{Content, NewPart, Part, PartState};
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};
 pub(crate) use sends::{NewSend, SendBegun};

@@ -8,7 +8,7 @@
 mod api;
 mod decode;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -79,6 +79,9 @@ impl Channel for TelegramChannel {
         Capabilities {
             message_limit: MESSAGE_LIMIT,
             send_pace: Duration::from_secs(1),
+            send_burst: NonZeroU32::MIN,
+            group_per_minute: NonZeroU32::new(20),
+            bot_per_second: NonZeroU32::new(30).unwrap_or(NonZeroU32::MIN),
             edit_pace: Duration::from_millis(1500),
             group_edit_pace: Duration::from_secs(3),
             typing_every: Some(Duration::from_secs(4)),

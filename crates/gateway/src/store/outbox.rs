@@ -1,38 +1,53 @@
-//! Texts on their way to a chat, in the order of their ids within each chat.
+//! Messages on their way to a chat, in the order of their ids within each lane.
 
+use serde::{Deserialize, Serialize};
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{GatewayStore, StoreError};
-use crate::{Address, Body};
+use crate::{Address, ApprovalButton, Body, MessageRef, Reaction, clock::now_ms};
 
-/// How often a text may be sent without knowing whether it arrived. Telegram has no idempotency key: at most twice.
-pub(crate) const MOST_UNCERTAIN: u32 = 2;
-
-/// A text to be sent.
+/// Something to be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct NewPart {
-    /// The same for the same text, so that it is queued once: `run:<id>:<segment>:<chunk>`.
+    /// The same for the same message, so that it is queued once: `run:<id>:<segment>:<chunk>`.
     pub(crate) idem_key: String,
     pub(crate) address: Address,
-    pub(crate) body: Body,
+    pub(crate) content: Content,
 }
 
-/// A text of the outbox.
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Content {
+    /// A message.
+    Text { body: Body },
+    /// A message with buttons. If `needs`, the key of a file, did not arrive, the buttons are `without`.
+    Prompt { body: Body, buttons: Vec<ApprovalButton>, needs: Option<String>, without: Vec<ApprovalButton> },
+    /// A new text for the message of the part `of`. One that `must_show` becomes a message of its own if it cannot be.
+    Edit { of: String, body: Body, buttons: Vec<ApprovalButton>, must_show: bool },
+    /// A file; where it cannot be sent, its text.
+    File { name: String, caption: Option<String>, base64: String },
+    /// A sign on somebody's message.
+    Reaction { message_id: String, reaction: Reaction, instead_of: Option<Reaction> },
+}
+
+/// A message of the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     pub(crate) id: i64,
     pub(crate) idem_key: String,
     pub(crate) address: Address,
-    pub(crate) body: Body,
+    pub(crate) content: Content,
     /// Attempts whose outcome is known to be: not sent.
     pub(crate) attempts: u32,
     /// Attempts whose outcome is not known.
     pub(crate) uncertain: u32,
+    pub(crate) stub_id: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) next_at: i64,
 }
 
-/// What became of a text.
+/// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PartState {
     pub(crate) state: String,
@@ -40,20 +55,50 @@ pub(crate) struct PartState {
     pub(crate) error: Option<String>,
 }
 
+impl Content {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Text { .. } => "text",
+            Self::Prompt { .. } => "prompt",
+            Self::Edit { .. } => "edit",
+            Self::File { .. } => "file",
+            Self::Reaction { .. } => "reaction",
+        }
+    }
+
+    /// It says something for a moment only.
+    pub(crate) fn is_sign(&self) -> bool {
+        matches!(self, Self::Reaction { .. })
+    }
+
+    /// Repeating it makes no second copy.
+    pub(crate) fn is_idempotent(&self) -> bool {
+        matches!(self, Self::Edit { .. } | Self::Reaction { .. })
+    }
+}
+
+impl NewPart {
+    /// What it waits behind.
+    pub(crate) fn lane(&self) -> String {
+        let chat = self.address.chat_key();
+        if self.content.is_sign() { format!("{chat}#signs") } else { chat }
+    }
+}
+
 impl GatewayStore {
-    /// Queues texts; those that are there already stay as they are.
+    /// Queues messages; those that are there already stay as they are.
     pub(crate) async fn queue_parts(&self, parts: Vec<NewPart>, now: i64) -> Result<(), StoreError> {
         self.database.write(move |connection| insert(connection, &parts, now)).await
     }
 
-    /// The oldest unsent text of a chat.
-    pub(crate) async fn next_part(&self, chat_key: &str) -> Result<Option<Part>, StoreError> {
-        let chat_key = chat_key.to_owned();
+    /// The oldest unsent message of a lane.
+    pub(crate) async fn next_part(&self, lane: &str) -> Result<Option<Part>, StoreError> {
+        let lane = lane.to_owned();
         self.database
             .read(move |connection| {
-                let sql = "SELECT id, idem_key, address, payload, attempts, uncertain, created_at, next_at FROM outbox
-                           WHERE chat_key = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
-                connection.prepare_cached(sql)?.query_row([&chat_key], |row| Ok(read_part(row))).optional()?.transpose()
+                let sql = "SELECT id, idem_key, address, payload, attempts, uncertain, stub_id, created_at, next_at
+                           FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
+                connection.prepare_cached(sql)?.query_row([&lane], |row| Ok(read_part(row))).optional()?.transpose()
             })
             .await
     }
@@ -64,11 +109,34 @@ impl GatewayStore {
     }
 
     /// The platform confirmed it.
-    pub(crate) async fn sent(&self, id: i64, message_id: String) -> Result<(), StoreError> {
+    pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<(), StoreError> {
         self.database
             .write(move |connection| {
                 let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL WHERE id = ?1";
                 connection.prepare_cached(sql)?.execute(params![id, message_id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// An empty message stands where the text will be.
+    pub(crate) async fn stubbed(&self, id: i64, message_id: String) -> Result<(), StoreError> {
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE outbox SET state = 'queued', stub_id = ?2 WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute(params![id, message_id])?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The platform did not take it in this form; another is tried in its place.
+    pub(crate) async fn replace_content(&self, id: i64, content: &Content) -> Result<(), StoreError> {
+        let (kind, payload) = (content.kind(), serde_json::to_string(content)?);
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE outbox SET state = 'queued', kind = ?2, payload = ?3 WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute(params![id, kind, payload])?;
                 Ok(())
             })
             .await
@@ -86,38 +154,38 @@ impl GatewayStore {
             .await
     }
 
-    /// Perhaps sent; try again at `next_at`, or park it when it was tried often enough.
-    pub(crate) async fn perhaps_sent(&self, id: i64, error: String, next_at: i64) -> Result<(), StoreError> {
+    /// Perhaps sent; try again at `next_at`, or park it when it was tried `most` times.
+    pub(crate) async fn perhaps_sent(&self, id: i64, error: String, next_at: i64, most: u32) -> Result<(), StoreError> {
         self.database
             .write(move |connection| {
                 let sql = "UPDATE outbox SET uncertain = uncertain + 1, next_at = ?3, error = ?2,
                            state = CASE WHEN uncertain + 1 >= ?4 THEN 'unknown' ELSE 'queued' END WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, error, next_at, MOST_UNCERTAIN])?;
+                connection.prepare_cached(sql)?.execute(params![id, error, next_at, most])?;
                 Ok(())
             })
             .await
     }
 
-    /// Given up.
-    pub(crate) async fn failed(&self, id: i64, error: String) -> Result<(), StoreError> {
+    /// Given up; `instead` goes into the queue in its place.
+    pub(crate) async fn failed(&self, id: i64, error: String, instead: Vec<NewPart>) -> Result<(), StoreError> {
+        let now = now_ms();
         self.database
             .write(move |connection| {
                 let sql = "UPDATE outbox SET state = 'failed', error = ?2 WHERE id = ?1";
                 connection.prepare_cached(sql)?.execute(params![id, error])?;
-                Ok(())
+                insert(connection, &instead, now)
             })
             .await
     }
 
-    /// After a start: chats with unsent texts. A text found `sending` may have been sent.
-    pub(crate) async fn unfinished_chats(&self) -> Result<Vec<String>, StoreError> {
+    /// After a start: lanes with unsent messages. One found `sending` may have been sent.
+    pub(crate) async fn unfinished_lanes(&self) -> Result<Vec<String>, StoreError> {
         self.database
             .write(|connection| {
-                let sql = "UPDATE outbox SET uncertain = uncertain + 1, error = 'the process ended while sending',
-                           state = CASE WHEN uncertain + 1 >= ?1 THEN 'unknown' ELSE 'queued' END
-                           WHERE state = 'sending'";
-                connection.execute(sql, [MOST_UNCERTAIN])?;
-                let sql = "SELECT DISTINCT chat_key FROM outbox WHERE state IN ('queued', 'sending')";
+                let sql = "UPDATE outbox SET state = 'queued', error = 'the process ended while sending',
+                           uncertain = uncertain + (kind NOT IN ('edit', 'reaction')) WHERE state = 'sending'";
+                connection.execute(sql, [])?;
+                let sql = "SELECT DISTINCT lane FROM outbox WHERE state = 'queued'";
                 let mut statement = connection.prepare(sql)?;
                 let keys = statement.query_map([], |row| row.get(0))?;
                 Ok(keys.collect::<Result<_, _>>()?)
@@ -125,7 +193,38 @@ impl GatewayStore {
             .await
     }
 
-    /// What became of the texts whose keys begin with `prefix`, in order.
+    /// Puts what was parked or given up in a chat back into the queue. How many.
+    pub(crate) async fn resend(&self, lane: &str, now: i64) -> Result<usize, StoreError> {
+        let lane = lane.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql =
+                    "UPDATE outbox SET state = 'queued', attempts = 0, uncertain = 0, created_at = ?2, next_at = ?2
+                           WHERE lane = ?1 AND state IN ('unknown', 'failed')";
+                Ok(connection.prepare_cached(sql)?.execute(params![lane, now])?)
+            })
+            .await
+    }
+
+    /// The message that a part became; none while it is not sent.
+    pub(crate) async fn message_of(&self, idem_key: &str) -> Result<Option<MessageRef>, StoreError> {
+        let idem_key = idem_key.to_owned();
+        self.database
+            .read(move |connection| {
+                let sql = "SELECT address, platform_message_id FROM outbox
+                           WHERE idem_key = ?1 AND state = 'sent' AND platform_message_id IS NOT NULL";
+                let read = |row: &Row<'_>| -> Result<(String, String), _> { Ok((row.get(0)?, row.get(1)?)) };
+                let Some((address, message_id)) =
+                    connection.prepare_cached(sql)?.query_row([idem_key], read).optional()?
+                else {
+                    return Ok(None);
+                };
+                Ok(Some(MessageRef { address: serde_json::from_str(&address)?, message_id }))
+            })
+            .await
+    }
+
+    /// What became of the messages whose keys begin with `prefix`, in order.
     pub(crate) async fn part_states(&self, prefix: String) -> Result<Vec<PartState>, StoreError> {
         self.database
             .read(move |connection| {
@@ -151,27 +250,29 @@ impl GatewayStore {
 }
 
 fn read_part(row: &Row<'_>) -> Result<Part, StoreError> {
-    let (address, body): (String, String) = (row.get(2)?, row.get(3)?);
+    let (address, content): (String, String) = (row.get(2)?, row.get(3)?);
     Ok(Part {
         id: row.get(0)?,
         idem_key: row.get(1)?,
         address: serde_json::from_str(&address)?,
         // Rows of an earlier version hold the text itself.
-        body: serde_json::from_str(&body).unwrap_or_else(|_| Body::plain(body)),
+        content: serde_json::from_str(&content).unwrap_or_else(|_| Content::Text { body: Body::plain(content) }),
         attempts: row.get(4)?,
         uncertain: row.get(5)?,
-        created_at: row.get(6)?,
-        next_at: row.get(7)?,
+        stub_id: row.get(6)?,
+        created_at: row.get(7)?,
+        next_at: row.get(8)?,
     })
 }
 
+/// In the transaction of what they follow from.
 pub(super) fn insert(connection: &Connection, parts: &[NewPart], now: i64) -> Result<(), StoreError> {
-    let sql = "INSERT OR IGNORE INTO outbox (idem_key, chat_key, address, kind, payload, state, created_at, next_at)
-               VALUES (?1, ?2, ?3, 'text', ?4, 'queued', ?5, ?5)";
+    let sql = "INSERT OR IGNORE INTO outbox (idem_key, lane, address, kind, payload, state, created_at, next_at)
+               VALUES (?1, ?2, ?3, ?4, ?5, 'queued', ?6, ?6)";
     let mut statement = connection.prepare_cached(sql)?;
     for part in parts {
-        let (address, body) = (serde_json::to_string(&part.address)?, serde_json::to_string(&part.body)?);
-        statement.execute(params![part.idem_key, part.address.chat_key(), address, body, now])?;
+        let (address, content) = (serde_json::to_string(&part.address)?, serde_json::to_string(&part.content)?);
+        statement.execute(params![part.idem_key, part.lane(), address, part.content.kind(), content, now])?;
     }
     Ok(())
 }

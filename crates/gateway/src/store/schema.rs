@@ -3,9 +3,10 @@
 use stakpak_sqlite::Migration;
 
 /// The first two tables may exist already: those of 0.3.x are used as they are.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    name: "tables",
-    sql: "
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        name: "tables",
+        sql: "
 CREATE TABLE IF NOT EXISTS sessions (
     routing_key TEXT PRIMARY KEY,
     session_id TEXT NOT NULL,
@@ -109,4 +110,16 @@ CREATE TABLE sends (
     created_at INTEGER NOT NULL
 );
 ",
-}];
+    },
+    Migration {
+        name: "contents",
+        sql: "
+-- What a message of the outbox waits behind: its chat, or a lane of its own for signs that must not delay texts.
+ALTER TABLE outbox RENAME COLUMN chat_key TO lane;
+-- The empty message that was sent in the place of a text that may have been sent already.
+ALTER TABLE outbox ADD COLUMN stub_id TEXT;
+-- How much of the answer was sent while the run went on.
+ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
+",
+    },
+];
