@@ -80,6 +80,82 @@ pub struct GatewaySettings {
     pub approval_mode: Option<ApprovalMode>,
     /// Tools that `allowlist` allows.
     pub approval_allowlist: Vec<String>,
+    /// How long an approval waits; then it is denied.
+    pub approval_timeout: Duration,
+    /// Where approvals are asked instead of in the chat: `slack:C0OPS`.
+    pub approval_route: Option<String>,
+    /// Who asked may not approve.
+    pub two_person: bool,
+    /// What becomes of a message while an approval is open.
+    pub message_while_pending: MessageWhilePending,
+    /// What becomes of a message while a run goes on.
+    pub busy_policy: BusyPolicy,
+    /// How waiting messages become runs.
+    pub queued: Queued,
+    /// Most waiting messages of a conversation.
+    pub queue_limit: u32,
+    /// How long a run may take; none: as long as it does.
+    pub run_timeout: Option<Duration>,
+    /// Messages that waited longer for a gateway that was down are confirmed first; none: they run.
+    pub stale_after: Option<Duration>,
+    /// What is shown while a run goes on.
+    pub progress: Progress,
+    /// Answers of more messages go as a file.
+    pub long_reply_chunks: usize,
+    /// Bytes of the largest attachment.
+    pub max_attachment: u64,
+    /// How far back messages are fetched after a time without connection.
+    pub catch_up: Duration,
+    /// After this long without a message a conversation gets a new session.
+    pub prune_after: Duration,
+}
+
+/// What becomes of a message while an approval is open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MessageWhilePending {
+    /// It waits; nothing is decided by it.
+    #[default]
+    Queue,
+    /// It denies the approval, as in 0.3.x.
+    Reject,
+}
+
+/// What becomes of a message while a run goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BusyPolicy {
+    /// It waits for its own run.
+    #[default]
+    Queue,
+    /// It goes into the run.
+    Steer,
+    /// It ends the run and has its own.
+    Interrupt,
+}
+
+/// How waiting messages become runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Queued {
+    /// Each its own, in order.
+    #[default]
+    Each,
+    /// All of a chat become one message, a line each.
+    Merge,
+}
+
+/// What is shown while a run goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// One message that is edited.
+    #[default]
+    Live,
+    /// Messages as the text grows.
+    Messages,
+    /// The answer only.
+    Final,
 }
 
 /// What happens to a tool call that waits for a person.

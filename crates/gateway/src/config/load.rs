@@ -28,23 +28,7 @@ const TABLE: Codes = Codes::all("E002");
 pub(super) const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
 
 /// Keys of the published configuration that this build accepts and does not use.
-const WITHOUT_EFFECT: &[&str] = &[
-    "gateway.prune_after_hours",
-    "gateway.approval_timeout_minutes",
-    "gateway.approval_route",
-    "gateway.two_person",
-    "gateway.message_while_pending",
-    "gateway.busy_policy",
-    "gateway.queued",
-    "gateway.queue_limit",
-    "gateway.run_timeout_minutes",
-    "gateway.stale_after_minutes",
-    "gateway.progress",
-    "gateway.long_reply_chunks",
-    "gateway.max_attachment_mb",
-    "gateway.catch_up_hours",
-    "channels.telegram.local_mode",
-];
+const WITHOUT_EFFECT: &[&str] = &["channels.telegram.local_mode"];
 
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -148,15 +132,36 @@ fn token_file(url: &str) -> Option<Secret> {
 
 fn settings(gateway: Gateway, flags: &GatewayCliFlags) -> GatewaySettings {
     let store = gateway.store.unwrap_or_else(|| DEFAULT_STORE.to_owned());
-    let hours = gateway.delivery_context_ttl_hours.unwrap_or(DEFAULT_CONTEXT_TTL_HOURS);
     GatewaySettings {
         store_path: flags.store.clone().unwrap_or_else(|| expand(&store)),
         model: gateway.model,
         title_template: gateway.title_template.unwrap_or_else(|| DEFAULT_TITLE.to_owned()),
-        delivery_context_ttl: Duration::from_secs(hours.saturating_mul(3600)),
+        delivery_context_ttl: hours(gateway.delivery_context_ttl_hours.unwrap_or(DEFAULT_CONTEXT_TTL_HOURS)),
         approval_mode: gateway.approval_mode,
         approval_allowlist: gateway.approval_allowlist,
+        approval_timeout: minutes(gateway.approval_timeout_minutes.unwrap_or(60)),
+        approval_route: gateway.approval_route,
+        two_person: gateway.two_person,
+        message_while_pending: gateway.message_while_pending,
+        busy_policy: gateway.busy_policy,
+        queued: gateway.queued,
+        queue_limit: gateway.queue_limit.unwrap_or(100),
+        run_timeout: gateway.run_timeout_minutes.filter(|given| *given > 0).map(minutes),
+        stale_after: Some(gateway.stale_after_minutes.unwrap_or(60)).filter(|given| *given > 0).map(minutes),
+        progress: gateway.progress,
+        long_reply_chunks: gateway.long_reply_chunks.unwrap_or(5).max(1),
+        max_attachment: gateway.max_attachment_mb.unwrap_or(20).saturating_mul(1024 * 1024),
+        catch_up: hours(gateway.catch_up_hours.unwrap_or(24)),
+        prune_after: hours(gateway.prune_after_hours.unwrap_or(168)),
     }
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes.saturating_mul(60))
+}
+
+fn hours(hours: u64) -> Duration {
+    Duration::from_secs(hours.saturating_mul(3600))
 }
 
 fn router_config(routing: Routing) -> RouterConfig {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de};
 use stakpak_config::Secret;
 
-use super::{DmPolicy, GroupPolicy};
+use super::{BusyPolicy, DmPolicy, GroupPolicy, MessageWhilePending, Progress, Queued};
 use crate::{ApprovalMode, DmScope};
 
 /// `[server]` is shared: only the gateway's two keys are read here, the server's reader knows the rest.
@@ -24,6 +24,25 @@ pub(super) struct Gateway {
     pub(super) approval_mode: Option<ApprovalMode>,
     #[serde(default)]
     pub(super) approval_allowlist: Vec<String>,
+    pub(super) prune_after_hours: Option<u64>,
+    pub(super) approval_timeout_minutes: Option<u64>,
+    pub(super) approval_route: Option<String>,
+    #[serde(default)]
+    pub(super) two_person: bool,
+    #[serde(default)]
+    pub(super) message_while_pending: MessageWhilePending,
+    #[serde(default)]
+    pub(super) busy_policy: BusyPolicy,
+    #[serde(default)]
+    pub(super) queued: Queued,
+    pub(super) queue_limit: Option<u32>,
+    pub(super) run_timeout_minutes: Option<u64>,
+    pub(super) stale_after_minutes: Option<u64>,
+    #[serde(default)]
+    pub(super) progress: Progress,
+    pub(super) long_reply_chunks: Option<usize>,
+    pub(super) max_attachment_mb: Option<u64>,
+    pub(super) catch_up_hours: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
