@@ -6,6 +6,7 @@
 
 mod answer;
 mod follow;
+mod live;
 mod notice;
 mod session;
 mod start;
@@ -18,7 +19,7 @@ use stakpak_redact::Redactor;
 use tokio::time::sleep;
 
 use crate::{
-    Address, Body, GatewayConfig, GatewayStore, StoreError,
+    Address, Body, GatewayConfig, GatewayStore, Progress, StoreError,
     actors::{Actors, Worker},
     approvals::ApprovalPolicy,
     backoff::Backoff,
@@ -47,6 +48,9 @@ pub(crate) struct Conversations {
     redactor: Redactor,
     title_template: String,
     model: Option<String>,
+    progress: Progress,
+    long_reply_chunks: usize,
+    run_timeout: Option<Duration>,
     run_configs: HashMap<&'static str, ChannelRunConfig>,
 }
 
@@ -79,6 +83,9 @@ impl Conversations {
             redactor,
             title_template: config.gateway.title_template.clone(),
             model: config.gateway.model.clone(),
+            progress: config.gateway.progress,
+            long_reply_chunks: config.gateway.long_reply_chunks,
+            run_timeout: config.gateway.run_timeout,
             run_configs: config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect(),
         }
     }
@@ -110,8 +117,9 @@ impl Conversations {
 
     /// Says something in a chat, once for its key.
     async fn say(&self, address: &Address, key: &str, text: &str) -> Result<(), StoreError> {
-        self.store.queue_parts(self.parts(address, key, text), now_ms()).await?;
-        self.deliveries.wake(&address.chat_key());
+        let parts = self.parts(address, key, text);
+        self.store.queue_parts(parts.clone(), now_ms()).await?;
+        self.deliveries.wake_for(&parts);
         Ok(())
     }
 }

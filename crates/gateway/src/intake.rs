@@ -83,6 +83,7 @@ impl Intake {
                 address: None,
                 sender: None,
                 order_key,
+                message_id: None,
                 payload: raw,
             }),
         }
@@ -90,7 +91,7 @@ impl Intake {
     }
 
     fn row(&self, message: InboundMessage, channel: String, account: String) -> Result<NewInbox, StoreError> {
-        let InboundMessage { address, sender, event_key, order_key, text, metadata, .. } = message;
+        let InboundMessage { address, sender, event_key, order_key, message_id, text, metadata, .. } = message;
         let payload = Payload { text, metadata, options: Default::default() };
         Ok(NewInbox {
             channel,
@@ -102,6 +103,7 @@ impl Intake {
             address: Some(address),
             sender: Some(sender),
             order_key,
+            message_id: Some(message_id),
             payload: serde_json::to_string(&payload)?,
         })
     }

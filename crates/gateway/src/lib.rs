@@ -51,8 +51,8 @@ pub use channel::{
 pub use channels::build_channels;
 pub use client::StakpakClient;
 pub use config::{
-    ApprovalMode, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig, GroupPolicy, SlackConfig,
-    TelegramConfig,
+    ApprovalMode, BusyPolicy, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig, GroupPolicy,
+    MessageWhilePending, Progress, Queued, SlackConfig, TelegramConfig,
 };
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};

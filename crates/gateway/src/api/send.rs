@@ -220,6 +220,7 @@ fn new_send(
             address: Some(address.clone()),
             sender: None,
             order_key: now_ms(),
+            message_id: None,
             payload,
         })
     });

@@ -10,6 +10,8 @@ pub(super) struct Answer {
     texts: Vec<String>,
     /// Events were lost: the message list has the text.
     pub(super) incomplete: bool,
+    /// The gateway ended the run for the time it took.
+    pub(super) timed_out: bool,
 }
 
 /// How a run ended.
@@ -23,7 +25,7 @@ pub(super) struct Ending {
 
 impl Answer {
     pub(super) fn from_texts(texts: Vec<String>) -> Self {
-        Self { texts, incomplete: false }
+        Self { texts, ..Self::default() }
     }
 
     /// The ending, if the event is the last one. `text_complete` holds the whole text of its turn, deltas are not needed.
@@ -62,6 +64,15 @@ impl Ending {
 
     pub(super) fn failed(error: &str) -> Self {
         Self { outcome: "failed", remark: Some(notice::run_failed(error)) }
+    }
+
+    /// The same for a run that was ended because it took too long.
+    pub(super) fn timed_out(self) -> Self {
+        if self.outcome == "completed" {
+            self
+        } else {
+            Self { outcome: "timed_out", remark: Some(notice::TIMED_OUT.to_owned()) }
+        }
     }
 
     pub(super) fn lost() -> Self {

@@ -4,60 +4,132 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use sha2::{Digest, Sha256};
-use stakpak_client::{ClientError, MessagesResponse, SseEvent, protocol::Event};
+use stakpak_client::{ClientError, EventStream, MessagesResponse, SseEvent, protocol::Event};
 use stakpak_protocol::Role;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     Conversations, StepError,
     answer::{Answer, Ending},
+    live::{Live, Place},
 };
-use crate::{backoff::Backoff, clock::now_ms, store::OpenRun};
+use crate::{
+    Body, Progress, Reaction,
+    backoff::Backoff,
+    clock::{millis, now_ms},
+    store::{Content, NewPart, OpenRun},
+};
 
 /// After this long without an event the server is asked whether the run still goes on.
 const QUIET: Duration = Duration::from_secs(30);
 /// Messages read to find the answer of a run whose events are gone.
 const MESSAGES_READ: usize = 100;
 
+/// A run as it is heard.
+#[derive(Debug, Default)]
+struct Watch {
+    answer: Answer,
+    live: Option<Live>,
+    /// When it has taken too long.
+    deadline: Option<Instant>,
+}
+
+/// What happens first.
+enum Next {
+    Event(Option<SseEvent>),
+    Quiet,
+    Show,
+    TimedOut,
+}
+
+impl Watch {
+    async fn next(&self, events: &mut EventStream, quiet: Instant) -> Next {
+        let due = async {
+            match &self.live {
+                Some(live) => live.due().await,
+                None => std::future::pending().await,
+            }
+        };
+        let timed_out = async {
+            match self.deadline {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = timed_out => Next::TimedOut,
+            () = due => Next::Show,
+            event = events.next_event() => Next::Event(event),
+            () = sleep_until(quiet) => Next::Quiet,
+        }
+    }
+}
+
 impl Conversations {
     pub(super) async fn follow(&self, run: OpenRun) -> Result<(), StepError> {
         let mut events = match self.client.subscribe_events(&run.session_id, Some(run.cursor)).await {
             Ok(events) => events,
-            Err(error) if error.is_not_found() => return self.finish(&run, Answer::default(), Ending::lost()).await,
+            Err(error) if error.is_not_found() => return self.finish(&run, Watch::default(), Ending::lost()).await,
             Err(error) => return Err(error.into()),
         };
-        let mut answer = Answer::default();
+        let mut watch = Watch { answer: Answer::default(), live: Live::new(self, &run), deadline: self.deadline(&run) };
+        let mut quiet = Instant::now() + QUIET;
         loop {
-            match timeout(QUIET, events.next_event()).await {
-                Ok(Some(event)) => {
-                    if let Some(ending) = self.on_event(&run, &mut answer, &event).await? {
-                        return self.end(&run, answer, ending).await;
+            match watch.next(&mut events, quiet).await {
+                Next::Event(Some(event)) => {
+                    quiet = Instant::now() + QUIET;
+                    if let Some(ending) = self.on_event(&run, &mut watch, &event).await? {
+                        return self.end(&run, watch, ending).await;
                     }
                 }
-                Ok(None) if events.last_error().is_none_or(ClientError::is_not_found) => {
-                    return self.finish(&run, Answer::default(), Ending::lost()).await;
+                Next::Event(None) if events.last_error().is_none_or(ClientError::is_not_found) => {
+                    return self.finish(&run, Watch::default(), Ending::lost()).await;
                 }
                 // Access was refused; the operator can repair that.
-                Ok(None) => return Err(StepError::Busy),
-                Err(_quiet) => {
+                Next::Event(None) => return Err(StepError::Busy),
+                Next::Quiet => {
+                    quiet = Instant::now() + QUIET;
                     if let Some(ending) = self.ended_unheard(&run).await? {
-                        answer.incomplete = true;
-                        return self.end(&run, answer, ending).await;
+                        watch.answer.incomplete = true;
+                        return self.end(&run, watch, ending).await;
                     }
+                }
+                Next::Show => {
+                    if let Some(live) = &mut watch.live {
+                        live.show(self, &run).await?;
+                    }
+                }
+                Next::TimedOut => {
+                    watch.deadline = None;
+                    watch.answer.timed_out = true;
+                    self.cancel(&run).await?;
                 }
             }
         }
     }
 
-    async fn on_event(
-        &self,
-        run: &OpenRun,
-        answer: &mut Answer,
-        event: &SseEvent,
-    ) -> Result<Option<Ending>, StepError> {
+    /// When the run has taken too long.
+    fn deadline(&self, run: &OpenRun) -> Option<Instant> {
+        let limit = millis(self.run_timeout?);
+        let left = u64::try_from(run.started_at + limit - now_ms()).unwrap_or(0);
+        Some(Instant::now() + Duration::from_millis(left))
+    }
+
+    /// Asks the server to end the run; its terminal event follows.
+    pub(super) async fn cancel(&self, run: &OpenRun) -> Result<(), ClientError> {
+        match self.client.cancel_run(&run.session_id, &run.run_id).await {
+            Err(error) if error.is_retryable() => Err(error),
+            // It has ended meanwhile.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    async fn on_event(&self, run: &OpenRun, watch: &mut Watch, event: &SseEvent) -> Result<Option<Ending>, StepError> {
         if event.as_gap_detected().is_some() {
-            answer.incomplete = true;
+            watch.answer.incomplete = true;
             self.decide_pending(run).await?;
             return self.ended_unheard(run).await;
         }
@@ -68,7 +140,10 @@ impl Conversations {
         if matches!(envelope.event, Event::WaitingForToolApproval { .. }) {
             self.decide_pending(run).await?;
         }
-        Ok(answer.take(envelope.event))
+        if let Some(live) = &mut watch.live {
+            live.take(&envelope.event);
+        }
+        Ok(watch.answer.take(envelope.event))
     }
 
     /// How the run ended, if it did.
@@ -89,9 +164,13 @@ impl Conversations {
         }
     }
 
-    async fn end(&self, run: &OpenRun, answer: Answer, ending: Ending) -> Result<(), StepError> {
-        let answer = if answer.incomplete { self.answer_from_messages(run).await? } else { answer };
-        self.finish(run, answer, ending).await
+    async fn end(&self, run: &OpenRun, mut watch: Watch, ending: Ending) -> Result<(), StepError> {
+        if watch.answer.incomplete {
+            let timed_out = watch.answer.timed_out;
+            watch.answer = self.answer_from_messages(run).await?;
+            watch.answer.timed_out = timed_out;
+        }
+        self.finish(run, watch, ending).await
     }
 
     async fn answer_from_messages(&self, run: &OpenRun) -> Result<Answer, StepError> {
@@ -108,13 +187,53 @@ impl Conversations {
         Ok(Answer::from_texts(texts.map(|message| message.text()).collect()))
     }
 
-    async fn finish(&self, run: &OpenRun, answer: Answer, mut ending: Ending) -> Result<(), StepError> {
+    async fn finish(&self, run: &OpenRun, watch: Watch, ending: Ending) -> Result<(), StepError> {
+        let Watch { answer, live, .. } = watch;
+        let mut ending = if answer.timed_out { ending.timed_out() } else { ending };
         ending.remark = ending.remark.map(|remark| self.redactor.redact(&remark).into_owned());
-        let text = answer.into_text(&ending);
-        let parts = self.parts(&run.address, &format!("run:{}:0", run.run_id), &text);
-        self.store.finish_run(&run.run_id, ending.outcome, parts, now_ms()).await?;
-        self.deliveries.wake(&run.address.chat_key());
+        let place = match live {
+            Some(live) => live.end(&self.store, run).await?,
+            None => Place::New,
+        };
+        let parts = self.answer_parts(run, &answer.into_text(&ending), place, ending.outcome);
+        self.store.finish_run(&run.run_id, ending.outcome, parts.clone(), now_ms()).await?;
+        self.deliveries.wake_for(&parts);
         Ok(())
+    }
+
+    /// The answer as messages; a long one is its beginning and a file.
+    fn answer_parts(&self, run: &OpenRun, markdown: &str, place: Place, outcome: &str) -> Vec<NewPart> {
+        let key = format!("run:{}:0", run.run_id);
+        let mut parts = self.parts(&run.address, &key, markdown);
+        let new = |idem_key: String, content| NewPart { idem_key, address: run.address.clone(), content };
+        if parts.len() > self.long_reply_chunks {
+            parts.truncate(1);
+            let base64 = BASE64_STANDARD.encode(markdown);
+            let caption = Some("The whole answer.".to_owned());
+            parts.push(new(format!("{key}:file"), Content::File { name: "answer.md".to_owned(), caption, base64 }));
+        }
+        match (place, parts.first_mut()) {
+            (Place::Instead(of), Some(first)) => {
+                if let Content::Text { body } = &first.content {
+                    first.content = Content::Edit { of, body: body.clone(), buttons: Vec::new(), must_show: true };
+                }
+            }
+            (Place::Beside(of), _) => {
+                let body = Body::plain(format!("Run {outcome}."));
+                let content = Content::Edit { of, body, buttons: Vec::new(), must_show: false };
+                parts.push(new(format!("{key}:status"), content));
+            }
+            _ => {}
+        }
+        parts.extend(self.sign(run, outcome).map(|content| new(format!("{key}:sign"), content)));
+        parts
+    }
+
+    /// The sign on the question that says it was answered.
+    fn sign(&self, run: &OpenRun, outcome: &str) -> Option<Content> {
+        let message_id = run.question.clone().filter(|_| self.progress != Progress::Messages)?;
+        let reaction = if outcome == "completed" { Reaction::Done } else { Reaction::Failed };
+        Some(Content::Reaction { message_id, reaction, instead_of: Some(Reaction::Seen) })
     }
 
     /// Decides every call that waits. Repeats until the server has heard it or does not want to.

@@ -34,6 +34,7 @@ pub(crate) struct NewInbox {
     pub(crate) address: Option<Address>,
     pub(crate) sender: Option<Sender>,
     pub(crate) order_key: i64,
+    pub(crate) message_id: Option<String>,
     pub(crate) payload: String,
 }
 
@@ -151,8 +152,8 @@ fn accept(connection: &Connection, batch: IntakeBatch, now: i64) -> Result<Accep
 /// False for a message that is there already.
 pub(super) fn insert(connection: &Connection, row: &NewInbox, now: i64) -> Result<bool, StoreError> {
     let sql = "INSERT OR IGNORE INTO inbox
-        (channel, account, event_key, kind, routing_key, address, sender, order_key, payload, received_at, state)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        (channel, account, event_key, kind, routing_key, address, sender, order_key, payload, received_at, state, message_id)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let address = row.address.as_ref().map(to_string).transpose()?;
     let sender = row.sender.as_ref().map(to_string).transpose()?;
     let inserted = connection.prepare_cached(sql)?.execute(params![
@@ -166,7 +167,8 @@ pub(super) fn insert(connection: &Connection, row: &NewInbox, now: i64) -> Resul
         row.order_key,
         row.payload,
         now,
-        row.state
+        row.state,
+        row.message_id
     ])?;
     Ok(inserted == 1)
 }

@@ -224,6 +224,18 @@ impl GatewayStore {
             .await
     }
 
+    /// Whether there is such a message, or will be.
+    pub(crate) async fn is_queued_or_sent(&self, idem_key: &str) -> Result<bool, StoreError> {
+        let idem_key = idem_key.to_owned();
+        self.database
+            .read(move |connection| {
+                let sql = "SELECT count(*) FROM outbox WHERE idem_key = ?1 AND state IN ('queued', 'sending', 'sent')";
+                let found: i64 = connection.prepare_cached(sql)?.query_row([idem_key], |row| row.get(0))?;
+                Ok(found > 0)
+            })
+            .await
+    }
+
     /// What became of the messages whose keys begin with `prefix`, in order.
     pub(crate) async fn part_states(&self, prefix: String) -> Result<Vec<PartState>, StoreError> {
         self.database

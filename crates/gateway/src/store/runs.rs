@@ -84,6 +84,10 @@ pub(crate) struct OpenRun {
     pub(crate) address: Address,
     /// Events after it show all of the run.
     pub(crate) cursor: u64,
+    /// Unix ms.
+    pub(crate) started_at: i64,
+    /// The message that it answers, if a person wrote it: its id.
+    pub(crate) question: Option<String>,
 }
 
 /// Sizes of the queues.
@@ -241,18 +245,22 @@ fn next_work(connection: &Connection, routing_key: &str, now: i64) -> Result<Opt
 }
 
 fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
-    let sql = "SELECT run_id, session_id, address, cursor FROM runs
-               WHERE routing_key = ?1 AND state = 'open' ORDER BY started_at LIMIT 1";
-    let read = |row: &Row<'_>| -> Result<(String, String, String, i64), _> {
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-    };
-    let Some((run_id, session_id, address, cursor)) =
-        connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?
-    else {
-        return Ok(None);
-    };
-    let cursor = u64::try_from(cursor).unwrap_or(0);
-    Ok(Some(OpenRun { run_id, session_id, address: serde_json::from_str(&address)?, cursor }))
+    let sql = "SELECT run_id, session_id, address, cursor, started_at,
+                   (SELECT message_id FROM inbox WHERE inbox.batch_id = runs.batch_id ORDER BY id LIMIT 1)
+               FROM runs WHERE routing_key = ?1 AND state = 'open' ORDER BY started_at LIMIT 1";
+    connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok(read_run(row))).optional()?.transpose()
+}
+
+fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
+    let (address, cursor): (String, i64) = (row.get(2)?, row.get(3)?);
+    Ok(OpenRun {
+        run_id: row.get(0)?,
+        session_id: row.get(1)?,
+        address: serde_json::from_str(&address)?,
+        cursor: u64::try_from(cursor).unwrap_or(0),
+        started_at: row.get(4)?,
+        question: row.get(5)?,
+    })
 }
 
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
