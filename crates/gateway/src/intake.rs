@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use crate::{
     Address, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink,
     RouterConfig, StoreError, StreamId,
-    access::Access,
+    access::{Claim, pair_code},
     clock::{millis, now_ms},
     dispatcher::Dispatcher,
     router::resolve_routing_key,
-    store::{IntakeBatch, NewInbox, Payload, Refusal},
+    store::{Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, Payload, Refusal},
 };
 
 /// Telegram may number updates anew, and lower, after a week without any.
@@ -24,7 +24,7 @@ const OLDEST_POSITION: Duration = Duration::from_secs(6 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Intake {
     pub(crate) store: GatewayStore,
-    pub(crate) access: Access,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) router: RouterConfig,
     pub(crate) dispatcher: Arc<Dispatcher>,
 }
@@ -33,13 +33,18 @@ pub(crate) struct Intake {
 impl InboundSink for Intake {
     async fn accept(&self, batch: InboundBatch) -> Result<(), ChannelError> {
         let InboundBatch { stream, events, position } = batch;
-        let mut sorted = IntakeBatch { stream, position, rows: Vec::new(), refused: Vec::new() };
+        let mut arrivals = Vec::new();
         for event in events {
-            self.sort(event, &mut sorted).map_err(|error| not_stored(&error))?;
+            arrivals.extend(self.arrival(event, &stream).map_err(|error| not_stored(&error))?);
         }
-        let accepted = self.store.accept(sorted, now_ms()).await.map_err(|error| not_stored(&error))?;
+        let batch = IntakeBatch { stream, position, arrivals };
+        let accepted =
+            self.store.accept(batch, Arc::clone(&self.gate), now_ms()).await.map_err(|error| not_stored(&error))?;
         for stranger in &accepted.to_tell {
             tell(stranger);
+        }
+        for chat in &accepted.chats {
+            self.dispatcher.worker().deliveries.wake(chat);
         }
         for key in accepted.routing_keys {
             self.dispatcher.wake(&key);
@@ -64,18 +69,16 @@ impl InboundSink for Intake {
 }
 
 impl Intake {
-    fn sort(&self, event: InboundEvent, into: &mut IntakeBatch) -> Result<(), StoreError> {
-        let (channel, account) = (into.stream.channel.to_string(), into.stream.account.clone());
-        match event {
-            InboundEvent::Message(message) if self.access.allows(&message) => {
-                into.rows.push(self.row(*message, channel, account)?);
-            }
-            InboundEvent::Message(message) => into.refused.push(refusal(&message)),
+    /// None for what has no effect.
+    fn arrival(&self, event: InboundEvent, stream: &StreamId) -> Result<Option<Arrival>, StoreError> {
+        Ok(Some(match event {
+            InboundEvent::Message(message) => Arrival::Message(Box::new(self.knock(*message, stream)?)),
+            InboundEvent::Migrated { from, to } => Arrival::Migrated(Box::new(self.migration(stream, from, to))),
             // Not handled yet: nothing is offered that could be pressed.
-            InboundEvent::Edited(_) | InboundEvent::Press(_) | InboundEvent::Migrated { .. } => {}
-            InboundEvent::Undecodable { event_key, order_key, raw } => into.rows.push(NewInbox {
-                channel,
-                account,
+            InboundEvent::Edited(_) | InboundEvent::Press(_) => return Ok(None),
+            InboundEvent::Undecodable { event_key, order_key, raw } => Arrival::Dead(NewInbox {
+                channel: stream.channel.to_string(),
+                account: stream.account.clone(),
                 event_key,
                 kind: "message",
                 state: "dead",
@@ -86,16 +89,17 @@ impl Intake {
                 message_id: None,
                 payload: raw,
             }),
-        }
-        Ok(())
+        }))
     }
 
-    fn row(&self, message: InboundMessage, channel: String, account: String) -> Result<NewInbox, StoreError> {
+    fn knock(&self, message: InboundMessage, stream: &StreamId) -> Result<Knock, StoreError> {
+        let claim = Claim::of(&message);
+        let pair_code = pair_code(&message.text).map(str::to_owned);
         let InboundMessage { address, sender, event_key, order_key, message_id, text, metadata, .. } = message;
         let payload = Payload { text, metadata, options: Default::default() };
-        Ok(NewInbox {
-            channel,
-            account,
+        let row = NewInbox {
+            channel: stream.channel.to_string(),
+            account: stream.account.clone(),
             event_key,
             kind: "message",
             state: "accepted",
@@ -105,17 +109,21 @@ impl Intake {
             order_key,
             message_id: Some(message_id),
             payload: serde_json::to_string(&payload)?,
-        })
+        };
+        Ok(Knock { claim, row, pair_code })
     }
-}
 
-fn refusal(message: &InboundMessage) -> Refusal {
-    Refusal {
-        channel: message.address.channel.to_string(),
-        user_id: message.sender.id.to_string(),
-        chat_id: message.address.chat.clone(),
-        // Chosen by the stranger, so it is cut and cannot start a line of its own.
-        display_name: message.sender.name().chars().filter(|character| !character.is_control()).take(64).collect(),
+    fn migration(&self, stream: &StreamId, from: String, to: String) -> Migration {
+        let group = |chat: String| Address { channel: stream.channel.clone(), chat, thread: None, direct: None };
+        let (from, to) = (group(from), group(to));
+        tracing::info!(channel = %stream.channel, from = from.chat, to = to.chat, "a group has a new id; what the file says of the old one should be changed");
+        Migration {
+            listed: self.gate.access.lists_chat(stream.channel.as_str(), &from.chat),
+            old_key: resolve_routing_key(&self.router, &from),
+            new_key: resolve_routing_key(&self.router, &to),
+            from,
+            to,
+        }
     }
 }
 

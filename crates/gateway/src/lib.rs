@@ -43,6 +43,7 @@ mod intake;
 mod api;
 mod runtime;
 
+pub use access::Role;
 pub use address::Address;
 pub use channel::{
     Capabilities, Channel, ChannelError, ChannelHealth, ChannelStatus, ChannelTestResult, InboundBatch, InboundEvent,
@@ -56,7 +57,7 @@ pub use config::{
 };
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
-pub use store::{GatewayStore, SessionMapping, StoreError};
+pub use store::{AccessEntry, Approved, GatewayStore, Origin, Pairing, SessionMapping, StoreError, Subject};
 pub use types::{
     ApprovalButton, Body, ButtonStyle, ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage,
     MediaAttachment, MessageRef, OutboundFile, OutboundReply, PeerId, Press, PressAnswer, Reaction, Sender,

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError,
-    access::Access,
+    access::{Access, Limits},
     api,
     channels::{build_channels, supervisor::supervise},
     delivery::{Deliveries, Sender},
     dispatcher::{Conversations, Dispatcher},
     intake::Intake,
-    store::QueueCounts,
+    store::{Gate, QueueCounts},
 };
 
 /// How long texts on their way may still be sent once the gateway is asked to stop.
@@ -81,7 +81,7 @@ impl Gateway {
         let dispatcher = Dispatcher::new(conversations);
         let intake = Arc::new(Intake {
             store: store.clone(),
-            access: Access::new(&config),
+            gate: Arc::new(Gate { access: Access::new(&config), limits: Limits::new() }),
             router: config.router_config().clone(),
             dispatcher: Arc::clone(&dispatcher),
         });

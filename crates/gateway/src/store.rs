@@ -4,8 +4,12 @@
 //! * Waiting work lives here, not in memory: an actor that stops forgets nothing.
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
+mod access;
 mod inbound;
+mod migrated;
+mod notice;
 mod outbox;
+mod pairing;
 mod runs;
 mod schema;
 mod sends;
@@ -15,9 +19,12 @@ use std::path::Path;
 
 use stakpak_sqlite::{Database, rusqlite};
 
+pub use access::{AccessEntry, Origin, Subject};
 pub use inbound::Stranger;
-pub(crate) use inbound::{IntakeBatch, NewInbox, Refusal};
+pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, Refusal};
+pub(crate) use migrated::Migration;
 pub(crate) use outbox::{Content, NewPart, Part, PartState};
+pub use pairing::{Approved, Pairing};
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};
 pub(crate) use sends::{NewSend, SendBegun};
@@ -32,6 +39,9 @@ pub enum StoreError {
     /// A value cannot be kept as JSON, or one that was kept cannot be read.
     #[error("a value of the gateway store is not readable")]
     Json(#[from] serde_json::Error),
+    /// The system gives no random numbers.
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
 }
 
 impl From<rusqlite::Error> for StoreError {

@@ -66,17 +66,21 @@ async fn an_allowed_user_is_answered() {
     assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("hello".to_owned(), 1)]));
 }
 
-/// G-P28: a stranger's message never reaches the server; the log and `channel list` say how to let them in.
+/// G-P28, G-P38: a stranger's message never reaches the server; the log and `channel list` say how to let them in. Who
+/// wrote directly gets a code, once; a group gets none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_is_kept_out() {
     let stage = Stage::new().await;
     let up = stage.up();
     stage.telegram.say(STRANGER, "let me in, secret text");
     stage.telegram.say_in_group(-100, STRANGER, "and here");
+    stage.telegram.say(STRANGER, "please");
     let last = stage.telegram.say(USER, "hello");
-    stage.telegram.wait_for_sent(|sent| !sent.is_empty()).await;
+    stage.telegram.wait_for_sent(|sent| sent.len() == 2).await;
     stage.telegram.wait_for_confirmed(last).await;
-    assert_eq!(stage.telegram.sent().len(), 1, "a stranger is not answered");
+    let sent = stage.telegram.sent();
+    let told: Vec<_> = sent.iter().filter(|sent| sent.chat_id != USER).collect();
+    assert!(matches!(&told[..], [one] if one.chat_id == STRANGER && one.text.contains("pair approve ")), "{sent:?}");
     assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("hello".to_owned(), 1)]));
     let list = stdout(&stage.home.run(&["channel", "list"]));
     assert!(list.contains("turned away 77") && list.contains("--allow-user 77"), "{list}");

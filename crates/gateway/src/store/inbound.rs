@@ -1,24 +1,68 @@
 //! What adapters received: inbox rows, watermarks, and who was turned away.
+//!
+//! Who may talk is decided in the transaction that keeps what they said, with the grants as they are then.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::to_string;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 
-use super::{GatewayStore, StoreError};
-use crate::{Address, ChannelId, Sender, StreamId};
+use super::{
+    GatewayStore, StoreError,
+    access::granted,
+    migrated::{self, Migration},
+    notice,
+    pairing::{self, OwnerTry},
+};
+use crate::{
+    Address, ChannelId, Sender, StreamId,
+    access::{Access, Claim, Limits, Rate, Verdict},
+};
 
 /// How often the log tells about the same stranger.
 const TELL_AGAIN_AFTER_MS: i64 = 3_600_000;
+const TOO_FAST: &str = "You are writing too fast. This message was not taken, nor will the next ones be until you slow down \
+                        to 20 a minute.";
+const OWNER: &str = "You are this bot's admin now. Write what you need.";
+const WRONG_CODE: &str = "This code is wrong, or it has expired.";
 /// Strangers are kept for `channel list`; a flood of them must not grow the file.
 const MOST_STRANGERS: i64 = 100;
 
-/// A batch after access was decided.
+/// What decides about a batch.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) access: Access,
+    pub(crate) limits: Limits,
+}
+
+/// Events as they are kept, if they are.
 #[derive(Debug)]
 pub(crate) struct IntakeBatch {
     pub(crate) stream: StreamId,
     pub(crate) position: Option<i64>,
-    pub(crate) rows: Vec<NewInbox>,
-    pub(crate) refused: Vec<Refusal>,
+    pub(crate) arrivals: Vec<Arrival>,
+}
+
+/// One event.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// Somebody wrote.
+    Message(Box<Knock>),
+    /// A group got a new id.
+    Migrated(Box<Migration>),
+    /// Cannot be decoded.
+    Dead(NewInbox),
+}
+
+/// A message before access was decided.
+#[derive(Debug)]
+pub(crate) struct Knock {
+    pub(crate) claim: Claim,
+    /// What is kept if its writer is allowed.
+    pub(crate) row: NewInbox,
+    /// It is `/pair CODE`.
+    pub(crate) pair_code: Option<String>,
 }
 
 /// A row of the inbox.
@@ -47,6 +91,22 @@ pub(crate) struct Refusal {
     pub(crate) display_name: String,
 }
 
+impl Refusal {
+    fn of(claim: &Claim) -> Self {
+        Self {
+            channel: claim.channel().to_owned(),
+            user_id: claim.user().to_owned(),
+            chat_id: claim.address.chat.clone(),
+            display_name: display_name(&claim.sender),
+        }
+    }
+}
+
+/// Chosen by its bearer, so it is cut and cannot start a line of its own.
+pub(super) fn display_name(sender: &Sender) -> String {
+    sender.name().chars().filter(|character| !character.is_control()).take(64).collect()
+}
+
 /// Somebody who wrote and is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Stranger {
@@ -69,14 +129,16 @@ pub struct Stranger {
 pub(crate) struct Accepted {
     /// Conversations with a new message.
     pub(crate) routing_keys: Vec<String>,
+    /// Chats with a new text.
+    pub(crate) chats: Vec<String>,
     /// Strangers the log has not told about for an hour.
     pub(crate) to_tell: Vec<Refusal>,
 }
 
 impl GatewayStore {
     /// Rows and watermark in one transaction; a row that is there already stays as it is.
-    pub(crate) async fn accept(&self, batch: IntakeBatch, now: i64) -> Result<Accepted, StoreError> {
-        self.database.write(move |connection| accept(connection, batch, now)).await
+    pub(crate) async fn accept(&self, batch: IntakeBatch, gate: Arc<Gate>, now: i64) -> Result<Accepted, StoreError> {
+        self.database.write(move |connection| accept(connection, batch, &gate, now)).await
     }
 
     /// The last position of a stream, unless it has not moved since `oldest`.
@@ -128,17 +190,18 @@ impl GatewayStore {
     }
 }
 
-fn accept(connection: &Connection, batch: IntakeBatch, now: i64) -> Result<Accepted, StoreError> {
-    let IntakeBatch { stream, position, rows, refused } = batch;
+fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) -> Result<Accepted, StoreError> {
+    let IntakeBatch { stream, position, arrivals } = batch;
     let mut accepted = Accepted::default();
-    for row in rows {
-        if insert(connection, &row, now)? && row.state == "accepted" {
-            accepted.routing_keys.push(row.routing_key);
-        }
-    }
-    for refusal in refused {
-        if refuse(connection, &refusal, now)? {
-            accepted.to_tell.push(refusal);
+    for arrival in arrivals {
+        match arrival {
+            Arrival::Message(knock) => take(connection, *knock, gate, &mut accepted, now)?,
+            Arrival::Migrated(migration) => {
+                migrated::rekey(connection, &migration, now)?;
+                accepted.chats.push(migration.to.chat_key());
+                accepted.routing_keys.push(migration.new_key);
+            }
+            Arrival::Dead(row) => drop(insert(connection, &row, now)?),
         }
     }
     let Some(position) = position else { return Ok(accepted) };
@@ -147,6 +210,68 @@ fn accept(connection: &Connection, batch: IntakeBatch, now: i64) -> Result<Accep
     let values = params![stream.channel.as_str(), stream.account, stream.name, position, now];
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(accepted)
+}
+
+fn take(
+    connection: &Connection,
+    knock: Knock,
+    gate: &Gate,
+    accepted: &mut Accepted,
+    now: i64,
+) -> Result<(), StoreError> {
+    let Knock { claim, row, pair_code } = knock;
+    let known = "SELECT 1 FROM inbox WHERE channel = ?1 AND account = ?2 AND event_key = ?3";
+    if connection.prepare_cached(known)?.exists(params![row.channel, row.account, row.event_key])? {
+        return Ok(());
+    }
+    let verdict = gate.access.verdict(&claim, granted(connection, &claim)?);
+    if let Some(code) = pair_code.filter(|_| gate.access.takes_codes(&claim.address)) {
+        let tried = pairing::try_owner_code(connection, &claim, &display_name(&claim.sender), &code, now)?;
+        if tried != OwnerTry::None || verdict == Verdict::Welcome {
+            answer_code(connection, &claim, row, tried, now)?;
+            accepted.chats.push(claim.address.chat_key());
+            return Ok(());
+        }
+    }
+    if verdict != Verdict::Welcome {
+        let refusal = Refusal::of(&claim);
+        if verdict == Verdict::MayPair && pairing::offer(connection, &claim, &refusal.display_name, now)? {
+            accepted.chats.push(claim.address.chat_key());
+        }
+        if refuse(connection, &refusal, now)? {
+            accepted.to_tell.push(refusal);
+        }
+        return Ok(());
+    }
+    match gate.limits.count(&row.channel, &row.account, claim.user()) {
+        Rate::Fine => {}
+        Rate::TooFast => {
+            let key = format!("limit:{}:{}", row.account, row.event_key);
+            notice::queue(connection, key, &claim.address, TOO_FAST, now)?;
+            accepted.chats.push(claim.address.chat_key());
+            return Ok(());
+        }
+        Rate::StillTooFast => return Ok(()),
+    }
+    if insert(connection, &row, now)? {
+        accepted.routing_keys.push(row.routing_key);
+    }
+    Ok(())
+}
+
+/// The message with the code counts once; the code itself is not kept.
+fn answer_code(
+    connection: &Connection,
+    claim: &Claim,
+    row: NewInbox,
+    tried: OwnerTry,
+    now: i64,
+) -> Result<(), StoreError> {
+    let key = format!("pair:{}:{}", row.account, row.event_key);
+    let text = if tried == OwnerTry::Right { OWNER } else { WRONG_CODE };
+    notice::queue(connection, key, &claim.address, text, now)?;
+    let row = NewInbox { kind: "command", state: "done", payload: r#"{"text":""}"#.to_owned(), ..row };
+    insert(connection, &row, now).map(drop)
 }
 
 /// False for a message that is there already.

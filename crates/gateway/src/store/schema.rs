@@ -125,4 +125,5 @@ CREATE INDEX inbox_message ON inbox (channel, account, message_id) WHERE message
 ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
 ",
     },
+    super::access::TABLES,
 ];
