@@ -12,6 +12,7 @@ use crate::{
     RouterConfig, StoreError, StreamId,
     access::{Claim, pair_code},
     clock::{millis, now_ms},
+    commands::{Command, Commands},
     dispatcher::Dispatcher,
     router::resolve_routing_key,
     store::{Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, Payload, Refusal},
@@ -27,6 +28,7 @@ pub(crate) struct Intake {
     pub(crate) gate: Arc<Gate>,
     pub(crate) router: RouterConfig,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) commands: Arc<Commands>,
 }
 
 #[async_trait]
@@ -47,6 +49,7 @@ impl InboundSink for Intake {
             self.dispatcher.worker().deliveries.wake(chat);
         }
         for key in accepted.routing_keys {
+            self.commands.wake(&key);
             self.dispatcher.wake(&key);
         }
         Ok(())
@@ -101,7 +104,7 @@ impl Intake {
             channel: stream.channel.to_string(),
             account: stream.account.clone(),
             event_key,
-            kind: "message",
+            kind: if Command::parse(&payload.text).is_some() { "command" } else { "message" },
             state: "accepted",
             routing_key: resolve_routing_key(&self.router, &address),
             address: Some(address),

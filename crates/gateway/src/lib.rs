@@ -36,6 +36,7 @@ mod actors;
 mod approvals;
 mod backoff;
 mod clock;
+mod commands;
 mod delivery;
 mod dispatcher;
 mod intake;

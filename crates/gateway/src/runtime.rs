@@ -11,10 +11,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError,
-    access::{Access, Limits},
-    api,
+    Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError, api,
     channels::{build_channels, supervisor::supervise},
+    commands::{Commander, Commands},
     delivery::{Deliveries, Sender},
     dispatcher::{Conversations, Dispatcher},
     intake::Intake,
@@ -60,6 +59,7 @@ pub(crate) struct Parts {
     pub(crate) store: GatewayStore,
     pub(crate) channels: Vec<Arc<dyn Channel>>,
     pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) commands: Arc<Commands>,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) started: Instant,
 }
@@ -79,13 +79,16 @@ impl Gateway {
         let deliveries = Deliveries::new(Sender::new(store.clone(), &channels, draining.clone()));
         let conversations = Conversations::new(&config, store.clone(), client, Arc::clone(&deliveries), redactor);
         let dispatcher = Dispatcher::new(conversations);
+        let gate = Arc::new(Gate::new(&config));
+        let commands = Commands::new(Commander { dispatcher: Arc::clone(&dispatcher), gate: Arc::clone(&gate) });
         let intake = Arc::new(Intake {
             store: store.clone(),
-            gate: Arc::new(Gate { access: Access::new(&config), limits: Limits::new() }),
+            gate,
             router: config.router_config().clone(),
             dispatcher: Arc::clone(&dispatcher),
+            commands: Arc::clone(&commands),
         });
-        let parts = Parts { config, store, channels, dispatcher, deliveries, started: Instant::now() };
+        let parts = Parts { config, store, channels, dispatcher, commands, deliveries, started: Instant::now() };
         Ok(Self { parts: Arc::new(parts), intake, draining })
     }
 
@@ -109,15 +112,17 @@ impl Gateway {
         }
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let Parts { store, channels, dispatcher, deliveries, .. } = &*self.parts;
+        let Parts { store, channels, dispatcher, commands, deliveries, .. } = &*self.parts;
         let (lanes, conversations) = (store.unfinished_lanes().await?, store.unfinished_conversations().await?);
         let sending = deliveries.start(stop.clone());
         let conversing = dispatcher.start(stop.clone());
+        let obeying = commands.start(stop.clone());
         for lane in lanes {
             deliveries.wake(&lane);
         }
         for routing_key in conversations {
             dispatcher.wake(&routing_key);
+            commands.wake(&routing_key);
         }
         let mut receiving = JoinSet::new();
         for channel in channels {
@@ -133,9 +138,12 @@ impl Gateway {
         }
         deliveries.stop();
         dispatcher.stop();
+        commands.stop();
         stop.cancel();
-        conversing.close();
-        conversing.wait().await;
+        for tasks in [conversing, obeying] {
+            tasks.close();
+            tasks.wait().await;
+        }
         sending.wait().await;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
 mod access;
+mod commands;
 mod inbound;
 mod migrated;
 mod notice;
@@ -20,6 +21,7 @@ use std::path::Path;
 use stakpak_sqlite::{Database, rusqlite};
 
 pub use access::{AccessEntry, Origin, Subject};
+pub(crate) use commands::{Change, CommandRow, Standing};
 pub use inbound::Stranger;
 pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, Refusal};
 pub(crate) use migrated::Migration;

@@ -119,7 +119,7 @@ impl Conversations {
     }
 
     /// Asks the server to end the run; its terminal event follows.
-    pub(super) async fn cancel(&self, run: &OpenRun) -> Result<(), ClientError> {
+    pub(crate) async fn cancel(&self, run: &OpenRun) -> Result<(), ClientError> {
         match self.client.cancel_run(&run.session_id, &run.run_id).await {
             Err(error) if error.is_retryable() => Err(error),
             // It has ended meanwhile.

@@ -24,7 +24,8 @@ const TELL_UNREACHABLE_AFTER: Duration = Duration::from_secs(120);
 
 impl Conversations {
     pub(super) async fn start(&self, batch: &Batch) -> Result<(), StepError> {
-        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch), now_ms()).await?;
+        let model = self.store.model_of(&batch.routing_key).await?;
+        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch, model), now_ms()).await?;
         if batch.attempts > MOST_ATTEMPTS && now_ms() - first_post_at > millis(GIVE_UP_AFTER) {
             return self.bury(batch, notice::GAVE_UP).await;
         }
@@ -69,13 +70,15 @@ impl Conversations {
     }
 
     /// What the run asks of the server, from the request, the channel and the last resort.
-    fn options(&self, batch: &Batch) -> RunOptions {
+    fn options(&self, batch: &Batch, set_in_chat: Option<String>) -> RunOptions {
         let asked = batch.payload.options.clone();
         let channel = self.run_configs.get(batch.address.channel.as_str()).cloned().unwrap_or_default();
         let mut overrides = asked.overrides.unwrap_or_default();
         let asked_for_profile = overrides.profile.is_some();
         overrides.profile = overrides.profile.or(channel.profile);
-        if overrides.profile.is_none() {
+        if set_in_chat.is_some() && asked.model.is_none() {
+            overrides.model = set_in_chat;
+        } else if overrides.profile.is_none() {
             overrides.model = asked.model.is_none().then_some(channel.model).flatten();
             overrides.auto_approve = overrides.auto_approve.or(channel.auto_approve.map(AutoApproveOverride::Tools));
         }
@@ -94,8 +97,8 @@ impl Conversations {
 
     async fn bury(&self, batch: &Batch, text: &str) -> Result<(), StepError> {
         let notice = self.parts(&batch.address, &format!("buried:{}", batch.id), text);
-        self.store.bury(&batch.id, notice, now_ms()).await?;
-        self.deliveries.wake(&batch.address.chat_key());
+        self.store.bury(&batch.id, notice.clone(), now_ms()).await?;
+        self.deliveries.wake_for(&notice);
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use stakpak_sqlite::{
 
 use super::{GatewayStore, StoreError};
 use crate::{
-    ChannelId,
+    ChannelId, PeerId,
     access::{Claim, Granted, Role},
     clock::now_ms,
 };
@@ -127,6 +127,12 @@ impl GatewayStore {
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
+    }
+
+    /// What was granted to somebody.
+    pub(crate) async fn role_of(&self, channel: &ChannelId, user: &PeerId) -> Result<Option<Role>, StoreError> {
+        let (channel, user) = (channel.to_string(), user.to_string());
+        self.database.read(move |connection| role(connection, &channel, &user)).await
     }
 
     /// Lets somebody in, or gives them another role.

@@ -9,14 +9,14 @@ use serde_json::to_string;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    GatewayStore, StoreError,
+    Content, GatewayStore, NewPart, StoreError,
     access::granted,
     migrated::{self, Migration},
-    notice,
+    notice, outbox,
     pairing::{self, OwnerTry},
 };
 use crate::{
-    Address, ChannelId, Sender, StreamId,
+    Address, ChannelId, GatewayConfig, Reaction, Sender, StreamId,
     access::{Access, Claim, Limits, Rate, Verdict},
 };
 
@@ -24,6 +24,7 @@ use crate::{
 const TELL_AGAIN_AFTER_MS: i64 = 3_600_000;
 const TOO_FAST: &str = "You are writing too fast. This message was not taken, nor will the next ones be until you slow down \
                         to 20 a minute.";
+const FULL: &str = "Too many messages wait in this chat already; this one was not taken. See `/queue` and `/stop`.";
 const OWNER: &str = "You are this bot's admin now. Write what you need.";
 const WRONG_CODE: &str = "This code is wrong, or it has expired.";
 /// Strangers are kept for `channel list`; a flood of them must not grow the file.
@@ -34,6 +35,14 @@ const MOST_STRANGERS: i64 = 100;
 pub(crate) struct Gate {
     pub(crate) access: Access,
     pub(crate) limits: Limits,
+    /// Most waiting messages of a conversation.
+    pub(crate) queue_limit: u32,
+}
+
+impl Gate {
+    pub(crate) fn new(config: &GatewayConfig) -> Self {
+        Self { access: Access::new(config), limits: Limits::new(), queue_limit: config.gateway.queue_limit }
+    }
 }
 
 /// Events as they are kept, if they are.
@@ -253,10 +262,30 @@ fn take(
         }
         Rate::StillTooFast => return Ok(()),
     }
+    let lane = claim.address.chat_key();
+    if row.kind == "message" && waiting(connection, &row.routing_key)? >= gate.queue_limit {
+        notice::queue(connection, format!("full:{}:{}", row.account, row.event_key), &claim.address, FULL, now)?;
+        accepted.chats.push(lane);
+        return insert(connection, &NewInbox { state: "dead", ..row }, now).map(drop);
+    }
     if insert(connection, &row, now)? {
+        if let Some(message_id) = row.message_id.clone().filter(|_| row.kind == "message") {
+            let content = Content::Reaction { message_id, reaction: Reaction::Seen, instead_of: None };
+            let key = format!("seen:{}:{}:{}", row.channel, row.account, row.event_key);
+            let part = NewPart { idem_key: key, address: claim.address, content };
+            outbox::insert(connection, std::slice::from_ref(&part), now)?;
+            accepted.chats.push(part.lane());
+        }
         accepted.routing_keys.push(row.routing_key);
     }
     Ok(())
+}
+
+/// Messages of a conversation that have not become runs.
+fn waiting(connection: &Connection, routing_key: &str) -> Result<u32, StoreError> {
+    let sql = "SELECT count(*) FROM inbox
+               WHERE routing_key = ?1 AND state IN ('accepted', 'batched') AND kind IN ('message', 'api')";
+    Ok(connection.prepare_cached(sql)?.query_row([routing_key], |row| row.get(0))?)
 }
 
 /// The message with the code counts once; the code itself is not kept.

@@ -193,19 +193,6 @@ impl GatewayStore {
             .await
     }
 
-    /// Puts what was parked or given up in a chat back into the queue. How many.
-    pub(crate) async fn resend(&self, lane: &str, now: i64) -> Result<usize, StoreError> {
-        let lane = lane.to_owned();
-        self.database
-            .write(move |connection| {
-                let sql =
-                    "UPDATE outbox SET state = 'queued', attempts = 0, uncertain = 0, created_at = ?2, next_at = ?2
-                           WHERE lane = ?1 AND state IN ('unknown', 'failed')";
-                Ok(connection.prepare_cached(sql)?.execute(params![lane, now])?)
-            })
-            .await
-    }
-
     /// The message that a part became; none while it is not sent.
     pub(crate) async fn message_of(&self, idem_key: &str) -> Result<Option<MessageRef>, StoreError> {
         let idem_key = idem_key.to_owned();

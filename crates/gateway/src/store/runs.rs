@@ -9,7 +9,7 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{GatewayStore, NewPart, StoreError, outbox};
-use crate::{Address, DeliveryContext, Sender};
+use crate::{Address, DeliveryContext, PeerId, Sender};
 
 /// What a conversation has to do next.
 #[derive(Debug)]
@@ -88,6 +88,8 @@ pub(crate) struct OpenRun {
     pub(crate) started_at: i64,
     /// The message that it answers, if a person wrote it: its id.
     pub(crate) question: Option<String>,
+    /// Who wrote that message.
+    pub(crate) requester: Option<PeerId>,
 }
 
 /// Sizes of the queues.
@@ -213,7 +215,7 @@ impl GatewayStore {
         self.database
             .read(|connection| {
                 let sql = "SELECT (SELECT count(*) FROM runs WHERE state = 'open'),
-                    (SELECT count(*) FROM inbox WHERE state IN ('accepted', 'batched')),
+                    (SELECT count(*) FROM inbox WHERE state IN ('accepted', 'batched') AND kind IN ('message', 'api')),
                     (SELECT count(*) FROM outbox WHERE state IN ('queued', 'sending')),
                     (SELECT count(*) FROM outbox WHERE state = 'unknown'),
                     (SELECT count(*) FROM outbox WHERE state = 'failed')";
@@ -244,15 +246,16 @@ fn next_work(connection: &Connection, routing_key: &str, now: i64) -> Result<Opt
     Ok(batched(connection, routing_key)?.map(|batch| Work::Start(Box::new(batch))))
 }
 
-fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
-    let sql = "SELECT run_id, session_id, address, cursor, started_at,
-                   (SELECT message_id FROM inbox WHERE inbox.batch_id = runs.batch_id ORDER BY id LIMIT 1)
-               FROM runs WHERE routing_key = ?1 AND state = 'open' ORDER BY started_at LIMIT 1";
+pub(super) fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
+    let sql = "SELECT runs.run_id, session_id, runs.address, cursor, started_at, message_id, sender
+               FROM runs LEFT JOIN inbox ON inbox.batch_id = runs.batch_id
+               WHERE runs.routing_key = ?1 AND runs.state = 'open' ORDER BY started_at, inbox.id LIMIT 1";
     connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok(read_run(row))).optional()?.transpose()
 }
 
 fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
-    let (address, cursor): (String, i64) = (row.get(2)?, row.get(3)?);
+    let (address, cursor, sender): (String, i64, Option<String>) = (row.get(2)?, row.get(3)?, row.get(6)?);
+    let sender: Option<Sender> = sender.as_deref().map(serde_json::from_str).transpose()?;
     Ok(OpenRun {
         run_id: row.get(0)?,
         session_id: row.get(1)?,
@@ -260,12 +263,16 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
         cursor: u64::try_from(cursor).unwrap_or(0),
         started_at: row.get(4)?,
         question: row.get(5)?,
+        requester: sender.map(|sender| sender.id),
     })
 }
 
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
 fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bool, StoreError> {
-    let sql = "SELECT id, address FROM inbox WHERE routing_key = ?1 AND state = 'accepted' ORDER BY id LIMIT 1";
+    let sql = "SELECT id, address FROM inbox
+               WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
+                 AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
+               ORDER BY id LIMIT 1";
     let found: Option<(i64, String)> =
         connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((id, address)) = found else { return Ok(false) };

@@ -118,6 +118,12 @@ CREATE TABLE sends (
 ALTER TABLE outbox RENAME COLUMN chat_key TO lane;
 -- The empty message that was sent in the place of a text that may have been sent already.
 ALTER TABLE outbox ADD COLUMN stub_id TEXT;
+-- What people said about a conversation.
+CREATE TABLE conversations (
+    routing_key TEXT PRIMARY KEY,
+    held INTEGER NOT NULL DEFAULT 0,
+    model TEXT
+);
 -- The platform's id of the message, for replies, signs and edits.
 ALTER TABLE inbox ADD COLUMN message_id TEXT;
 CREATE INDEX inbox_message ON inbox (channel, account, message_id) WHERE message_id IS NOT NULL;

@@ -1,0 +1,270 @@
+//! Carrying out commands, in a task of their own for each conversation.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use stakpak_client::{ClientError, ErrorCode, Message, MessageType, SendMessageOptions};
+use tokio::time::sleep;
+
+use super::{Command, HELP};
+use crate::{
+    StoreError,
+    access::Role,
+    actors::{Actors, Worker},
+    backoff::Backoff,
+    clock::now_ms,
+    dispatcher::Dispatcher,
+    store::{Change, CommandRow, Gate, Payload, Standing, Subject},
+};
+
+/// The commands' tasks, by routing key.
+pub(crate) type Commands = Actors<Commander>;
+
+/// Carries out commands.
+#[derive(Debug)]
+pub(crate) struct Commander {
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    pub(crate) gate: Arc<Gate>,
+}
+
+/// Why a command has to be repeated.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Server(#[from] ClientError),
+}
+
+/// What a person says about an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TextDecision {
+    Approve,
+    Deny,
+    Show,
+}
+
+/// What comes of a command.
+#[derive(Debug, Default)]
+struct Effect {
+    change: Change,
+    answer: String,
+}
+
+impl From<String> for Effect {
+    fn from(answer: String) -> Self {
+        Self { answer, ..Self::default() }
+    }
+}
+
+impl From<&str> for Effect {
+    fn from(answer: &str) -> Self {
+        answer.to_owned().into()
+    }
+}
+
+impl Commander {
+    /// False when the conversation has no command.
+    async fn step(&self, routing_key: &str) -> Result<bool, CommandError> {
+        let worker = self.dispatcher.worker();
+        let Some(row) = worker.store.next_command(routing_key).await? else { return Ok(false) };
+        let effect = match self.carry_out(&row).await {
+            Err(CommandError::Server(error)) if !error.is_retryable() => format!("That did not work: {error}").into(),
+            effect => effect?,
+        };
+        let parts = worker.parts(&row.address, &format!("command:{}", row.id), &effect.answer);
+        let resends = effect.change.resend;
+        worker.store.end_command(&row, effect.change, parts.clone(), now_ms()).await?;
+        worker.deliveries.wake_for(&parts);
+        if resends {
+            worker.deliveries.wake(&row.address.chat_key());
+        }
+        self.dispatcher.wake(routing_key);
+        Ok(true)
+    }
+
+    async fn carry_out(&self, row: &CommandRow) -> Result<Effect, CommandError> {
+        let Some(command) = Command::parse(&row.payload.text) else { return Ok(Effect::default()) };
+        let store = &self.dispatcher.worker().store;
+        let granted = store.role_of(&row.address.channel, &row.sender.id).await?;
+        let role = self.gate.access.role(row.address.channel.as_str(), row.sender.id.as_str(), granted);
+        // Whoever talks by being in an allowed chat is a user there.
+        let role = role.unwrap_or(Role::User);
+        if role < command.role() {
+            let needed = command.role().as_str();
+            return Ok(format!("That needs the role {needed}; yours is {}.", role.as_str()).into());
+        }
+        let standing = store.standing(&row.routing_key, &row.address.chat_key()).await?;
+        match command {
+            Command::Help => Ok(HELP.into()),
+            Command::WhoAmI => {
+                Ok(format!("You are {} ({}), role {}.", row.sender.name(), row.sender.id, role.as_str()).into())
+            }
+            Command::Status => Ok(status(&standing).into()),
+            Command::New(text) => Ok(renew(text)),
+            Command::Stop => self.stop(row, &standing, role).await,
+            Command::Queue => Ok(queue(&standing).into()),
+            Command::QueueClear => Ok(clear(&standing)),
+            Command::QueueContinue => Ok(Effect {
+                change: Change { held: Some(false), ..Change::default() },
+                answer: "The queue goes on.".into(),
+            }),
+            Command::Steer(text) => self.steer(row, &standing, text).await,
+            Command::Retry => Ok(retry(store.last_failed(&row.routing_key).await?)),
+            Command::Resend => Ok(resend(&standing)),
+            Command::Model(name) => self.model(&standing, name).await,
+            Command::RunSchedule(name) => self.run_schedule(row, &name).await,
+            Command::Schedules => {
+                Ok("Schedules are listed by `stakpak autopilot schedule list` on the machine.".into())
+            }
+            Command::Usage(usage) => Ok(format!("Like this: `{usage}`").into()),
+            Command::Approve(words) => Ok(self.decide(row, TextDecision::Approve, words).await?.into()),
+            Command::Deny(words) => Ok(self.decide(row, TextDecision::Deny, words).await?.into()),
+            Command::Show(words) => Ok(self.decide(row, TextDecision::Show, words).await?.into()),
+            // The right code was taken at the door.
+            Command::Pair(_) => Ok("A code is sent in a direct chat with the bot.".into()),
+            Command::Allow(id) => {
+                store.access_allow(&row.address.channel, Subject::User, &id, Role::User).await?;
+                Ok(format!("{id} may talk to this bot now.").into())
+            }
+            Command::Revoke(id) => match store.access_revoke(&row.address.channel, Subject::User, &id).await? {
+                true => Ok(format!("{id} may no longer talk to this bot, unless the configuration lists them.").into()),
+                false => Ok(format!("{id} was not let in by a code or by `/allow`; see the configuration.").into()),
+            },
+        }
+    }
+
+    async fn decide(
+        &self,
+        row: &CommandRow,
+        decision: TextDecision,
+        words: Vec<String>,
+    ) -> Result<String, CommandError> {
+        let _ = (row, decision, words);
+        Ok("Deciding by text is not possible yet.".to_owned())
+    }
+
+    async fn stop(&self, row: &CommandRow, standing: &Standing, role: Role) -> Result<Effect, CommandError> {
+        let Some(run) = &standing.run else { return Ok("Nothing is running.".into()) };
+        let is_own = run.requester.as_ref().is_none_or(|requester| *requester == row.sender.id);
+        if !is_own && role < Role::Approver {
+            return Ok("This run was started by somebody else; an approver can stop it.".into());
+        }
+        self.dispatcher.worker().cancel(run).await?;
+        let waiting = standing.waiting.len();
+        let answer = match waiting {
+            0 => "Stopping the run.".to_owned(),
+            _ => format!("Stopping the run. {waiting} waiting: `/queue continue` or `/queue clear`."),
+        };
+        let held = (waiting > 0).then_some(true);
+        Ok(Effect { change: Change { held, ..Change::default() }, answer })
+    }
+
+    async fn steer(&self, row: &CommandRow, standing: &Standing, text: String) -> Result<Effect, CommandError> {
+        let Some(run) = &standing.run else { return Ok("Nothing is running; send it as a message.".into()) };
+        let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-command-{}", row.id));
+        let options = SendMessageOptions {
+            message_type: MessageType::Steering,
+            run_id: run.run_id.parse().ok(),
+            ..SendMessageOptions::default()
+        };
+        match client.send_messages(&run.session_id, vec![Message::user(text)], options).await {
+            Ok(_) => Ok("The run gets it before its next step.".into()),
+            Err(error) if matches!(error.code(), Some(ErrorCode::SessionNotRunning | ErrorCode::RunMismatch)) => {
+                Ok("The run has just ended; send it as a message.".into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn model(&self, standing: &Standing, name: Option<String>) -> Result<Effect, CommandError> {
+        let change = |model| Change { model: Some(model), ..Change::default() };
+        match name.as_deref() {
+            None => Ok(format!("Model: {}.", standing.model.as_deref().unwrap_or("default")).into()),
+            Some("default") => Ok(Effect { change: change(None), answer: "Model: default.".into() }),
+            Some(name) => {
+                let models = self.dispatcher.worker().client.models().await?;
+                let known = models.iter().map(|model| format!("{}/{}", model.provider, model.id));
+                let found: Vec<_> = known.filter(|full| full == name || full.ends_with(&format!("/{name}"))).collect();
+                match found.as_slice() {
+                    [model] => Ok(Effect { answer: format!("Model: {model}."), change: change(Some(model.clone())) }),
+                    [] => Ok(format!("The server knows no model `{name}`.").into()),
+                    many => Ok(format!("Which one: {}?", many.join(", ")).into()),
+                }
+            }
+        }
+    }
+
+    async fn run_schedule(&self, row: &CommandRow, name: &str) -> Result<Effect, CommandError> {
+        let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-command-{}", row.id));
+        match client.trigger_schedule(name).await {
+            Ok(_) => Ok(format!("Schedule {name} was started.").into()),
+            Err(error) if error.is_not_found() => Ok(format!("There is no schedule {name}.").into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn status(standing: &Standing) -> String {
+    let Standing { run, waiting, held, model, undelivered } = standing;
+    let run = run.as_ref().map_or("none".to_owned(), |run| {
+        let seconds = (now_ms() - run.started_at).max(0) / 1000;
+        format!("{} for {seconds} s", run.run_id)
+    });
+    let held = if *held { " (held)" } else { "" };
+    let model = model.as_deref().unwrap_or("default");
+    format!("Run: {run}\nWaiting: {}{held}\nModel: {model}\nUndelivered: {undelivered}", waiting.len())
+}
+
+fn renew(text: Option<String>) -> Effect {
+    let message = text.map(|text| Payload { text, ..Payload::default() });
+    Effect { change: Change { renew: true, message, ..Change::default() }, answer: "A new session begins.".into() }
+}
+
+fn queue(standing: &Standing) -> String {
+    if standing.waiting.is_empty() {
+        return "Nothing waits.".to_owned();
+    }
+    let lines = standing.waiting.iter().enumerate().map(|(index, line)| format!("{}. {line}", index + 1));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn clear(standing: &Standing) -> Effect {
+    let change = Change { clear: true, held: Some(false), ..Change::default() };
+    Effect { change, answer: format!("Dropped {} waiting.", standing.waiting.len()) }
+}
+
+fn retry(failed: Option<Payload>) -> Effect {
+    match failed {
+        Some(message) => {
+            Effect { change: Change { message: Some(message), ..Change::default() }, answer: "Trying it again.".into() }
+        }
+        None => "Nothing failed here.".into(),
+    }
+}
+
+fn resend(standing: &Standing) -> Effect {
+    match standing.undelivered {
+        0 => "Everything was delivered.".into(),
+        count => {
+            Effect { change: Change { resend: true, ..Change::default() }, answer: format!("Sending {count} again.") }
+        }
+    }
+}
+
+#[async_trait]
+impl Worker for Commander {
+    async fn work(&self, routing_key: &str) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            match self.step(routing_key).await {
+                Ok(true) => backoff.reset(),
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(routing_key, %error, "a command is repeated");
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+}
