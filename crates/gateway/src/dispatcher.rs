@@ -19,7 +19,7 @@ use stakpak_redact::Redactor;
 use tokio::time::sleep;
 
 use crate::{
-    Address, Body, GatewayConfig, GatewayStore, Progress, StoreError,
+    Address, Body, BusyPolicy, GatewayConfig, GatewayStore, Progress, Queued, StoreError,
     actors::{Actors, Worker},
     approvals::ApprovalPolicy,
     backoff::Backoff,
@@ -49,6 +49,8 @@ pub(crate) struct Conversations {
     title_template: String,
     model: Option<String>,
     progress: Progress,
+    queued: Queued,
+    pub(crate) busy_policy: BusyPolicy,
     long_reply_chunks: usize,
     run_timeout: Option<Duration>,
     run_configs: HashMap<&'static str, ChannelRunConfig>,
@@ -84,6 +86,8 @@ impl Conversations {
             title_template: config.gateway.title_template.clone(),
             model: config.gateway.model.clone(),
             progress: config.gateway.progress,
+            queued: config.gateway.queued,
+            busy_policy: config.gateway.busy_policy,
             long_reply_chunks: config.gateway.long_reply_chunks,
             run_timeout: config.gateway.run_timeout,
             run_configs: config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect(),
@@ -92,7 +96,7 @@ impl Conversations {
 
     /// False when the conversation has nothing to do.
     async fn step(&self, routing_key: &str) -> Result<bool, StepError> {
-        match self.store.next_work(routing_key, now_ms()).await? {
+        match self.store.next_work(routing_key, self.queued, now_ms()).await? {
             None => return Ok(false),
             Some(Work::Follow(run)) => self.follow(run).await?,
             Some(Work::Start(batch)) => self.start(&batch).await?,

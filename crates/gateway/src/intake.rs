@@ -77,9 +77,10 @@ impl Intake {
         Ok(Some(match event {
             InboundEvent::Message(message) => Arrival::Message(Box::new(self.knock(*message, stream)?)),
             InboundEvent::Migrated { from, to } => Arrival::Migrated(Box::new(self.migration(stream, from, to))),
+            InboundEvent::Edited(message) => Arrival::Edited(Box::new(self.knock(*message, stream)?)),
             // Not handled yet: nothing is offered that could be pressed.
-            InboundEvent::Edited(_) | InboundEvent::Press(_) => return Ok(None),
-            InboundEvent::Undecodable { event_key, order_key, raw } => Arrival::Dead(NewInbox {
+            InboundEvent::Press(_) => return Ok(None),
+            InboundEvent::Undecodable { event_key, order_key, raw } => Arrival::Dead(Box::new(NewInbox {
                 channel: stream.channel.to_string(),
                 account: stream.account.clone(),
                 event_key,
@@ -91,7 +92,7 @@ impl Intake {
                 order_key,
                 message_id: None,
                 payload: raw,
-            }),
+            })),
         }))
     }
 

@@ -8,13 +8,13 @@ use tokio::time::sleep;
 
 use super::{Command, HELP};
 use crate::{
-    StoreError,
+    BusyPolicy, StoreError,
     access::Role,
     actors::{Actors, Worker},
     backoff::Backoff,
     clock::now_ms,
     dispatcher::Dispatcher,
-    store::{Change, CommandRow, Gate, Payload, Standing, Subject},
+    store::{Change, CommandRow, Gate, OpenRun, Payload, Standing, Subject},
 };
 
 /// The commands' tasks, by routing key.
@@ -67,7 +67,7 @@ impl Commander {
     /// False when the conversation has no command.
     async fn step(&self, routing_key: &str) -> Result<bool, CommandError> {
         let worker = self.dispatcher.worker();
-        let Some(row) = worker.store.next_command(routing_key).await? else { return Ok(false) };
+        let Some(row) = worker.store.next_command(routing_key).await? else { return self.hurry(routing_key).await };
         let effect = match self.carry_out(&row).await {
             Err(CommandError::Server(error)) if !error.is_retryable() => format!("That did not work: {error}").into(),
             effect => effect?,
@@ -81,6 +81,38 @@ impl Commander {
         }
         self.dispatcher.wake(routing_key);
         Ok(true)
+    }
+
+    /// What the policy says about a message that waits behind a run. False when it waits on.
+    async fn hurry(&self, routing_key: &str) -> Result<bool, CommandError> {
+        let worker = self.dispatcher.worker();
+        if worker.busy_policy == BusyPolicy::Queue {
+            return Ok(false);
+        }
+        let Some((row, run)) = worker.store.waiting_behind(routing_key).await? else { return Ok(false) };
+        if worker.busy_policy == BusyPolicy::Interrupt {
+            worker.cancel(&run).await?;
+            return Ok(false);
+        }
+        match self.send_steering(&row, &run, row.payload.text.clone()).await {
+            Ok(()) => {
+                worker.store.steered(row.id, &run.run_id).await?;
+                Ok(true)
+            }
+            // The run has ended meanwhile: the message has its own.
+            Err(error) if is_over(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn send_steering(&self, row: &CommandRow, run: &OpenRun, text: String) -> Result<(), ClientError> {
+        let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-steer-{}", row.id));
+        let options = SendMessageOptions {
+            message_type: MessageType::Steering,
+            run_id: run.run_id.parse().ok(),
+            ..SendMessageOptions::default()
+        };
+        client.send_messages(&run.session_id, vec![Message::user(text)], options).await.map(drop)
     }
 
     async fn carry_out(&self, row: &CommandRow) -> Result<Effect, CommandError> {
@@ -162,17 +194,9 @@ impl Commander {
 
     async fn steer(&self, row: &CommandRow, standing: &Standing, text: String) -> Result<Effect, CommandError> {
         let Some(run) = &standing.run else { return Ok("Nothing is running; send it as a message.".into()) };
-        let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-command-{}", row.id));
-        let options = SendMessageOptions {
-            message_type: MessageType::Steering,
-            run_id: run.run_id.parse().ok(),
-            ..SendMessageOptions::default()
-        };
-        match client.send_messages(&run.session_id, vec![Message::user(text)], options).await {
-            Ok(_) => Ok("The run gets it before its next step.".into()),
-            Err(error) if matches!(error.code(), Some(ErrorCode::SessionNotRunning | ErrorCode::RunMismatch)) => {
-                Ok("The run has just ended; send it as a message.".into())
-            }
+        match self.send_steering(row, run, text).await {
+            Ok(()) => Ok("The run gets it before its next step.".into()),
+            Err(error) if is_over(&error) => Ok("The run has just ended; send it as a message.".into()),
             Err(error) => Err(error.into()),
         }
     }
@@ -203,6 +227,10 @@ impl Commander {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn is_over(error: &ClientError) -> bool {
+    matches!(error.code(), Some(ErrorCode::SessionNotRunning | ErrorCode::RunMismatch))
 }
 
 fn status(standing: &Standing) -> String {

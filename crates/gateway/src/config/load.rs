@@ -27,9 +27,6 @@ const DEFAULT_CONTEXT_TTL_HOURS: u64 = 4;
 const TABLE: Codes = Codes::all("E002");
 pub(super) const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
 
-/// Keys of the published configuration that this build accepts and does not use.
-const WITHOUT_EFFECT: &[&str] = &["channels.telegram.local_mode"];
-
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The file that is read when none is named.
@@ -94,12 +91,6 @@ impl GatewayConfig {
         if settings.approval_mode == Some(super::ApprovalMode::Allowlist) && settings.approval_allowlist.is_empty() {
             let message = "no tool is listed in `approval_allowlist`: every call that asks is rejected";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
-        }
-        for finding in &mut findings {
-            if finding.code == "W301" && WITHOUT_EFFECT.contains(&finding.path.as_str()) {
-                finding.code = "W302";
-                "has no effect in this version yet".clone_into(&mut finding.message);
-            }
         }
         Ok(Self {
             server: server_config(server, flags, env),
@@ -211,11 +202,8 @@ mod tests {
         let telegram = config.channels.telegram.as_ref().unwrap();
         assert_eq!(telegram.settings.allow_users, ["1", "2"]);
         let lines = lines(&config);
-        assert!(
-            lines[0].starts_with("autopilot.toml:1:1: error[E202] channels.slack: this channel is not"),
-            "{lines:?}"
-        );
-        assert!(lines[1].contains("error[E202] channels.fax: unknown channel type"), "{lines:?}");
+        assert!(lines[0].contains("error[E202] channels.fax: unknown channel type"), "{lines:?}");
+        assert_eq!(lines[1], "autopilot.toml:1:1: error[E201] channels.slack.app_token: required key is missing");
         assert_eq!(lines.len(), 2);
     }
 
@@ -229,15 +217,16 @@ mod tests {
     }
 
     #[test]
-    fn keys_without_effect_and_unknown_keys_warn() {
-        let config =
-            load("[gateway]\nbusy_policy = 'steer'\ntitle_templat = 'x'\n[server]\nlisten = 'y'\n[[schedules]]\n");
+    fn unknown_keys_warn_and_so_do_those_of_another_platform() {
+        let config = load(
+            "[channels.telegram]\ntoken = 't'\nguilds = [1]\n[gateway]\ntitle_templat = 'x'\n[server]\nlisten = 'y'\n",
+        );
         let lines = lines(&config);
         assert_eq!(
             lines,
             [
-                "autopilot.toml:2:1: warning[W302] gateway.busy_policy: has no effect in this version yet",
-                "autopilot.toml:3:1: warning[W301] gateway.title_templat: unknown key, did you mean `title_template`?"
+                "autopilot.toml:5:1: warning[W301] gateway.title_templat: unknown key, did you mean `title_template`?",
+                "autopilot.toml:3:1: warning[W301] channels.telegram.guilds: is no key of telegram"
             ]
         );
     }

@@ -10,6 +10,8 @@ pub(super) struct Answer {
     texts: Vec<String>,
     /// Events were lost: the message list has the text.
     pub(super) incomplete: bool,
+    /// Texts that were to go into the run and did not.
+    pub(super) unconsumed: Vec<String>,
     /// The gateway ended the run for the time it took.
     pub(super) timed_out: bool,
 }
@@ -35,8 +37,14 @@ impl Answer {
                 self.texts.push(text);
                 None
             }
-            Event::RunCompleted { stop_reason, .. } => Some(Ending::of(stop_reason)),
-            Event::RunError { error, .. } => Some(Ending::failed(&error)),
+            Event::RunCompleted { stop_reason, unconsumed, .. } => {
+                self.unconsumed = unconsumed.into_iter().map(|command| command.text).collect();
+                Some(Ending::of(stop_reason))
+            }
+            Event::RunError { error, unconsumed, .. } => {
+                self.unconsumed = unconsumed.into_iter().map(|command| command.text).collect();
+                Some(Ending::failed(&error))
+            }
             _ => None,
         }
     }

@@ -195,8 +195,9 @@ impl Conversations {
             Some(live) => live.end(&self.store, run).await?,
             None => Place::New,
         };
+        let unconsumed = answer.unconsumed.clone();
         let parts = self.answer_parts(run, &answer.into_text(&ending), place, ending.outcome);
-        self.store.finish_run(&run.run_id, ending.outcome, parts.clone(), now_ms()).await?;
+        self.store.finish_run(&run.run_id, ending.outcome, unconsumed, parts.clone(), now_ms()).await?;
         self.deliveries.wake_for(&parts);
         Ok(())
     }

@@ -81,6 +81,32 @@ impl GatewayStore {
             .await
     }
 
+    /// The oldest message of a person that waits behind a run, with the run.
+    pub(crate) async fn waiting_behind(&self, routing_key: &str) -> Result<Option<(CommandRow, OpenRun)>, StoreError> {
+        let key = routing_key.to_owned();
+        self.database
+            .read(move |connection| {
+                let Some(run) = runs::open_run(connection, &key)? else { return Ok(None) };
+                let sql = "SELECT id, routing_key, address, sender, payload FROM inbox
+                           WHERE routing_key = ?1 AND kind = 'message' AND state = 'accepted' ORDER BY id LIMIT 1";
+                let row = connection.prepare_cached(sql)?.query_row([key], |row| Ok(read(row))).optional()?;
+                Ok(row.transpose()?.map(|row| (row, run)))
+            })
+            .await
+    }
+
+    /// The message went into the run; it waits again if the run does not use it.
+    pub(crate) async fn steered(&self, message: i64, run_id: &str) -> Result<(), StoreError> {
+        let run_id = run_id.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE inbox SET state = 'steered', run_id = ?2 WHERE id = ?1 AND state = 'accepted'";
+                connection.prepare_cached(sql)?.execute(params![message, run_id])?;
+                Ok(())
+            })
+            .await
+    }
+
     /// The newest message of a conversation that came to nothing.
     pub(crate) async fn last_failed(&self, routing_key: &str) -> Result<Option<Payload>, StoreError> {
         let key = routing_key.to_owned();

@@ -58,10 +58,12 @@ pub(crate) struct IntakeBatch {
 pub(crate) enum Arrival {
     /// Somebody wrote.
     Message(Box<Knock>),
+    /// Somebody changed what they wrote.
+    Edited(Box<Knock>),
     /// A group got a new id.
     Migrated(Box<Migration>),
     /// Cannot be decoded.
-    Dead(NewInbox),
+    Dead(Box<NewInbox>),
 }
 
 /// A message before access was decided.
@@ -205,6 +207,7 @@ fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) ->
     for arrival in arrivals {
         match arrival {
             Arrival::Message(knock) => take(connection, *knock, gate, &mut accepted, now)?,
+            Arrival::Edited(knock) => edit(connection, &knock.row)?,
             Arrival::Migrated(migration) => {
                 migrated::rekey(connection, &migration, now)?;
                 accepted.chats.push(migration.to.chat_key());
@@ -278,6 +281,15 @@ fn take(
         }
         accepted.routing_keys.push(row.routing_key);
     }
+    Ok(())
+}
+
+/// Counts as long as the message waits; its run, once begun, has the old text.
+fn edit(connection: &Connection, row: &NewInbox) -> Result<(), StoreError> {
+    let sql = "UPDATE inbox SET payload = ?5 WHERE channel = ?1 AND account = ?2 AND message_id = ?3
+               AND routing_key = ?4 AND state = 'accepted' AND kind = 'message'";
+    let key = params![row.channel, row.account, row.message_id, row.routing_key, row.payload];
+    connection.prepare_cached(sql)?.execute(key)?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{GatewayStore, NewPart, StoreError, outbox};
-use crate::{Address, DeliveryContext, PeerId, Sender};
+use crate::{Address, DeliveryContext, PeerId, Queued, Sender};
 
 /// What a conversation has to do next.
 #[derive(Debug)]
@@ -109,9 +109,14 @@ pub struct QueueCounts {
 
 impl GatewayStore {
     /// What the conversation has to do next; makes a batch of its oldest waiting message if nothing else is open.
-    pub(crate) async fn next_work(&self, routing_key: &str, now: i64) -> Result<Option<Work>, StoreError> {
+    pub(crate) async fn next_work(
+        &self,
+        routing_key: &str,
+        queued: Queued,
+        now: i64,
+    ) -> Result<Option<Work>, StoreError> {
         let key = routing_key.to_owned();
-        self.database.write(move |connection| next_work(connection, &key, now)).await
+        self.database.write(move |connection| next_work(connection, &key, queued, now)).await
     }
 
     /// Notes that the server is about to hear of a batch, and with which options: later attempts repeat the first one's, so
@@ -168,6 +173,7 @@ impl GatewayStore {
         &self,
         run_id: &str,
         outcome: &'static str,
+        unconsumed: Vec<String>,
         answer: Vec<NewPart>,
         now: i64,
     ) -> Result<(), StoreError> {
@@ -177,6 +183,11 @@ impl GatewayStore {
                 let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3
                            WHERE run_id = ?1 AND state = 'open'";
                 connection.prepare_cached(sql)?.execute(params![run_id, outcome, now])?;
+                for text in unconsumed {
+                    let sql = "UPDATE inbox SET state = 'accepted', run_id = NULL
+                               WHERE run_id = ?1 AND state = 'steered' AND payload ->> 'text' = ?2";
+                    connection.prepare_cached(sql)?.execute(params![run_id, text])?;
+                }
                 let sql = "UPDATE inbox SET state = 'done' WHERE run_id = ?1";
                 connection.prepare_cached(sql)?.execute([&run_id])?;
                 outbox::insert(connection, &answer, now)
@@ -233,14 +244,14 @@ impl GatewayStore {
     }
 }
 
-fn next_work(connection: &Connection, routing_key: &str, now: i64) -> Result<Option<Work>, StoreError> {
+fn next_work(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<Option<Work>, StoreError> {
     if let Some(run) = open_run(connection, routing_key)? {
         return Ok(Some(Work::Follow(run)));
     }
     if let Some(batch) = batched(connection, routing_key)? {
         return Ok(Some(Work::Start(Box::new(batch))));
     }
-    if !make_batch(connection, routing_key, now)? {
+    if !make_batch(connection, routing_key, queued, now)? {
         return Ok(None);
     }
     Ok(batched(connection, routing_key)?.map(|batch| Work::Start(Box::new(batch))))
@@ -268,7 +279,7 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
 }
 
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
-fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bool, StoreError> {
+fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<bool, StoreError> {
     let sql = "SELECT id, address FROM inbox
                WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
                  AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
@@ -283,33 +294,63 @@ fn make_batch(connection: &Connection, routing_key: &str, now: i64) -> Result<bo
         .query_row(params![address.channel.as_str(), address.target_key()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let context = context.filter(|(_, expires_at)| *expires_at > now).map(|(context, _)| context);
+    let batch_id = Uuid::new_v4().to_string();
     let sql = "UPDATE inbox SET state = 'batched', batch_id = ?2, context = ?3 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute(params![id, Uuid::new_v4().to_string(), context])?;
+    connection.prepare_cached(sql)?.execute(params![id, batch_id, context])?;
+    if queued == Queued::Merge {
+        // Messages of another chat under the same key are answered there.
+        let sql = "UPDATE inbox SET state = 'batched', batch_id = ?3 WHERE routing_key = ?1 AND state = 'accepted'
+                   AND kind = 'message' AND address = ?2
+                   AND (SELECT kind FROM inbox AS first WHERE first.id = ?4) = 'message'";
+        let address = serde_json::to_string(&address)?;
+        connection.prepare_cached(sql)?.execute(params![routing_key, address, batch_id, id])?;
+    }
     Ok(true)
 }
 
-type BatchRow = (String, String, String, Option<String>, String, Option<String>, u32);
-
+/// The oldest batch that the server has not accepted.
 fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
     let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts FROM inbox
                WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
-    let read = |row: &Row<'_>| -> Result<BatchRow, _> {
-        let first = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        Ok((first.0, first.1, first.2, first.3, row.get(4)?, row.get(5)?, row.get(6)?))
-    };
-    let Some((id, kind, address, sender, payload, context, attempts)) =
-        connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?
-    else {
+    let read = |row: &Row<'_>| Ok(read_batch(row, routing_key));
+    let Some(batch) = connection.prepare_cached(sql)?.query_row([routing_key], read).optional()? else {
         return Ok(None);
     };
-    Ok(Some(Batch {
-        id,
+    let mut batch = batch?;
+    let lines = lines(connection, &batch.id)?;
+    if lines.len() > 1 {
+        batch.payload.text = lines.join("\n");
+    }
+    Ok(Some(batch))
+}
+
+fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
+    let (kind, address, payload): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
+    let (sender, context): (Option<String>, Option<String>) = (row.get(3)?, row.get(5)?);
+    Ok(Batch {
+        id: row.get(0)?,
         kind: if kind == "api" { BatchKind::Api } else { BatchKind::Message },
         routing_key: routing_key.to_owned(),
         address: serde_json::from_str(&address)?,
         sender: sender.as_deref().map(serde_json::from_str).transpose()?,
         payload: serde_json::from_str(&payload)?,
         context: context.as_deref().map(serde_json::from_str).transpose()?,
-        attempts,
-    }))
+        attempts: row.get(6)?,
+    })
+}
+
+/// The messages of a batch as `<name>: <text>`.
+fn lines(connection: &Connection, batch_id: &str) -> Result<Vec<String>, StoreError> {
+    let mut statement =
+        connection.prepare_cached("SELECT sender, payload FROM inbox WHERE batch_id = ?1 ORDER BY id")?;
+    let rows = statement.query_map([batch_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let mut lines = Vec::new();
+    for row in rows {
+        let (sender, payload): (Option<String>, String) = row?;
+        let sender: Option<Sender> = sender.as_deref().map(serde_json::from_str).transpose()?;
+        let payload: Payload = serde_json::from_str(&payload)?;
+        let name = sender.as_ref().map(Sender::name).unwrap_or_default();
+        lines.push(format!("{name}: {}", payload.text));
+    }
+    Ok(lines)
 }
