@@ -5,13 +5,14 @@
 //! * No failure is silent in the chat.
 
 mod answer;
+mod attachments;
 mod follow;
 mod live;
 mod notice;
 mod session;
 mod start;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stakpak_client::{ClientError, StakpakClient};
@@ -30,6 +31,7 @@ use crate::{
     store::{Content, NewPart, Work},
 };
 
+pub(crate) use attachments::KeptFile;
 pub(crate) use session::{SessionError, SessionRequest};
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -50,6 +52,9 @@ pub(crate) struct Conversations {
     model: Option<String>,
     progress: Progress,
     queued: Queued,
+    /// Where files of messages are kept.
+    attachments: PathBuf,
+    max_attachment: u64,
     pub(crate) busy_policy: BusyPolicy,
     long_reply_chunks: usize,
     run_timeout: Option<Duration>,
@@ -87,6 +92,8 @@ impl Conversations {
             model: config.gateway.model.clone(),
             progress: config.gateway.progress,
             queued: config.gateway.queued,
+            attachments: config.gateway.store_path.with_file_name("attachments"),
+            max_attachment: config.gateway.max_attachment,
             busy_policy: config.gateway.busy_policy,
             long_reply_chunks: config.gateway.long_reply_chunks,
             run_timeout: config.gateway.run_timeout,

@@ -99,8 +99,8 @@ impl Intake {
     fn knock(&self, message: InboundMessage, stream: &StreamId) -> Result<Knock, StoreError> {
         let claim = Claim::of(&message);
         let pair_code = pair_code(&message.text).map(str::to_owned);
-        let InboundMessage { address, sender, event_key, order_key, message_id, text, metadata, .. } = message;
-        let payload = Payload { text, metadata, options: Default::default() };
+        let InboundMessage { address, sender, event_key, order_key, message_id, text, attachments, metadata } = message;
+        let payload = Payload { text, metadata, attachments, ..Payload::default() };
         let row = NewInbox {
             channel: stream.channel.to_string(),
             account: stream.account.clone(),

@@ -42,6 +42,12 @@ impl Message {
         Self::new(Role::User, MessageContent::Text(text.into()))
     }
 
+    /// A user's message of text and images.
+    #[must_use]
+    pub fn user_parts(parts: Vec<MessagePart>) -> Self {
+        Self::new(Role::User, MessageContent::Parts(parts))
+    }
+
     /// An assistant message; its content is always an array.
     #[must_use]
     pub fn assistant(parts: Vec<MessagePart>) -> Self {

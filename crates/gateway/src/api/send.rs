@@ -180,6 +180,7 @@ fn batch(parts: &Parts, address: &Address, interactive: &Interactive) -> Batch {
         sandbox: interactive.sandbox,
         context: interactive.caller_context.clone(),
         overrides: (overrides != RunOverrides::default()).then_some(overrides),
+        files: Vec::new(),
     };
     Batch {
         id: Uuid::new_v4().to_string(),
@@ -187,9 +188,10 @@ fn batch(parts: &Parts, address: &Address, interactive: &Interactive) -> Batch {
         routing_key: resolve_routing_key(parts.config.router_config(), address),
         address: address.clone(),
         sender: None,
-        payload: Payload { text: interactive.prompt.clone(), metadata: Value::Null, options },
+        payload: Payload { text: interactive.prompt.clone(), options, ..Payload::default() },
         context: None,
         attempts: 0,
+        posted: false,
     }
 }
 

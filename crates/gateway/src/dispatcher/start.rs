@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use stakpak_client::{
-    AutoApproveOverride, CallerContextInput, ClientError, ErrorCode, Message, RunOverrides, SendMessageOptions,
+    AutoApproveOverride, CallerContextInput, ClientError, ErrorCode, RunOverrides, SendMessageOptions,
 };
 
 use super::{
-    Conversations, StepError, notice,
+    Conversations, StepError, attachments, notice,
     session::{SessionError, SessionRequest},
 };
 use crate::{
@@ -25,7 +25,11 @@ const TELL_UNREACHABLE_AFTER: Duration = Duration::from_secs(120);
 impl Conversations {
     pub(super) async fn start(&self, batch: &Batch) -> Result<(), StepError> {
         let model = self.store.model_of(&batch.routing_key).await?;
-        let (first_post_at, options) = self.store.posting(&batch.id, &self.options(batch, model), now_ms()).await?;
+        let mut options = self.options(batch, model);
+        if !batch.posted {
+            options.files = self.fetch_files(batch).await;
+        }
+        let (first_post_at, options) = self.store.posting(&batch.id, &options, now_ms()).await?;
         if batch.attempts > MOST_ATTEMPTS && now_ms() - first_post_at > millis(GIVE_UP_AFTER) {
             return self.bury(batch, notice::GAVE_UP).await;
         }
@@ -50,7 +54,7 @@ impl Conversations {
             SessionError::Store(error) => StepError::Store(error),
             SessionError::Server(error) => StepError::Server(error),
         })?;
-        let message = Message::user(batch.payload.text.clone());
+        let message = attachments::message(&batch.payload.text, &options.files).await;
         let client = self.client.with_idempotency_key(format!("gw-{}", batch.id));
         match client.send_messages(&session_id, vec![message], to_send(options)).await {
             Ok(answer) => {
@@ -92,6 +96,7 @@ impl Conversations {
             sandbox: asked.sandbox.or(if asked_for_profile { None } else { channel.sandbox }),
             context,
             overrides: (overrides != RunOverrides::default()).then_some(overrides),
+            files: Vec::new(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Conversations {
 }
 
 fn to_send(options: RunOptions) -> SendMessageOptions {
-    let RunOptions { title: _, model, sandbox, context, overrides } = options;
+    let RunOptions { model, sandbox, context, overrides, .. } = options;
     SendMessageOptions { model, sandbox, context, overrides, ..SendMessageOptions::default() }
 }
 

@@ -9,7 +9,7 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use super::{GatewayStore, NewPart, StoreError, outbox};
-use crate::{Address, DeliveryContext, PeerId, Queued, Sender};
+use crate::{Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender, dispatcher::KeptFile};
 
 /// What a conversation has to do next.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Payload {
     pub(crate) text: String,
     #[serde(default)]
     pub(crate) metadata: serde_json::Value,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) attachments: Vec<MediaAttachment>,
     #[serde(default)]
     pub(crate) options: RunOptions,
 }
@@ -43,6 +45,9 @@ pub(crate) struct RunOptions {
     pub(crate) context: Vec<CallerContext>,
     #[serde(default)]
     pub(crate) overrides: Option<RunOverrides>,
+    /// Files that go into the message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) files: Vec<KeptFile>,
 }
 
 /// Where a batch came from.
@@ -66,6 +71,8 @@ pub(crate) struct Batch {
     pub(crate) context: Option<DeliveryContext>,
     /// Restarts that found it unsent.
     pub(crate) attempts: u32,
+    /// The server may have heard of it: the request stays what it was.
+    pub(crate) posted: bool,
 }
 
 /// A run the server accepted.
@@ -310,7 +317,7 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
 
 /// The oldest batch that the server has not accepted.
 fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
-    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts FROM inbox
+    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts, request IS NOT NULL FROM inbox
                WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
     let read = |row: &Row<'_>| Ok(read_batch(row, routing_key));
     let Some(batch) = connection.prepare_cached(sql)?.query_row([routing_key], read).optional()? else {
@@ -336,6 +343,7 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
         payload: serde_json::from_str(&payload)?,
         context: context.as_deref().map(serde_json::from_str).transpose()?,
         attempts: row.get(6)?,
+        posted: row.get(7)?,
     })
 }
 
