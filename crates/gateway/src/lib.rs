@@ -30,6 +30,8 @@ pub mod store;
 mod channel;
 pub mod channels;
 pub mod chunking;
+pub mod render;
+pub mod slack_blocks;
 
 mod access;
 mod actors;

@@ -2,7 +2,7 @@
 //!
 //! * The offset of a poll comes from the store, after the commit of what was received before it: what was not stored is
 //!   delivered again.
-//! * A text is sent as it is, without parse mode: nothing in it can be markup.
+//! * A text is sent as it is, with entities instead of a parse mode: nothing in it can be markup.
 //! * Only `getMe`, `getUpdates` and `sendMessage` are used, and of their answers only what is needed is decoded.
 
 mod api;
@@ -20,14 +20,12 @@ use self::{
 };
 use super::health::Health;
 use crate::{
-    Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt, InboundBatch,
-    InboundSink, OutboundReply, StreamId, TelegramConfig,
+    Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt,
+    InboundBatch, InboundSink, OutboundReply, StreamId, TelegramConfig, render::telegram,
 };
 
 /// How long the platform holds a poll that has nothing to deliver.
 const LONG_POLL: Duration = Duration::from_secs(30);
-/// UTF-16 units of one message.
-const MESSAGE_LIMIT: usize = 4096;
 
 /// A Telegram bot.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl Channel for TelegramChannel {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            message_limit: MESSAGE_LIMIT,
+            message_limit: telegram::LIMIT,
             send_pace: Duration::from_secs(1),
             send_burst: NonZeroU32::MIN,
             group_per_minute: NonZeroU32::new(20),
@@ -87,6 +85,10 @@ impl Channel for TelegramChannel {
             typing_every: Some(Duration::from_secs(4)),
             max_file: 50 * 1024 * 1024,
         }
+    }
+
+    fn compose(&self, markdown: &str) -> Vec<Body> {
+        telegram::compose(markdown)
     }
 
     async fn start_durable(
@@ -114,7 +116,7 @@ impl Channel for TelegramChannel {
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
         let OutboundReply { address, body, .. } = reply;
-        let sent = self.api.send_message(&address.chat, address.thread.as_deref(), body.text).await?;
+        let sent = self.api.send_message(&address.chat, address.thread.as_deref(), body).await?;
         Ok(DeliveryReceipt { message_id: sent.message_id.to_string(), thread_id: address.thread })
     }
 

@@ -13,7 +13,7 @@ use teloxide_core::{
 };
 use teloxide_reqwest::{Client, Url};
 
-use crate::ChannelError;
+use crate::{Body, ChannelError};
 
 /// Spare time of a request over the long poll.
 const REQUEST_MARGIN: Duration = Duration::from_secs(15);
@@ -87,6 +87,8 @@ struct SendMessage {
     #[serde(skip_serializing_if = "Option::is_none")]
     message_thread_id: Option<i64>,
     text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entities: Option<Value>,
 }
 
 impl Payload for SendMessage {
@@ -124,11 +126,12 @@ impl Api {
         &self,
         chat: &str,
         thread: Option<&str>,
-        text: String,
+        body: Body,
     ) -> Result<Sent, ChannelError> {
         let chat_id = chat.parse::<i64>().map_or_else(|_| Value::from(chat), Value::from);
         let message_thread_id = thread.and_then(|thread| thread.parse().ok());
-        self.call(SendMessage { chat_id, message_thread_id, text }).await
+        let entities = body.format.and_then(|mut format| format.get_mut("entities").map(Value::take));
+        self.call(SendMessage { chat_id, message_thread_id, text: body.text, entities }).await
     }
 
     async fn call<P>(&self, payload: P) -> Result<P::Output, ChannelError>
