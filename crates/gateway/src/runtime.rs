@@ -1,6 +1,9 @@
 //! The gateway as a whole: made from a configuration, run until cancelled.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
@@ -13,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError, api,
     channels::{build_channels, supervisor::supervise},
+    clock::{millis, now_ms},
     commands::{Commander, Commands},
     delivery::{Deliveries, Sender},
     dispatcher::{Conversations, Dispatcher},
@@ -22,6 +26,10 @@ use crate::{
 
 /// How long texts on their way may still be sent once the gateway is asked to stop.
 const FLUSH: Duration = Duration::from_secs(5);
+/// How often the gateway notes that it is there.
+const ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// After an absence, what the platforms kept meanwhile comes in within this time.
+const ARRIVES_LATE: Duration = Duration::from_secs(30);
 
 /// Why there is no gateway, or none any more.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +121,7 @@ impl Gateway {
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         let Parts { store, channels, dispatcher, commands, deliveries, .. } = &*self.parts;
+        self.after_absence().await?;
         let (lanes, conversations) = (store.unfinished_lanes().await?, store.unfinished_conversations().await?);
         let sending = deliveries.start(stop.clone());
         let conversing = dispatcher.start(stop.clone());
@@ -129,7 +138,19 @@ impl Gateway {
             let inbound = Arc::clone(&self.intake) as Arc<dyn InboundSink>;
             receiving.spawn(supervise(Arc::clone(channel), inbound, cancel.clone()));
         }
-        cancel.cancelled().await;
+        let alive = async {
+            let mut every = tokio::time::interval(ALIVE_EVERY);
+            loop {
+                every.tick().await;
+                if let Err(error) = store.note_alive(now_ms()).await {
+                    tracing::error!(%error, "the gateway could not note that it is there");
+                }
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = alive => {}
+        }
         self.draining.cancel();
         receiving.shutdown().await;
         sending.close();
@@ -145,6 +166,20 @@ impl Gateway {
             tasks.wait().await;
         }
         sending.wait().await;
+        Ok(())
+    }
+
+    /// What waited while the gateway was away for long may no longer be wanted.
+    async fn after_absence(&self) -> Result<(), StoreError> {
+        let Parts { config, store, .. } = &*self.parts;
+        let (Some(stale_after), Some(last)) = (config.gateway.stale_after, store.last_alive().await?) else {
+            return Ok(());
+        };
+        let now = now_ms();
+        if now - last > millis(stale_after) {
+            self.intake.gate.late_until.store(now + millis(ARRIVES_LATE), Ordering::Relaxed);
+            store.hold_waiting(now).await?;
+        }
         Ok(())
     }
 

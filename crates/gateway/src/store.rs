@@ -5,6 +5,7 @@
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
 mod access;
+mod away;
 mod commands;
 mod inbound;
 mod migrated;

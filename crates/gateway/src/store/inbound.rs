@@ -2,7 +2,10 @@
 //!
 //! Who may talk is decided in the transaction that keeps what they said, with the grants as they are then.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use serde::Serialize;
 use serde_json::to_string;
@@ -11,6 +14,7 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Content, GatewayStore, NewPart, StoreError,
     access::granted,
+    away,
     migrated::{self, Migration},
     notice, outbox,
     pairing::{self, OwnerTry},
@@ -37,11 +41,14 @@ pub(crate) struct Gate {
     pub(crate) limits: Limits,
     /// Most waiting messages of a conversation.
     pub(crate) queue_limit: u32,
+    /// Until then, Unix ms, what comes in is taken for what waited while the gateway was down.
+    pub(crate) late_until: AtomicI64,
 }
 
 impl Gate {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
-        Self { access: Access::new(config), limits: Limits::new(), queue_limit: config.gateway.queue_limit }
+        let queue_limit = config.gateway.queue_limit;
+        Self { access: Access::new(config), limits: Limits::new(), queue_limit, late_until: AtomicI64::new(0) }
     }
 }
 
@@ -278,6 +285,10 @@ fn take(
             let part = NewPart { idem_key: key, address: claim.address, content };
             outbox::insert(connection, std::slice::from_ref(&part), now)?;
             accepted.chats.push(part.lane());
+        }
+        if row.kind == "message" && now < gate.late_until.load(Ordering::Relaxed) {
+            away::hold(connection, &row.routing_key, row.address.as_ref(), now)?;
+            accepted.chats.push(lane);
         }
         accepted.routing_keys.push(row.routing_key);
     }
