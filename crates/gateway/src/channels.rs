@@ -1,20 +1,25 @@
 //! The platforms, one folder each.
 
 mod health;
+mod slack;
 pub(crate) mod supervisor;
 mod telegram;
 
 use std::sync::Arc;
 
+pub use slack::SlackChannel;
 pub use telegram::TelegramChannel;
 
 use crate::{Channel, ChannelError, GatewayConfig};
 
 /// The adapters of all enabled channels. Connects to nothing.
 pub fn build_channels(config: &GatewayConfig) -> Result<Vec<Arc<dyn Channel>>, ChannelError> {
-    let telegram = config.channels.telegram.as_ref().filter(|telegram| telegram.settings.enabled);
-    telegram
-        .map(|telegram| TelegramChannel::new(telegram).map(|channel| Arc::new(channel) as Arc<dyn Channel>))
-        .into_iter()
-        .collect()
+    let mut built: Vec<Arc<dyn Channel>> = Vec::new();
+    if let Some(telegram) = config.channels.telegram.as_ref().filter(|telegram| telegram.settings.enabled) {
+        built.push(Arc::new(TelegramChannel::new(telegram)?));
+    }
+    if let Some(slack) = config.channels.slack.as_ref().filter(|slack| slack.settings.enabled) {
+        built.push(Arc::new(SlackChannel::new(slack)?));
+    }
+    Ok(built)
 }

@@ -38,7 +38,9 @@ impl Health {
 
     pub(crate) fn failed(&self, error: &ChannelError) {
         let status = match error {
-            ChannelError::Unauthorized { .. } | ChannelError::Setup { .. } => ChannelStatus::Failed,
+            ChannelError::Unauthorized { .. } | ChannelError::Setup { .. } | ChannelError::MissingScope { .. } => {
+                ChannelStatus::Failed
+            }
             _ => ChannelStatus::Degraded,
         };
         let mut health = self.lock();

@@ -26,7 +26,9 @@ pub(crate) async fn supervise(channel: Arc<dyn Channel>, inbound: Arc<dyn Inboun
             conflict.reset();
         }
         let wait = match &error {
-            ChannelError::Unauthorized { .. } | ChannelError::Setup { .. } => REFUSED_TOKEN_PAUSE,
+            ChannelError::Unauthorized { .. } | ChannelError::Setup { .. } | ChannelError::MissingScope { .. } => {
+                REFUSED_TOKEN_PAUSE
+            }
             ChannelError::Conflict { .. } => conflict.next(),
             ChannelError::RateLimited { retry_after } => *retry_after,
             _ => ordinary.next(),
