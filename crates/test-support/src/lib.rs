@@ -1,9 +1,14 @@
 //! Stand-ins for tests: they speak the real wire protocols over real sockets, and can be told to misbehave.
 
+mod discord;
 mod llm;
 mod slack;
 mod telegram;
 
+pub use discord::{
+    DiscordButton, DiscordCall, DiscordEdit, DiscordFault, DiscordMessage, DiscordReaction, DiscordRecord, FakeDiscord,
+    Followup, GatewayFault, Identify, InteractionAnswer, Resume, Said,
+};
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
 pub use slack::{Saying, SlackApi, SlackCall, SlackEnvelope, SlackFault, SlackFile, SlackMessage};
 pub use telegram::{BotApi, SendFault, SentMessage};
