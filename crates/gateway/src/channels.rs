@@ -1,5 +1,6 @@
 //! The platforms, one folder each.
 
+mod discord;
 mod health;
 mod slack;
 pub(crate) mod supervisor;
@@ -8,6 +9,7 @@ mod telegram;
 use std::sync::Arc;
 
 pub use slack::SlackChannel;
+pub use discord::DiscordChannel;
 pub use telegram::TelegramChannel;
 
 use crate::{Channel, ChannelError, GatewayConfig};
@@ -20,6 +22,9 @@ pub fn build_channels(config: &GatewayConfig) -> Result<Vec<Arc<dyn Channel>>, C
     }
     if let Some(slack) = config.channels.slack.as_ref().filter(|slack| slack.settings.enabled) {
         built.push(Arc::new(SlackChannel::new(slack)?));
+    }
+    if let Some(discord) = config.channels.discord.as_ref().filter(|discord| discord.settings.enabled) {
+        built.push(Arc::new(DiscordChannel::new(discord)?));
     }
     Ok(built)
 }

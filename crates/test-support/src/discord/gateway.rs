@@ -101,7 +101,7 @@ impl Connection {
                     _ => Flow::Break(()),
                 },
                 changed = self.changed.changed() => if changed.is_ok() { Flow::Continue(()) } else { Flow::Break(()) },
-                () = sleep_until(patience) => self.close(4009, "Session timed out.").await,
+                () = sleep_until(patience), if !self.deaf => self.close(4009, "Session timed out.").await,
             };
         }
     }

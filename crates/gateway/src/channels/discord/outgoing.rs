@@ -1,0 +1,168 @@
+//! Bodies of messages for Discord.
+//!
+//! * Nobody is pinged but the author of the message that is answered.
+//! * A nonce is the same for all attempts of one message; within some minutes the platform answers a repeated one with the
+//!   message that it made.
+
+use serde::{Deserialize, Serialize};
+use serenity::{
+    all::MessageReferenceKind,
+    builder::{
+        CreateActionRow, CreateAllowedMentions, CreateButton, CreateInteractionResponseFollowup, CreateMessage,
+        EditMessage,
+    },
+    model::{
+        application::ButtonStyle as Style,
+        channel::{MessageFlags, MessageReference, Nonce},
+        id::{ChannelId, MessageId},
+    },
+};
+use sha2::{Digest, Sha256};
+
+use crate::{Address, ApprovalButton, Body, ButtonStyle, ChannelError, DeliveryReceipt, MessageRef, OutboundReply};
+
+/// Characters of a nonce.
+const NONCE_LENGTH: usize = 25;
+/// Buttons of one row, and rows of one message.
+const ROW: usize = 5;
+/// Two messages this far apart are not two copies of one.
+const COPY_WINDOW_MS: u64 = 60 * 60 * 1000;
+
+/// A message that was made.
+#[derive(Debug, Deserialize)]
+pub(super) struct Made {
+    pub(super) id: String,
+}
+
+/// A message of a channel, as far as a copy is known by it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Existing {
+    id: String,
+    author: Author,
+    #[serde(default)]
+    content: String,
+    #[serde(default)]
+    nonce: Option<String>,
+    #[serde(default)]
+    message_reference: Option<Reference>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Author {
+    id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Reference {
+    #[serde(default)]
+    message_id: Option<String>,
+}
+
+impl Existing {
+    /// Whether it is what `reply` made. The platform forgets nonces; then the same text in answer to the same message is
+    /// taken for it, unless both are far apart.
+    pub(super) fn is_copy_of(&self, reply: &OutboundReply, bot: &str, now_ms: i64) -> bool {
+        if self.author.id != bot {
+            return false;
+        }
+        if self.nonce.is_some() {
+            return self.nonce == Some(nonce(&reply.dedupe_key));
+        }
+        let answers = self.message_reference.as_ref().and_then(|reference| reference.message_id.as_ref());
+        let recent = self.id.parse().is_ok_and(|id: u64| {
+            u64::try_from(now_ms).unwrap_or_default().saturating_sub(created_ms(id)) < COPY_WINDOW_MS
+        });
+        recent && answers.is_some() && answers == reply.reply_to.as_ref() && self.content == reply.body.text
+    }
+
+    pub(super) fn receipt(&self, address: &Address) -> DeliveryReceipt {
+        DeliveryReceipt { message_id: self.id.clone(), thread_id: address.thread.clone() }
+    }
+}
+
+/// When a snowflake was made, Unix ms.
+pub(super) fn created_ms(id: u64) -> u64 {
+    (id >> 22) + 1_420_070_400_000
+}
+
+/// The smallest snowflake of a time, Unix ms.
+pub(super) fn snowflake_at(ms: i64) -> u64 {
+    u64::try_from(ms).unwrap_or_default().saturating_sub(1_420_070_400_000) << 22
+}
+
+/// The channel that a message goes to: a thread is a channel of its own.
+pub(super) fn target(address: &Address) -> Result<ChannelId, ChannelError> {
+    let id = address.thread.as_ref().unwrap_or(&address.chat);
+    Ok(ChannelId::new(number(id, "channel")?))
+}
+
+pub(super) fn place(message: &MessageRef) -> Result<(ChannelId, MessageId), ChannelError> {
+    Ok((target(&message.address)?, MessageId::new(number(&message.message_id, "message")?)))
+}
+
+/// An id; the platform has none that is 0.
+pub(super) fn number(id: &str, what: &str) -> Result<u64, ChannelError> {
+    let rejected = || ChannelError::Rejected { reason: format!("`{id}` is not the id of a Discord {what}") };
+    id.parse().ok().filter(|id| *id != 0).ok_or_else(rejected)
+}
+
+/// The same for the same key, whatever its length.
+pub(super) fn nonce(dedupe_key: &str) -> String {
+    let digest = Sha256::digest(dedupe_key.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(NONCE_LENGTH).collect()
+}
+
+pub(super) fn message(reply: &OutboundReply, buttons: &[ApprovalButton]) -> Result<Vec<u8>, ChannelError> {
+    let mut message = blank(&reply.dedupe_key).content(reply.body.text.clone()).components(rows(buttons)?);
+    if let Some(answered) = &reply.reply_to {
+        let reference = MessageReference::new(MessageReferenceKind::Default, target(&reply.address)?);
+        let reference = reference.message_id(MessageId::new(number(answered, "message")?)).fail_if_not_exists(false);
+        message = message.reference_message(reference);
+    }
+    encode(&message)
+}
+
+pub(super) fn file(dedupe_key: &str, caption: Option<&str>) -> Result<Vec<u8>, ChannelError> {
+    let message = blank(dedupe_key);
+    encode(&caption.map_or(message.clone(), |caption| message.content(caption)))
+}
+
+fn blank(dedupe_key: &str) -> CreateMessage {
+    CreateMessage::new()
+        .allowed_mentions(CreateAllowedMentions::new().replied_user(true))
+        .flags(MessageFlags::SUPPRESS_EMBEDS)
+        .nonce(Nonce::String(nonce(dedupe_key)))
+        .enforce_nonce(true)
+}
+
+pub(super) fn edit(body: &Body, buttons: &[ApprovalButton]) -> Result<Vec<u8>, ChannelError> {
+    let mentions = CreateAllowedMentions::new().replied_user(false);
+    encode(&EditMessage::new().content(body.text.clone()).components(rows(buttons)?).allowed_mentions(mentions))
+}
+
+/// What only the presser sees.
+pub(super) fn private(text: &str) -> Result<Vec<u8>, ChannelError> {
+    let mentions = CreateAllowedMentions::new();
+    encode(&CreateInteractionResponseFollowup::new().content(text).ephemeral(true).allowed_mentions(mentions))
+}
+
+fn rows(buttons: &[ApprovalButton]) -> Result<Vec<CreateActionRow>, ChannelError> {
+    if buttons.len() > ROW * ROW {
+        return Err(ChannelError::Rejected {
+            reason: format!("{} buttons are more than a message holds", buttons.len()),
+        });
+    }
+    let button = |button: &ApprovalButton| {
+        let style = match button.style {
+            ButtonStyle::Success => Style::Success,
+            ButtonStyle::Danger => Style::Danger,
+            ButtonStyle::Secondary => Style::Secondary,
+        };
+        CreateButton::new(button.callback_data.clone()).label(button.label.clone()).style(style)
+    };
+    Ok(buttons.chunks(ROW).map(|row| CreateActionRow::Buttons(row.iter().map(button).collect())).collect())
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, ChannelError> {
+    serde_json::to_vec(value).map_err(|error| ChannelError::Rejected { reason: error.to_string() })
+}

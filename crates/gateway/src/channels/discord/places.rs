@@ -1,0 +1,95 @@
+//! What is known about channels: their kind, guild, parent and names.
+//!
+//! Learned from the gateway, looked up where that has not told it, and bounded.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use lru::LruCache;
+use serde_json::Value;
+use serenity::model::id::ChannelId;
+
+use super::api::Api;
+use crate::{Address, ChannelError, PeerId};
+
+/// More than one bot meets in a day.
+const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+
+/// A channel, a thread or a direct chat.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    /// None for direct chats.
+    pub(super) guild: Option<u64>,
+    /// The channel of a thread.
+    pub(super) parent: Option<u64>,
+    pub(super) name: Option<String>,
+    pub(super) guild_name: Option<String>,
+}
+
+impl Place {
+    /// Where a message of this person is.
+    pub(super) fn address(&self, channel: u64, person: &PeerId) -> Address {
+        let (chat, thread) = match self.parent {
+            Some(parent) => (parent, Some(channel.to_string())),
+            None => (channel, None),
+        };
+        let direct = self.guild.is_none().then(|| person.clone());
+        Address { channel: "discord".into(), chat: chat.to_string(), thread, direct }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Places {
+    channels: Mutex<LruCache<u64, Place>>,
+    guilds: Mutex<LruCache<u64, String>>,
+}
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self { channels: Mutex::new(LruCache::new(CAPACITY)), guilds: Mutex::new(LruCache::new(CAPACITY)) }
+    }
+
+    pub(super) fn learn_guild(&self, guild: u64, name: &str) {
+        lock(&self.guilds).put(guild, name.to_owned());
+    }
+
+    /// Remembers a channel as the platform describes it; within GUILD_CREATE it does not name its guild.
+    pub(super) fn learn(&self, channel: &Value, guild: Option<u64>) -> Option<(u64, Place)> {
+        let id = snowflake(&channel["id"])?;
+        let kind = channel["type"].as_u64()?;
+        let guild = snowflake(&channel["guild_id"]).or(guild);
+        // Announcement, public and private threads. The parent of any other channel is a category.
+        let parent = snowflake(&channel["parent_id"]).filter(|_| matches!(kind, 10..=12));
+        let name = channel["name"].as_str().map(str::to_owned);
+        let guild_name = guild.and_then(|guild| lock(&self.guilds).get(&guild).cloned());
+        let place = Place { guild, parent, name, guild_name };
+        lock(&self.channels).put(id, place.clone());
+        Some((id, place))
+    }
+
+    /// The place of a channel. One that the bot may not look at counts as a plain one of the guild it was named with.
+    pub(super) async fn find(&self, api: &Api, id: u64, guild: Option<u64>) -> Result<Place, ChannelError> {
+        let known = lock(&self.channels).get(&id).cloned();
+        if let Some(place) = known {
+            return Ok(place);
+        }
+        match api.channel(ChannelId::new(id)).await {
+            Ok(channel) => Ok(self.learn(&channel, guild).map(|(_, place)| place).unwrap_or_default()),
+            Err(ChannelError::NotAllowed { .. } | ChannelError::Rejected { .. }) => {
+                Ok(Place { guild, ..Place::default() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An id; none for 0, which is none.
+pub(super) fn snowflake(value: &Value) -> Option<u64> {
+    value.as_str()?.parse().ok().filter(|id| *id != 0)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
