@@ -226,7 +226,7 @@ mod tests {
             lines,
             [
                 "autopilot.toml:5:1: warning[W301] gateway.title_templat: unknown key, did you mean `title_template`?",
-                "autopilot.toml:3:1: warning[W301] channels.telegram.guilds: is no key of telegram"
+                "autopilot.toml:3:10: warning[W301] channels.telegram.guilds: is no key of telegram"
             ]
         );
     }
