@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Address, ChannelSettings, DmPolicy, GatewayConfig, GroupPolicy, InboundMessage, Sender};
 
-pub(crate) use codes::{hash, normal, pairing_code};
+pub(crate) use codes::{approval_id, hash, normal, pairing_code};
 pub(crate) use limits::{Limits, Rate};
 
 /// What somebody may do; each role includes the ones before it.

@@ -2,6 +2,8 @@
 //!
 //! Its errors have an envelope of their own: `{"error": "<code>", "message": "<text>"}`.
 
+mod approvals;
+mod pairings;
 mod send;
 
 use std::sync::Arc;
@@ -28,6 +30,11 @@ pub(crate) fn router(parts: Arc<Parts>) -> Router {
         .route("/channels", get(channels))
         .route("/sessions", get(sessions))
         .route("/send", post(send::send))
+        .route("/approvals", get(approvals::list))
+        .route("/approvals/{id}", post(approvals::decide))
+        .route("/pairings", get(pairings::list))
+        .route("/pairings/approve", post(pairings::approve))
+        .route("/pairings/deny", post(pairings::deny))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&parts), require_token));
     Router::new()
         .route("/status", get(status))

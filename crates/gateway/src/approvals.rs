@@ -1,66 +1,21 @@
-//! What becomes of a tool call that waits for a person while nobody can be asked in a chat.
+//! Tool calls that wait for a person: what policy decides, who is asked, and what they said.
 //!
-//! A bare name means one of the product's own tools; the tool of another server is never covered by it.
+//! * An approval is decided once, by somebody who may, for exactly the arguments that were shown.
+//! * It is in the store before it is in a chat, and its decision before the server hears of it; so a restart changes
+//!   nothing, and no answer in time is a denial.
+//! * Nothing but a press, a command or the operator decides; what somebody writes meanwhile waits.
 
-use stakpak_client::{ProposedToolCall, ToolDecisionAction, ToolDecisionInput};
+mod ask;
+mod buttons;
+mod call;
+mod desk;
+mod due;
+mod policy;
+mod prompt;
+mod tell;
 
-use crate::{ApprovalMode, config::GatewaySettings};
-
-const OWN_PREFIX: &str = "stakpak__";
-
-/// The policy of `[gateway]`.
-#[derive(Debug, Clone)]
-pub(crate) struct ApprovalPolicy {
-    mode: Option<ApprovalMode>,
-    allowlist: Vec<String>,
-}
-
-impl ApprovalPolicy {
-    pub(crate) fn new(settings: &GatewaySettings) -> Self {
-        Self { mode: settings.approval_mode, allowlist: settings.approval_allowlist.clone() }
-    }
-
-    pub(crate) fn decide(&self, call: &ProposedToolCall) -> ToolDecisionInput {
-        let allowed = match self.mode {
-            Some(ApprovalMode::AllowAll) => true,
-            Some(ApprovalMode::Allowlist) => self.allowlist.iter().any(|entry| same_tool(entry, &call.name)),
-            Some(ApprovalMode::DenyAll) | None => false,
-        };
-        if allowed {
-            return ToolDecisionInput { action: ToolDecisionAction::Accept, content: None };
-        }
-        ToolDecisionInput { action: ToolDecisionAction::Reject, content: Some(self.reason(&call.name)) }
-    }
-
-    fn reason(&self, tool: &str) -> String {
-        if self.mode == Some(ApprovalMode::DenyAll) {
-            return format!(
-                "{tool} was not approved: the gateway rejects all approvals (`approval_mode = \"deny_all\"`)"
-            );
-        }
-        format!(
-            "{tool} was not approved: it needs a person, and approving from a chat is not available yet. To allow it, \
-             the operator can set `approval_mode = \"allowlist\"` and list it in `approval_allowlist` under [gateway], \
-             or list it in `auto_approve` of the profile"
-        )
-    }
-}
-
-fn same_tool(entry: &str, tool: &str) -> bool {
-    let own = |name: &'_ str| name.strip_prefix(OWN_PREFIX).map(str::to_owned).unwrap_or_else(|| name.to_owned());
-    own(entry) == own(tool)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_foreign_tool_that_ends_in_a_listed_name_is_not_covered() {
-        assert!(same_tool("view", "stakpak__view"));
-        assert!(same_tool("stakpak__view", "view"));
-        assert!(same_tool("github__list", "github__list"));
-        assert!(!same_tool("view", "other__view"));
-        assert!(!same_tool("view", "stakpak__review"));
-    }
-}
+pub use buttons::parse_approval_callback;
+pub(crate) use buttons::{Act, Which, parse};
+pub(crate) use call::Call;
+pub(crate) use desk::{Approvals, Desk, DeskError};
+pub(crate) use policy::ApprovalPolicy;

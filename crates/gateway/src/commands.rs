@@ -99,7 +99,8 @@ impl Command {
     /// Who may say it.
     pub(crate) fn role(&self) -> Role {
         match self {
-            Self::Approve(_) | Self::Deny(_) | Self::Show(_) | Self::RunSchedule(_) => Role::Approver,
+            // Who decides is looked at with the approval: it may be who asked.
+            Self::RunSchedule(_) => Role::Approver,
             Self::Model(Some(_)) | Self::Allow(_) | Self::Revoke(_) => Role::Admin,
             _ => Role::User,
         }

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::{
     Address, Body, BusyPolicy, GatewayConfig, GatewayStore, Progress, Queued, StoreError,
     actors::{Actors, Worker},
-    approvals::ApprovalPolicy,
+    approvals::Approvals,
     backoff::Backoff,
     chunking::chunk_text,
     clock::now_ms,
@@ -46,7 +46,7 @@ pub(crate) struct Conversations {
     pub(crate) store: GatewayStore,
     pub(crate) client: StakpakClient,
     pub(crate) deliveries: Arc<Deliveries>,
-    policy: ApprovalPolicy,
+    approvals: Arc<Approvals>,
     redactor: Redactor,
     title_template: String,
     model: Option<String>,
@@ -81,12 +81,13 @@ impl Conversations {
         client: StakpakClient,
         deliveries: Arc<Deliveries>,
         redactor: Redactor,
+        approvals: Arc<Approvals>,
     ) -> Self {
         Self {
             store,
             client,
             deliveries,
-            policy: ApprovalPolicy::new(&config.gateway),
+            approvals,
             redactor,
             title_template: config.gateway.title_template.clone(),
             model: config.gateway.model.clone(),

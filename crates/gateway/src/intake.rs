@@ -6,20 +6,26 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::{
-    Address, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink,
-    RouterConfig, StoreError, StreamId,
+    Address, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink, Press,
+    PressAnswer, RouterConfig, StoreError, StreamId,
     access::{Claim, pair_code},
+    approvals::Approvals,
     clock::{millis, now_ms},
     commands::{Command, Commands},
     dispatcher::Dispatcher,
     router::resolve_routing_key,
-    store::{Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, Payload, Refusal},
+    store::{Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, NewPress, Payload, Refusal, Resolution},
 };
 
 /// Telegram may number updates anew, and lower, after a week without any.
 const OLDEST_POSITION: Duration = Duration::from_secs(6 * 24 * 3600);
+
+/// Platforms forget a press after some seconds.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Decides and stores what adapters receive.
 #[derive(Debug)]
@@ -29,6 +35,9 @@ pub(crate) struct Intake {
     pub(crate) router: RouterConfig,
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) commands: Arc<Commands>,
+    pub(crate) approvals: Arc<Approvals>,
+    /// Answers to presses on their way.
+    pub(crate) answers: TaskTracker,
 }
 
 #[async_trait]
@@ -47,6 +56,12 @@ impl InboundSink for Intake {
         }
         for chat in &accepted.chats {
             self.dispatcher.worker().deliveries.wake(chat);
+        }
+        for run_id in &accepted.decided_runs {
+            self.approvals.wake(run_id);
+        }
+        for (press, resolution) in accepted.presses {
+            self.answer(press, &resolution).await;
         }
         for key in accepted.routing_keys {
             self.commands.wake(&key);
@@ -78,8 +93,7 @@ impl Intake {
             InboundEvent::Message(message) => Arrival::Message(Box::new(self.knock(*message, stream)?)),
             InboundEvent::Migrated { from, to } => Arrival::Migrated(Box::new(self.migration(stream, from, to))),
             InboundEvent::Edited(message) => Arrival::Edited(Box::new(self.knock(*message, stream)?)),
-            // Not handled yet: nothing is offered that could be pressed.
-            InboundEvent::Press(_) => return Ok(None),
+            InboundEvent::Press(press) => Arrival::Press(Box::new(self.press(*press, stream)?)),
             InboundEvent::Undecodable { event_key, order_key, raw } => Arrival::Dead(Box::new(NewInbox {
                 channel: stream.channel.to_string(),
                 account: stream.account.clone(),
@@ -115,6 +129,44 @@ impl Intake {
             payload: serde_json::to_string(&payload)?,
         };
         Ok(Knock { claim, row, pair_code })
+    }
+
+    fn press(&self, press: Press, stream: &StreamId) -> Result<NewPress, StoreError> {
+        let payload = Payload { text: press.payload.clone(), ..Payload::default() };
+        let row = NewInbox {
+            channel: stream.channel.to_string(),
+            account: stream.account.clone(),
+            event_key: press.event_key.clone(),
+            kind: "press",
+            state: "done",
+            routing_key: resolve_routing_key(&self.router, &press.address),
+            address: Some(press.address.clone()),
+            sender: Some(press.sender.clone()),
+            order_key: press.order_key,
+            message_id: None,
+            payload: serde_json::to_string(&payload)?,
+        };
+        Ok(NewPress { press, row })
+    }
+
+    /// What was resolved takes its course, and the presser hears of it, as well as that goes.
+    async fn answer(&self, press: Press, resolution: &Resolution) {
+        if let Err(error) = self.approvals.follow_up(resolution, &press.address, &press.event_key).await {
+            tracing::warn!(%error, "the full text of an approval could not be queued");
+        }
+        let answer = match resolution {
+            Resolution::Refused(refused) => PressAnswer::Refused(refused.to_string()),
+            Resolution::Decided(_) | Resolution::Show(_) => PressAnswer::Taken,
+        };
+        let deliveries = &self.dispatcher.worker().deliveries;
+        let Some(channel) = deliveries.worker().channel(press.address.channel.as_str()).cloned() else { return };
+        self.answers.spawn(async move {
+            match timeout(ANSWER_PATIENCE, channel.answer_press(&press, answer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a press could not be answered"),
+                Err(_) => tracing::debug!("a press could not be answered in time"),
+            }
+        });
     }
 
     fn migration(&self, stream: &StreamId, from: String, to: String) -> Migration {

@@ -11,10 +11,11 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError, api,
+    approvals::{Approvals, Desk},
     channels::{build_channels, supervisor::supervise},
     clock::{millis, now_ms},
     commands::{Commander, Commands},
@@ -69,6 +70,7 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) commands: Arc<Commands>,
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) approvals: Arc<Approvals>,
     pub(crate) started: Instant,
 }
 
@@ -78,25 +80,55 @@ impl Gateway {
     /// # Errors
     /// The store or a channel cannot be used.
     pub fn new(config: GatewayConfig) -> Result<Self, GatewayError> {
-        let store = GatewayStore::open(&config.gateway.store_path)?;
         let channels = build_channels(&config)?;
+        Self::with_channels(config, channels)
+    }
+
+    /// [`Gateway::new`] with other adapters than those of the configuration.
+    ///
+    /// # Errors
+    /// As [`Gateway::new`].
+    pub fn with_channels(config: GatewayConfig, channels: Vec<Arc<dyn Channel>>) -> Result<Self, GatewayError> {
+        let store = GatewayStore::open(&config.gateway.store_path)?;
         let secrets = config.channels.secrets().chain([config.server.token.expose()]);
         let redactor = Redactor::new(secrets.filter(|secret| !secret.is_empty()))?;
         let client = StakpakClient::new(&config.server.url, config.server.token.expose());
         let draining = CancellationToken::new();
         let deliveries = Deliveries::new(Sender::new(store.clone(), &channels, draining.clone()));
-        let conversations = Conversations::new(&config, store.clone(), client, Arc::clone(&deliveries), redactor);
-        let dispatcher = Dispatcher::new(conversations);
         let gate = Arc::new(Gate::new(&config));
-        let commands = Commands::new(Commander { dispatcher: Arc::clone(&dispatcher), gate: Arc::clone(&gate) });
+        let approvals = Approvals::new(Desk::new(
+            &config,
+            store.clone(),
+            client.clone(),
+            Arc::clone(&deliveries),
+            redactor.clone(),
+            Arc::clone(&gate),
+        ));
+        let conversations = Conversations::new(
+            &config,
+            store.clone(),
+            client,
+            Arc::clone(&deliveries),
+            redactor,
+            Arc::clone(&approvals),
+        );
+        let dispatcher = Dispatcher::new(conversations);
+        let commands = Commands::new(Commander {
+            dispatcher: Arc::clone(&dispatcher),
+            gate: Arc::clone(&gate),
+            approvals: Arc::clone(&approvals),
+        });
         let intake = Arc::new(Intake {
             store: store.clone(),
             gate,
             router: config.router_config().clone(),
             dispatcher: Arc::clone(&dispatcher),
             commands: Arc::clone(&commands),
+            approvals: Arc::clone(&approvals),
+            answers: TaskTracker::new(),
         });
-        let parts = Parts { config, store, channels, dispatcher, commands, deliveries, started: Instant::now() };
+        let parts =
+            Parts { config, store, channels, dispatcher, commands, deliveries, approvals, started: Instant::now() };
         Ok(Self { parts: Arc::new(parts), intake, draining })
     }
 
@@ -120,12 +152,14 @@ impl Gateway {
         }
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
-        let Parts { store, channels, dispatcher, commands, deliveries, .. } = &*self.parts;
+        let Parts { store, channels, dispatcher, commands, deliveries, approvals, .. } = &*self.parts;
         self.after_absence().await?;
         let (lanes, conversations) = (store.unfinished_lanes().await?, store.unfinished_conversations().await?);
         let sending = deliveries.start(stop.clone());
         let conversing = dispatcher.start(stop.clone());
         let obeying = commands.start(stop.clone());
+        let deciding = approvals.start(stop.clone());
+        deciding.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(approvals).keep_time()));
         for lane in lanes {
             deliveries.wake(&lane);
         }
@@ -160,8 +194,9 @@ impl Gateway {
         deliveries.stop();
         dispatcher.stop();
         commands.stop();
+        approvals.stop();
         stop.cancel();
-        for tasks in [conversing, obeying] {
+        for tasks in [conversing, obeying, deciding] {
             tasks.close();
             tasks.wait().await;
         }

@@ -5,8 +5,10 @@
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
 mod access;
+mod approvals;
 mod away;
 mod commands;
+mod decide;
 mod inbound;
 mod migrated;
 mod notice;
@@ -22,9 +24,11 @@ use std::path::Path;
 use stakpak_sqlite::{Database, rusqlite};
 
 pub use access::{AccessEntry, Origin, Subject};
+pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
 pub(crate) use commands::{Change, CommandRow, Standing};
+pub(crate) use decide::{Refused, Resolution, Wish};
 pub use inbound::Stranger;
-pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, Refusal};
+pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, NewPress, Refusal};
 pub(crate) use migrated::Migration;
 pub(crate) use outbox::{Content, NewPart, Part, PartState};
 pub use pairing::{Approved, Pairing};

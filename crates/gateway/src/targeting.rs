@@ -36,6 +36,13 @@ pub fn parse_target(channel: &str, target: &Value) -> Result<Address, TargetErro
     Ok(Address { channel: channel.into(), chat, thread, direct })
 }
 
+/// Reads `slack:C0OPS`: a platform and the id of a chat on it.
+pub fn parse_route(route: &str) -> Result<Address, TargetError> {
+    let (channel, chat) = route.split_once(':').unwrap_or((route, ""));
+    let target = serde_json::json!({ "channel": chat, "channel_id": chat, "chat_id": chat });
+    parse_target(channel.trim(), &target)
+}
+
 /// Fills `{channel}`, `{peer}`, `{chat_type}` and `{chat_id}`.
 #[must_use]
 pub fn render_title_template(template: &str, address: &Address, peer: &str) -> String {

@@ -13,7 +13,6 @@ pub(crate) fn pairing_code() -> Result<String, StoreError> {
 }
 
 /// 130 bits: nobody finds one by trying.
-#[allow(dead_code)]
 pub(crate) fn approval_id() -> Result<String, StoreError> {
     word::<26>()
 }

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use super::{Command, HELP};
 use crate::{
     BusyPolicy, StoreError,
-    access::Role,
+    access::{Claim, Role},
     actors::{Actors, Worker},
+    approvals::{Act, Approvals},
     backoff::Backoff,
     clock::now_ms,
     dispatcher::Dispatcher,
@@ -25,6 +26,7 @@ pub(crate) type Commands = Actors<Commander>;
 pub(crate) struct Commander {
     pub(crate) dispatcher: Arc<Dispatcher>,
     pub(crate) gate: Arc<Gate>,
+    pub(crate) approvals: Arc<Approvals>,
 }
 
 /// Why a command has to be repeated.
@@ -34,14 +36,6 @@ enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Server(#[from] ClientError),
-}
-
-/// What a person says about an approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TextDecision {
-    Approve,
-    Deny,
-    Show,
 }
 
 /// What comes of a command.
@@ -150,9 +144,9 @@ impl Commander {
                 Ok("Schedules are listed by `stakpak autopilot schedule list` on the machine.".into())
             }
             Command::Usage(usage) => Ok(format!("Like this: `{usage}`").into()),
-            Command::Approve(words) => Ok(self.decide(row, TextDecision::Approve, words).await?.into()),
-            Command::Deny(words) => Ok(self.decide(row, TextDecision::Deny, words).await?.into()),
-            Command::Show(words) => Ok(self.decide(row, TextDecision::Show, words).await?.into()),
+            Command::Approve(words) => Ok(self.decide(row, Act::Allow, words).await?.into()),
+            Command::Deny(words) => Ok(self.decide(row, Act::Deny, words).await?.into()),
+            Command::Show(words) => Ok(self.decide(row, Act::Show, words).await?.into()),
             // The right code was taken at the door.
             Command::Pair(_) => Ok("A code is sent in a direct chat with the bot.".into()),
             Command::Allow(id) => {
@@ -166,14 +160,9 @@ impl Commander {
         }
     }
 
-    async fn decide(
-        &self,
-        row: &CommandRow,
-        decision: TextDecision,
-        words: Vec<String>,
-    ) -> Result<String, CommandError> {
-        let _ = (row, decision, words);
-        Ok("Deciding by text is not possible yet.".to_owned())
+    async fn decide(&self, row: &CommandRow, act: Act, words: Vec<String>) -> Result<String, CommandError> {
+        let claim = Claim { address: row.address.clone(), sender: row.sender.clone(), guild: None };
+        Ok(self.approvals.decide_by_text(claim, act, words).await?)
     }
 
     async fn stop(&self, row: &CommandRow, standing: &Standing, role: Role) -> Result<Effect, CommandError> {

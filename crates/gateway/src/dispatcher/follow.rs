@@ -2,10 +2,9 @@
 //!
 //! Always from the cursor of the post: nothing of a run is kept before its end, so following it again repeats nothing.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use sha2::{Digest, Sha256};
 use stakpak_client::{ClientError, EventStream, MessagesResponse, SseEvent, protocol::Event};
 use stakpak_protocol::Role;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     Body, Progress, Reaction,
+    approvals::DeskError,
     backoff::Backoff,
     clock::{millis, now_ms},
     store::{Content, NewPart, OpenRun},
@@ -137,7 +137,8 @@ impl Conversations {
         if envelope.event.run_id().to_string() != run.run_id {
             return Ok(None);
         }
-        if matches!(envelope.event, Event::WaitingForToolApproval { .. }) {
+        let waits = matches!(envelope.event, Event::WaitingForToolApproval { .. });
+        if waits || self.is_asked_about(run, &envelope.event).await? {
             self.decide_pending(run).await?;
         }
         if let Some(live) = &mut watch.live {
@@ -198,6 +199,7 @@ impl Conversations {
         let unconsumed = answer.unconsumed.clone();
         let parts = self.answer_parts(run, &answer.into_text(&ending), place, ending.outcome);
         self.store.finish_run(&run.run_id, ending.outcome, unconsumed, parts.clone(), now_ms()).await?;
+        self.approvals.wake(&run.run_id);
         self.deliveries.wake_for(&parts);
         Ok(())
     }
@@ -237,41 +239,36 @@ impl Conversations {
         Some(Content::Reaction { message_id, reaction, instead_of: Some(Reaction::Seen) })
     }
 
-    /// Decides every call that waits. Repeats until the server has heard it or does not want to.
+    /// Sees to every call that waits: policy decides it, or a person is asked. Repeats until the server has heard it or does
+    /// not want to.
     async fn decide_pending(&self, run: &OpenRun) -> Result<(), StepError> {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
         loop {
-            match self.decide_once(run).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error.is_retryable() => {
+            match self.approvals.worker().reconcile(run).await {
+                Ok(()) => break,
+                Err(DeskError::Store(error)) => return Err(error.into()),
+                Err(DeskError::Server(error)) if error.is_retryable() => {
                     tracing::warn!(run_id = run.run_id, error = %error, "a decision is repeated");
                     sleep(backoff.next()).await;
                 }
                 // The run is over or was decided by somebody else; if not, its approval deadline decides.
-                Err(error) => {
+                Err(DeskError::Server(error)) => {
                     tracing::warn!(run_id = run.run_id, error = %error, "the server did not take a decision");
-                    return Ok(());
+                    break;
                 }
             }
         }
+        self.approvals.wake(&run.run_id);
+        Ok(())
     }
 
-    async fn decide_once(&self, run: &OpenRun) -> Result<(), ClientError> {
-        let pending = self.client.pending_tools(&run.session_id).await?;
-        if pending.tool_calls.is_empty() || pending.run_id.map(|id| id.to_string()) != Some(run.run_id.clone()) {
-            return Ok(());
-        }
-        let decisions: HashMap<_, _> =
-            pending.tool_calls.iter().map(|call| (call.id.clone(), self.policy.decide(call))).collect();
-        let mut digest = Sha256::new();
-        let mut ids: Vec<_> = decisions.keys().collect();
-        ids.sort();
-        for id in ids {
-            digest.update(id.as_bytes());
-            digest.update([0, u8::from(decisions[id].content.is_none())]);
-        }
-        let hash: String = digest.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-        let client = self.client.with_idempotency_key(format!("gw-decide-{}-{hash}", run.run_id));
-        client.resolve_tools(&run.session_id, &run.run_id, decisions).await.map(drop)
+    /// Whether somebody is being asked about a call that the server has gone on with.
+    async fn is_asked_about(&self, run: &OpenRun, event: &Event) -> Result<bool, StepError> {
+        let (Event::ToolExecutionStarted { tool_call_id, .. } | Event::ToolRejected { tool_call_id, .. }) = event
+        else {
+            return Ok(false);
+        };
+        let asked = self.store.approvals_of(&run.run_id).await?;
+        Ok(asked.iter().any(|approval| approval.undecided().iter().any(|(_, call)| call.id == tool_call_id.0)))
     }
 }

@@ -15,13 +15,15 @@ use super::{
     Content, GatewayStore, NewPart, StoreError,
     access::granted,
     away,
+    decide::{self, Resolution, Rules, Who, Wish},
     migrated::{self, Migration},
     notice, outbox,
     pairing::{self, OwnerTry},
 };
 use crate::{
-    Address, ChannelId, GatewayConfig, Reaction, Sender, StreamId,
+    Address, ChannelId, GatewayConfig, Press, Reaction, Sender, StreamId,
     access::{Access, Claim, Limits, Rate, Verdict},
+    approvals::parse,
 };
 
 /// How often the log tells about the same stranger.
@@ -29,6 +31,7 @@ const TELL_AGAIN_AFTER_MS: i64 = 3_600_000;
 const TOO_FAST: &str = "You are writing too fast. This message was not taken, nor will the next ones be until you slow down \
                         to 20 a minute.";
 const FULL: &str = "Too many messages wait in this chat already; this one was not taken. See `/queue` and `/stop`.";
+const HINT: &str = "This message waits: an approval is open. Its buttons decide it; /stop ends the run.";
 const OWNER: &str = "You are this bot's admin now. Write what you need.";
 const WRONG_CODE: &str = "This code is wrong, or it has expired.";
 /// Strangers are kept for `channel list`; a flood of them must not grow the file.
@@ -43,12 +46,20 @@ pub(crate) struct Gate {
     pub(crate) queue_limit: u32,
     /// Until then, Unix ms, what comes in is taken for what waited while the gateway was down.
     pub(crate) late_until: AtomicI64,
+    /// Who may decide.
+    pub(crate) rules: Rules,
 }
 
 impl Gate {
     pub(crate) fn new(config: &GatewayConfig) -> Self {
         let queue_limit = config.gateway.queue_limit;
-        Self { access: Access::new(config), limits: Limits::new(), queue_limit, late_until: AtomicI64::new(0) }
+        Self {
+            access: Access::new(config),
+            limits: Limits::new(),
+            queue_limit,
+            late_until: AtomicI64::new(0),
+            rules: Rules::new(config),
+        }
     }
 }
 
@@ -67,10 +78,20 @@ pub(crate) enum Arrival {
     Message(Box<Knock>),
     /// Somebody changed what they wrote.
     Edited(Box<Knock>),
+    /// Somebody pressed a button.
+    Press(Box<NewPress>),
     /// A group got a new id.
     Migrated(Box<Migration>),
     /// Cannot be decoded.
     Dead(Box<NewInbox>),
+}
+
+/// A press before it was looked at.
+#[derive(Debug)]
+pub(crate) struct NewPress {
+    pub(crate) press: Press,
+    /// Kept if it counts, so that it counts once.
+    pub(crate) row: NewInbox,
 }
 
 /// A message before access was decided.
@@ -149,6 +170,10 @@ pub(crate) struct Accepted {
     pub(crate) routing_keys: Vec<String>,
     /// Chats with a new text.
     pub(crate) chats: Vec<String>,
+    /// Presses and what came of each.
+    pub(crate) presses: Vec<(Press, Resolution)>,
+    /// Runs with a decision that the server has to hear.
+    pub(crate) decided_runs: Vec<String>,
     /// Strangers the log has not told about for an hour.
     pub(crate) to_tell: Vec<Refusal>,
 }
@@ -215,6 +240,12 @@ fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) ->
         match arrival {
             Arrival::Message(knock) => take(connection, *knock, gate, &mut accepted, now)?,
             Arrival::Edited(knock) => edit(connection, &knock.row)?,
+            Arrival::Press(pressed) => {
+                let NewPress { press, row } = *pressed;
+                if let Some(resolution) = take_press(connection, &press, &row, gate, now)? {
+                    accepted.presses.push((press, resolution));
+                }
+            }
             Arrival::Migrated(migration) => {
                 migrated::rekey(connection, &migration, now)?;
                 accepted.chats.push(migration.to.chat_key());
@@ -239,8 +270,7 @@ fn take(
     now: i64,
 ) -> Result<(), StoreError> {
     let Knock { claim, row, pair_code } = knock;
-    let known = "SELECT 1 FROM inbox WHERE channel = ?1 AND account = ?2 AND event_key = ?3";
-    if connection.prepare_cached(known)?.exists(params![row.channel, row.account, row.event_key])? {
+    if is_known(connection, &row)? {
         return Ok(());
     }
     let verdict = gate.access.verdict(&claim, granted(connection, &claim)?);
@@ -282,9 +312,12 @@ fn take(
         if let Some(message_id) = row.message_id.clone().filter(|_| row.kind == "message") {
             let content = Content::Reaction { message_id, reaction: Reaction::Seen, instead_of: None };
             let key = format!("seen:{}:{}:{}", row.channel, row.account, row.event_key);
-            let part = NewPart { idem_key: key, address: claim.address, content };
+            let part = NewPart { idem_key: key, address: claim.address.clone(), content };
             outbox::insert(connection, std::slice::from_ref(&part), now)?;
             accepted.chats.push(part.lane());
+        }
+        if row.kind == "message" {
+            interrupt(connection, &row.routing_key, &claim, gate, accepted, now)?;
         }
         if row.kind == "message" && now < gate.late_until.load(Ordering::Relaxed) {
             away::hold(connection, &row.routing_key, row.address.as_ref(), now)?;
@@ -309,6 +342,54 @@ fn waiting(connection: &Connection, routing_key: &str) -> Result<u32, StoreError
     let sql = "SELECT count(*) FROM inbox
                WHERE routing_key = ?1 AND state IN ('accepted', 'batched') AND kind IN ('message', 'api')";
     Ok(connection.prepare_cached(sql)?.query_row([routing_key], |row| row.get(0))?)
+}
+
+/// Open approvals of the conversation hear of the message, and its writer of them.
+fn interrupt(
+    connection: &Connection,
+    routing_key: &str,
+    claim: &Claim,
+    gate: &Gate,
+    accepted: &mut Accepted,
+    now: i64,
+) -> Result<(), StoreError> {
+    let (denied, waiting) = decide::interrupted(connection, routing_key, claim, &gate.access, &gate.rules, now)?;
+    accepted.decided_runs.extend(denied.into_iter().map(|approval| approval.run_id));
+    for approval in waiting {
+        notice::queue(connection, format!("approval:{}:hint", approval.id), &claim.address, HINT, now)?;
+        accepted.chats.push(claim.address.chat_key());
+    }
+    Ok(())
+}
+
+/// None for a press that counted already.
+fn take_press(
+    connection: &Connection,
+    press: &Press,
+    row: &NewInbox,
+    gate: &Gate,
+    now: i64,
+) -> Result<Option<Resolution>, StoreError> {
+    if is_known(connection, row)? {
+        return Ok(None);
+    }
+    let Some((id, act, which)) = parse(&press.payload) else {
+        return Ok(Some(Resolution::Refused(decide::Refused::Unknown)));
+    };
+    let claim = Claim { address: press.address.clone(), sender: press.sender.clone(), guild: None };
+    let who = Who::Presser { claim: &claim, message_id: &press.message_id };
+    let wish = Wish { act, which, reason: None };
+    let resolution = decide::press(connection, id, who, &wish, (&gate.access, &gate.rules), now)?;
+    // A refused press is refused again: it needs no row, and a stranger cannot fill the store.
+    if !matches!(resolution, Resolution::Refused(_)) {
+        insert(connection, row, now)?;
+    }
+    Ok(Some(resolution))
+}
+
+fn is_known(connection: &Connection, row: &NewInbox) -> Result<bool, StoreError> {
+    let known = "SELECT 1 FROM inbox WHERE channel = ?1 AND account = ?2 AND event_key = ?3";
+    Ok(connection.prepare_cached(known)?.exists(params![row.channel, row.account, row.event_key])?)
 }
 
 /// The message with the code counts once; the code itself is not kept.

@@ -132,4 +132,5 @@ ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
 ",
     },
     super::access::TABLES,
+    super::approvals::TABLES,
 ];

@@ -1,0 +1,306 @@
+//! A platform that keeps what is sent to it, and on which anybody can write and press.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use stakpak_gateway::{
+    Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelStatus,
+    ChannelTestResult, DeliveryReceipt, InboundBatch, InboundEvent, InboundMessage, InboundSink, MessageRef,
+    OutboundFile, OutboundReply, Press, PressAnswer, Sender, StreamId,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A message, or the file of one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub id: String,
+    pub chat: String,
+    pub text: String,
+    pub buttons: Vec<String>,
+    pub payloads: Vec<String>,
+    pub file: Option<String>,
+}
+
+impl Shown {
+    /// The payload under a label.
+    pub fn payload(&self, label: &str) -> String {
+        let at = self.buttons.iter().position(|button| button == label);
+        self.payloads[at.unwrap_or_else(|| panic!("no {label} in {self:?}"))].clone()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    sink: Option<Arc<dyn InboundSink>>,
+    shown: Vec<Shown>,
+    answers: Vec<(String, PressAnswer)>,
+    refuses_files: bool,
+    events: i64,
+}
+
+#[derive(Clone)]
+pub struct Chat {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Clone)]
+struct Adapter(Chat);
+
+impl std::fmt::Debug for Adapter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Adapter")
+    }
+}
+
+impl Chat {
+    pub fn new() -> Self {
+        Self { state: Arc::default(), changed: watch::Sender::new(0) }
+    }
+
+    pub fn channel(&self) -> Arc<dyn Channel> {
+        Arc::new(Adapter(self.clone()))
+    }
+
+    pub fn refuse_files(&self) {
+        self.state().refuses_files = true;
+    }
+
+    pub fn shown(&self) -> Vec<Shown> {
+        self.state().shown.clone()
+    }
+
+    pub async fn connected(&self) {
+        super::until(&self.changed, "the adapter", || self.state().sink.as_ref().map(drop)).await;
+    }
+
+    pub fn disconnect(&self) {
+        self.state().sink = None;
+    }
+
+    /// Waits for a message that satisfies `is`.
+    pub async fn wait_for(&self, what: &str, is: impl Fn(&Shown) -> bool) -> Shown {
+        super::until(&self.changed, &format!("{what}; shown: {:#?}", self.shown()), || {
+            self.shown().into_iter().find(|shown| is(shown))
+        })
+        .await
+    }
+
+    /// Waits for the prompt number `number`, from 1.
+    pub async fn prompt(&self, number: usize) -> Shown {
+        super::until(&self.changed, "a prompt", || {
+            self.shown().into_iter().filter(|shown| !shown.payloads.is_empty()).nth(number - 1)
+        })
+        .await
+    }
+
+    pub async fn say(&self, user: &str, text: &str) {
+        self.say_in(direct(user), user, text).await;
+    }
+
+    pub async fn say_in(&self, address: Address, user: &str, text: &str) {
+        let number = self.number();
+        let message = InboundMessage {
+            address,
+            sender: sender(user),
+            event_key: format!("m{number}"),
+            order_key: number,
+            message_id: format!("in{number}"),
+            text: text.to_owned(),
+            attachments: Vec::new(),
+            metadata: serde_json::json!({}),
+        };
+        self.accept(InboundEvent::Message(Box::new(message)), Some(number)).await;
+    }
+
+    /// Presses, and waits for what the presser is told.
+    pub async fn press(&self, user: &str, message: &Shown, payload: &str) -> PressAnswer {
+        let address = if message.chat.starts_with('-') { group(&message.chat) } else { direct(&message.chat) };
+        self.press_as(user, address, &message.id, payload, None).await
+    }
+
+    pub async fn press_as(
+        &self,
+        user: &str,
+        address: Address,
+        message_id: &str,
+        payload: &str,
+        event_key: Option<&str>,
+    ) -> PressAnswer {
+        let number = self.number();
+        let event_key = event_key.map_or_else(|| format!("p{number}"), str::to_owned);
+        let press = Press {
+            address,
+            sender: sender(user),
+            event_key: event_key.clone(),
+            order_key: number,
+            message_id: message_id.to_owned(),
+            payload: payload.to_owned(),
+            token: "t".to_owned(),
+        };
+        self.accept(InboundEvent::Press(Box::new(press)), None).await;
+        super::until(&self.changed, "an answer to a press", || {
+            self.state().answers.iter().find(|(key, _)| *key == event_key).map(|(_, answer)| answer.clone())
+        })
+        .await
+    }
+
+    pub fn answers(&self) -> usize {
+        self.state().answers.len()
+    }
+
+    pub async fn migrate(&self, from: &str, to: &str) {
+        let number = self.number();
+        let event = InboundEvent::Migrated { from: from.to_owned(), to: to.to_owned() };
+        self.accept(event, Some(number)).await;
+    }
+
+    async fn accept(&self, event: InboundEvent, position: Option<i64>) {
+        let sink = self.state().sink.clone().expect("the gateway runs");
+        let stream = StreamId { channel: "telegram".into(), account: "bot".to_owned(), name: "updates".to_owned() };
+        sink.accept(InboundBatch { stream, events: vec![event], position }).await.unwrap();
+    }
+
+    fn number(&self) -> i64 {
+        let mut state = self.state();
+        state.events += 1;
+        state.events
+    }
+
+    fn add(&self, address: &Address, text: &str, buttons: &[ApprovalButton], file: Option<String>) -> DeliveryReceipt {
+        let mut state = self.state();
+        let id = format!("out{}", state.shown.len());
+        state.shown.push(Shown {
+            id: id.clone(),
+            chat: address.chat.clone(),
+            text: text.to_owned(),
+            buttons: buttons.iter().map(|button| button.label.clone()).collect(),
+            payloads: buttons.iter().map(|button| button.callback_data.clone()).collect(),
+            file,
+        });
+        drop(state);
+        self.change();
+        DeliveryReceipt { message_id: id, thread_id: None }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn change(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+pub fn direct(user: &str) -> Address {
+    Address { channel: "telegram".into(), chat: user.to_owned(), thread: None, direct: Some(user.into()) }
+}
+
+pub fn group(chat: &str) -> Address {
+    Address { channel: "telegram".into(), chat: chat.to_owned(), thread: None, direct: None }
+}
+
+fn sender(user: &str) -> Sender {
+    let name = match user {
+        super::ANN => "Ann",
+        super::BOB => "Bob",
+        _ => "Eve",
+    };
+    Sender { id: user.into(), username: None, display_name: Some(name.to_owned()) }
+}
+
+#[async_trait]
+impl Channel for Adapter {
+    fn id(&self) -> ChannelId {
+        "telegram".into()
+    }
+
+    fn display_name(&self) -> &'static str {
+        "Telegram"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            message_limit: 2000,
+            send_pace: Duration::ZERO,
+            send_burst: NonZeroU32::MAX,
+            group_per_minute: None,
+            bot_per_second: NonZeroU32::MAX,
+            edit_pace: Duration::ZERO,
+            group_edit_pace: Duration::ZERO,
+            typing_every: None,
+            max_file: 1_000_000,
+        }
+    }
+
+    async fn start_durable(
+        &self,
+        inbound: Arc<dyn InboundSink>,
+        cancel: CancellationToken,
+    ) -> Result<(), ChannelError> {
+        self.0.state().sink = Some(inbound);
+        self.0.change();
+        cancel.cancelled().await;
+        Ok(())
+    }
+
+    async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
+        Ok(self.0.add(&reply.address, &reply.body.text, &[], None))
+    }
+
+    async fn send_with_buttons(
+        &self,
+        reply: OutboundReply,
+        buttons: Vec<ApprovalButton>,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        Ok(self.0.add(&reply.address, &reply.body.text, &buttons, None))
+    }
+
+    async fn edit_message(
+        &self,
+        message: &MessageRef,
+        body: &Body,
+        buttons: &[ApprovalButton],
+    ) -> Result<(), ChannelError> {
+        let mut state = self.0.state();
+        let shown = state.shown.iter_mut().find(|shown| shown.id == message.message_id).unwrap();
+        shown.text.clone_from(&body.text);
+        shown.buttons = buttons.iter().map(|button| button.label.clone()).collect();
+        drop(state);
+        self.0.change();
+        Ok(())
+    }
+
+    async fn send_file(&self, address: &Address, file: OutboundFile) -> Result<DeliveryReceipt, ChannelError> {
+        if self.0.state().refuses_files {
+            return Err(ChannelError::Rejected { reason: "no files here".to_owned() });
+        }
+        let content = String::from_utf8(file.content).unwrap();
+        Ok(self.0.add(address, &file.caption.unwrap_or_default(), &[], Some(content)))
+    }
+
+    async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {
+        self.0.state().answers.push((press.event_key.clone(), answer));
+        self.0.change();
+        Ok(())
+    }
+
+    async fn test(&self) -> Result<ChannelTestResult, ChannelError> {
+        Ok(ChannelTestResult { channel: self.id(), identity: "bot".to_owned(), details: String::new() })
+    }
+
+    fn health(&self) -> ChannelHealth {
+        ChannelHealth {
+            status: ChannelStatus::Connected,
+            identity: None,
+            since: 0,
+            last_event_at: None,
+            last_error: None,
+        }
+    }
+
+    fn report_failure(&self, _error: &ChannelError) {}
+}
