@@ -8,8 +8,8 @@ mod telegram;
 
 use std::sync::Arc;
 
-pub use slack::SlackChannel;
 pub use discord::DiscordChannel;
+pub use slack::SlackChannel;
 pub use telegram::TelegramChannel;
 
 use crate::{Channel, ChannelError, GatewayConfig};

@@ -9,7 +9,7 @@ use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
 use tokio::{
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +29,8 @@ use crate::{
 const FLUSH: Duration = Duration::from_secs(5);
 /// How often the gateway notes that it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// How often old entries of the store are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// After an absence, what the platforms kept meanwhile comes in within this time.
 const ARRIVES_LATE: Duration = Duration::from_secs(30);
 
@@ -172,18 +174,9 @@ impl Gateway {
             let inbound = Arc::clone(&self.intake) as Arc<dyn InboundSink>;
             receiving.spawn(supervise(Arc::clone(channel), inbound, cancel.clone()));
         }
-        let alive = async {
-            let mut every = tokio::time::interval(ALIVE_EVERY);
-            loop {
-                every.tick().await;
-                if let Err(error) = store.note_alive(now_ms()).await {
-                    tracing::error!(%error, "the gateway could not note that it is there");
-                }
-            }
-        };
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = alive => {}
+            () = self.keep_house() => {}
         }
         self.draining.cancel();
         receiving.shutdown().await;
@@ -202,6 +195,21 @@ impl Gateway {
         }
         sending.wait().await;
         Ok(())
+    }
+
+    /// Notes that the gateway is there, and forgets what is old.
+    async fn keep_house(&self) {
+        let Parts { config, store, .. } = &*self.parts;
+        let (mut alive, mut prune) = (interval(ALIVE_EVERY), interval(PRUNE_EVERY));
+        loop {
+            let kept = tokio::select! {
+                _ = alive.tick() => store.note_alive(now_ms()).await,
+                _ = prune.tick() => store.prune_all(config.gateway.prune_after, now_ms()).await,
+            };
+            if let Err(error) = kept {
+                tracing::error!(%error, "the gateway store could not be kept in order");
+            }
+        }
     }
 
     /// What waited while the gateway was away for long may no longer be wanted.

@@ -14,6 +14,7 @@ mod migrated;
 mod notice;
 mod outbox;
 mod pairing;
+mod prune;
 mod runs;
 mod schema;
 mod sends;
