@@ -353,6 +353,109 @@ async fn what_was_decided_elsewhere_is_closed() {
     assert!(stage.agent.posts() == 0);
 }
 
+/// `/approve`, `/deny` and `/show` are the buttons in words, with the same checks.
+#[tokio::test]
+async fn commands_decide_as_buttons_do() {
+    let stage = Stage::new("", "allow_users = [1]\nallow_chats = [-5]\napprovers = [2]").await;
+    stage.agent.will_propose(vec![command("c1", "one"), command("c2", "two")]);
+    stage.chat.say_in(group("-5"), ANN, "both").await;
+    let prompt = stage.chat.prompt(1).await;
+    stage.chat.say_in(group("-5"), EVE, "/approve").await;
+    stage.chat.wait_for("a refusal", |shown| shown.text.contains("not an approver")).await;
+    let id = &prompt.payload("Deny All")[2..10];
+    stage.chat.say_in(group("-5"), BOB, &format!("/approve {id} 2")).await;
+    assert_eq!(stage.agent.decision("c2").await["action"], "accept");
+    stage.chat.say_in(group("-5"), BOB, "/deny not on prod").await;
+    let denied = stage.agent.decision("c1").await;
+    assert_eq!((&denied["action"], &denied["content"]), (&json!("reject"), &json!("not on prod")));
+    stage.chat.say_in(group("-5"), BOB, "/deny").await;
+    stage.chat.wait_for("a refusal", |shown| shown.text.contains("no open request")).await;
+}
+
+/// A run of a program has no requester: without an approver nobody can be asked, the chat hears why, and the run goes on.
+#[tokio::test]
+async fn a_run_of_a_program_needs_an_approver() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    stage.agent.will_propose(vec![command("c1", "ls")]);
+    let send = json!({"channel": "telegram", "target": {"chat_id": 1}, "text": "Disk 91 %",
+        "interactive": {"prompt": "find out why"}});
+    assert_eq!(stage.api("POST", "/send", Some(&send)).await.0, 200);
+    let decision = stage.agent.decision("c1").await;
+    assert_eq!(decision["action"], "reject");
+    assert!(decision["content"].as_str().unwrap().contains("no approver is configured"), "{decision}");
+    stage.chat.wait_for("a word", |shown| shown.text.contains("no approver is configured")).await;
+}
+
+/// The holder of the token decides over HTTP, once.
+#[tokio::test]
+async fn approvals_are_listed_and_decided_over_http() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    stage.agent.will_propose(vec![command("c1", "one"), command("c2", "two")]);
+    stage.chat.say(ANN, "both").await;
+    stage.chat.prompt(1).await;
+    let (_, list) = stage.api("GET", "/approvals", None).await;
+    let approval = &list["approvals"][0];
+    assert_eq!(
+        approval["calls"][1],
+        json!({"arguments": {"command": "two"}, "id": "c2", "name": "stakpak__run_command"})
+    );
+    assert_eq!((&approval["requester"]["user_id"], list["approvals"].as_array().unwrap().len()), (&json!("1"), 1));
+    let path = format!("/approvals/{}", approval["id"].as_str().unwrap());
+    let one = json!({"decision": "deny", "calls": ["c2"], "reason": "no"});
+    let (status, body) = stage.api("POST", &path, Some(&one)).await;
+    assert_eq!((status, &body), (200, &json!({"decisions": {"c2": "deny"}, "state": "open"})));
+    assert_eq!(stage.api("POST", &path, Some(&one)).await.1["error"], "already_decided");
+    let wrong = json!({"decision": "allow", "calls": ["c9"]});
+    assert_eq!(stage.api("POST", &path, Some(&wrong)).await.0, 400);
+    let rest = json!({"decision": "allow"});
+    let (status, body) = stage.api("POST", &path, Some(&rest)).await;
+    assert_eq!((status, &body), (200, &json!({"decisions": {"c1": "allow", "c2": "deny"}, "state": "decided"})));
+    assert_eq!(stage.api("POST", &path, Some(&rest)).await.0, 409);
+    assert_eq!(stage.api("POST", "/approvals/nothing", Some(&rest)).await.0, 404);
+    assert_eq!(stage.agent.decision("c1").await["action"], "accept");
+    assert_eq!(stage.agent.decision("c2").await["content"], "no");
+}
+
+/// G-P38: a stranger's code lets them in once it is approved, and only once; a group gets none.
+#[tokio::test]
+async fn a_code_is_approved_over_http() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    stage.chat.say_in(group("-5"), EVE, "hello from a group").await;
+    stage.chat.say(EVE, "hello").await;
+    let reply = stage.chat.wait_for("a code", |shown| shown.text.contains("pair approve ")).await;
+    assert_eq!(reply.chat, EVE);
+    let code = reply.text.rsplit(' ').next().unwrap();
+    let (_, list) = stage.api("GET", "/pairings", None).await;
+    assert_eq!((&list["pairings"][0]["user_id"], &list["pairings"][0]["display"]), (&json!("3"), &json!("Eve")));
+    assert_eq!(stage.api("POST", "/pairings/approve", Some(&json!({"code": "AAAAAAAA"}))).await.0, 404);
+    let approve = json!({"code": code, "role": "approver"});
+    let (status, body) = stage.api("POST", "/pairings/approve", Some(&approve)).await;
+    assert_eq!((status, &body["role"], &body["user_id"]), (200, &json!("approver"), &json!("3")));
+    stage.chat.wait_for("a welcome", |shown| shown.text.contains("let in as approver")).await;
+    assert_eq!(stage.api("POST", "/pairings/approve", Some(&approve)).await.0, 404);
+    stage.chat.say(EVE, "now it works").await;
+    stage.agent.wait_for_messages(1).await;
+    assert!(stage.agent.messages()[0].contains("now it works"));
+    assert!(stage.chat.shown().iter().all(|shown| shown.chat != "-5"));
+}
+
+/// G-P38: the first owner sends the code of the machine and is an admin from then on; the code itself goes no further.
+#[tokio::test]
+async fn the_owner_code_makes_an_admin() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    let store = stakpak_gateway::GatewayStore::open(&stage.store_path()).unwrap();
+    let code = store.new_owner_code(&"telegram".into()).await.unwrap();
+    stage.chat.say(BOB, "/pair WRONG234").await;
+    stage.chat.wait_for("a refusal", |shown| shown.chat == BOB && shown.text.contains("wrong")).await;
+    stage.chat.say(BOB, &format!("/pair {}", code.to_lowercase())).await;
+    stage.chat.wait_for("a welcome", |shown| shown.chat == BOB && shown.text.contains("admin")).await;
+    let entries = store.access_list().await.unwrap();
+    assert_eq!((entries.len(), entries[0].id.as_str(), entries[0].role), (1, BOB, Role::Admin));
+    stage.chat.say(BOB, "hello").await;
+    stage.agent.wait_for_messages(1).await;
+    assert!(!stage.agent.messages()[0].contains(&code));
+}
+
 /// A group that gets a new id keeps its session and its right to talk.
 #[tokio::test]
 async fn a_migrated_group_goes_on() {

@@ -8,8 +8,12 @@ use std::{path::PathBuf, time::Duration};
 
 use stakpak_gateway::{Gateway, GatewayCliFlags, GatewayConfig};
 use std::sync::Arc;
+
+use axum::{body::Body, http::Request};
+use serde_json::Value;
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use self::{agent::Agent, chat::Chat};
 
@@ -60,6 +64,18 @@ impl Stage {
         self.running = Some(tokio::spawn(async move { running.run(CancellationToken::new()).await.unwrap() }));
         self.gateway = Some(gateway);
         self.chat.connected().await;
+    }
+
+    /// A request to the gateway's API: status and body.
+    pub async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("authorization", "Bearer token");
+        let request = request.header("content-type", "application/json");
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let mut router = self.gateway.as_ref().unwrap().api_router().into_service::<Body>();
+        let response = router.call(request.body(body).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap())
     }
 
     /// Where it is, without a last word.
