@@ -89,7 +89,13 @@ impl GatewayConfig {
         let settings = settings(gateway, flags);
         let channels = channels(document, flags, env, &mut findings)?;
         if settings.approval_mode == Some(super::ApprovalMode::Allowlist) && settings.approval_allowlist.is_empty() {
-            let message = "no tool is listed in `approval_allowlist`: every call that asks is rejected";
+            let message = "no tool is listed in `approval_allowlist`: a person is asked about every call";
+            findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
+        }
+        if settings.approval_mode == Some(super::ApprovalMode::AllowAll)
+            && channels.settings().any(|(_, it)| it.enabled)
+        {
+            let message = "whoever may talk to a bot runs any tool unasked; leave it out to be asked";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
         }
         Ok(Self {
