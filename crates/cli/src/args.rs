@@ -1,8 +1,14 @@
 //! The command line. `autopilot X` and `X` are the same commands.
 
+mod channel;
+mod gateway;
+
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
+pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 
 /// The agent that lives on your machine around the clock.
 #[derive(Debug, Parser)]
@@ -42,6 +48,11 @@ pub(crate) enum Command {
     AutopilotTree(AutopilotCommand),
     /// One run of the agent: streams the answer, asks before it does harm
     Run(RunArgs),
+    /// Starts the server alone: without the scheduler, and without the chat gateway unless asked for
+    Serve(ServeArgs),
+    /// The chat gateway on its own; `--config` names its file here
+    #[command(subcommand)]
+    Gateway(GatewayCommand),
     /// Prints a completion script for your shell
     Completion {
         /// Shell
@@ -196,57 +207,4 @@ pub(crate) struct ScheduleAddArgs {
     /// Replace a schedule of this name
     #[arg(long)]
     pub(crate) replace: bool,
-}
-
-/// Chat platforms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ChannelType {
-    Telegram,
-    Slack,
-    Discord,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ChannelCommand {
-    /// Adds or changes a channel in autopilot.toml
-    #[command(
-        after_help = "Example:\n  TELEGRAM_BOT_TOKEN=123:abc stakpak channel add telegram --allow-user 42\n\nThe token comes from @BotFather; your user id from @userinfobot."
-    )]
-    Add(ChannelAddArgs),
-    /// Lists channels: state, who is allowed, who was turned away
-    List,
-    /// Asks each platform who the bot is; fails with the cause
-    Test {
-        /// Only this one
-        channel: Option<ChannelType>,
-    },
-    /// Removes a channel from autopilot.toml
-    Remove {
-        /// Channel
-        channel: ChannelType,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ChannelAddArgs {
-    /// Channel
-    pub(crate) channel: ChannelType,
-    /// Bot token [default: stored as a reference to $TELEGRAM_BOT_TOKEN]
-    #[arg(long)]
-    pub(crate) token: Option<String>,
-    /// Store a reference to this environment variable instead of a token
-    #[arg(long, value_name = "NAME", conflicts_with = "token")]
-    pub(crate) token_env: Option<String>,
-    /// User id that may talk to the bot; repeat for several
-    #[arg(long = "allow-user", value_name = "ID")]
-    pub(crate) allow_users: Vec<String>,
-    /// Chat id in which everybody may talk to the bot; repeat for several
-    #[arg(long = "allow-chat", value_name = "ID")]
-    pub(crate) allow_chats: Vec<String>,
-    /// Proxy or self-hosted Bot API server
-    #[arg(long, value_name = "URL")]
-    pub(crate) api_base_url: Option<String>,
-    /// Do not ask the platform whether the token is good
-    #[arg(long)]
-    pub(crate) no_test: bool,
 }

@@ -36,6 +36,11 @@ impl Home {
         self.root.join("autopilot.toml")
     }
 
+    /// Of the standalone gateway; it need not be there.
+    pub(crate) fn gateway_toml(&self) -> PathBuf {
+        self.root.join("gateway.toml")
+    }
+
     pub(crate) fn autopilot(&self, name: &str) -> PathBuf {
         self.root.join("autopilot").join(name)
     }
@@ -71,7 +76,7 @@ impl Home {
 
     /// Names of environment variables that the configuration reads: they may hold secrets, so no tool sees them.
     pub(crate) fn credential_variables(&self) -> Vec<String> {
-        let files = [self.config.clone(), self.autopilot_toml()];
+        let files = [self.config.clone(), self.autopilot_toml(), self.gateway_toml()];
         let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
         texts.flat_map(|text| referenced_variables(&text)).collect()
     }

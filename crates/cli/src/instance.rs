@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -27,9 +28,37 @@ pub(crate) struct Facts {
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) version: String,
     pub(crate) url: String,
-    /// `up` or `run`.
+    /// `up`, `serve`, `run`, or `gateway`.
     pub(crate) mode: String,
     pub(crate) profile: String,
+    /// The file that a standalone gateway was told to read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// What one process owns at a time: each has a lock, and facts about its owner.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Seat {
+    /// The journal.
+    Server,
+    /// The standalone gateway.
+    Gateway,
+}
+
+impl Seat {
+    fn lock(self) -> &'static str {
+        match self {
+            Self::Server => "autopilot.lock",
+            Self::Gateway => "gateway.lock",
+        }
+    }
+
+    fn facts(self) -> &'static str {
+        match self {
+            Self::Server => "runtime.json",
+            Self::Gateway => "gateway.json",
+        }
+    }
 }
 
 /// Ownership of the state directory, for as long as it lives.
@@ -45,8 +74,8 @@ pub(crate) enum Owner {
 }
 
 impl Lock {
-    pub(crate) fn acquire(home: &Home) -> Result<Owner> {
-        let path = home.autopilot("autopilot.lock");
+    pub(crate) fn acquire(home: &Home, seat: Seat) -> Result<Owner> {
+        let path = home.autopilot(seat.lock());
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -56,7 +85,7 @@ impl Lock {
             .with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(Owner::Us(Self(file))),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(Owner::Other(Facts::read(home))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(Owner::Other(Facts::read(home, seat))),
             Err(std::fs::TryLockError::Error(error)) => {
                 Err(error).with_context(|| format!("cannot lock {}", path.display()))
             }
@@ -67,10 +96,10 @@ impl Lock {
 impl Lock {
     /// Asks again for a while as long as nobody says that the lock is theirs: a process that is starting has not written its
     /// facts yet, and one that only looks holds the lock for a moment.
-    pub(crate) async fn acquire_patiently(home: &Home) -> Result<Owner> {
+    pub(crate) async fn acquire_patiently(home: &Home, seat: Seat) -> Result<Owner> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            match Self::acquire(home)? {
+            match Self::acquire(home, seat)? {
                 Owner::Other(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
                 owner => return Ok(owner),
             }
@@ -80,33 +109,57 @@ impl Lock {
 
 impl Facts {
     /// Facts of a process that is gone are none.
-    fn read(home: &Home) -> Option<Self> {
-        let facts: Self = serde_json::from_slice(&std::fs::read(home.autopilot("runtime.json")).ok()?).ok()?;
+    fn read(home: &Home, seat: Seat) -> Option<Self> {
+        let facts: Self = serde_json::from_slice(&std::fs::read(home.autopilot(seat.facts())).ok()?).ok()?;
         let pid = Pid::from_raw(i32::try_from(facts.pid).ok()?);
         kill(pid, None).is_ok().then_some(facts)
     }
 
     /// The facts of the instance that lives; none when none does.
     pub(crate) fn of_running(home: &Home) -> Result<Option<Self>> {
-        match Lock::acquire(home)? {
+        Self::of(home, Seat::Server)
+    }
+
+    /// The same of the standalone gateway.
+    pub(crate) fn of_gateway(home: &Home) -> Result<Option<Self>> {
+        Self::of(home, Seat::Gateway)
+    }
+
+    fn of(home: &Home, seat: Seat) -> Result<Option<Self>> {
+        match Lock::acquire(home, seat)? {
             Owner::Us(_) => Ok(None),
             Owner::Other(facts) => Ok(facts),
         }
     }
 
+    /// Whether it serves others, and not only its own run.
+    pub(crate) fn is_server(&self) -> bool {
+        matches!(self.mode.as_str(), "up" | "serve")
+    }
+
     pub(crate) fn write(&self, home: &Home) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self)?;
-        write_private(&home.autopilot("runtime.json"), &json)?;
+        self.write_as(home, Seat::Server)?;
         write_private(&home.autopilot("autopilot.pid"), format!("{}\n", self.pid).as_bytes())?;
         Ok(())
     }
 
+    pub(crate) fn write_as(&self, home: &Home, seat: Seat) -> Result<()> {
+        Ok(write_private(&home.autopilot(seat.facts()), &serde_json::to_vec_pretty(self)?)?)
+    }
+
     pub(crate) fn remove(home: &Home) {
-        for name in ["runtime.json", "autopilot.pid"] {
-            if let Err(error) = std::fs::remove_file(home.autopilot(name)) {
-                tracing::debug!(name, %error, "not removed");
-            }
-        }
+        Self::remove_as(home, Seat::Server);
+        remove_file(home, "autopilot.pid");
+    }
+
+    pub(crate) fn remove_as(home: &Home, seat: Seat) {
+        remove_file(home, seat.facts());
+    }
+}
+
+fn remove_file(home: &Home, name: &str) {
+    if let Err(error) = std::fs::remove_file(home.autopilot(name)) {
+        tracing::debug!(name, %error, "not removed");
     }
 }
 

@@ -3,6 +3,7 @@
 #[macro_use]
 mod output;
 
+mod access;
 mod agent_server;
 mod args;
 mod autopilot_file;
@@ -10,13 +11,16 @@ mod backup;
 mod channel;
 mod doctor;
 mod exit;
+mod gateway;
 mod home;
 mod instance;
 mod journal_file;
 mod logging;
 mod offline;
+mod place;
 mod profiles;
 mod run;
+mod running;
 mod schedule;
 mod status;
 mod up;
@@ -72,9 +76,11 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
             }
             AutopilotCommand::Channel(command) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
-                channel::run(&home, &global, command).await
+                channel::run(&channel::Desk::of_up(&home, global.json), &global, command).await
             }
         },
+        Command::Serve(args) => up::serve(&global, args, started).await,
+        Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -25,7 +25,7 @@ use crate::{
     autopilot_file::AutopilotFile,
     exit::Failure,
     home::Home,
-    instance::{Facts, Lock, Owner},
+    instance::{Facts, Lock, Owner, Seat},
     profiles::ConfigProfiles,
 };
 
@@ -91,9 +91,9 @@ async fn reach(
     token: &str,
     workdir: &std::path::Path,
 ) -> Result<Reached> {
-    let lock = match Lock::acquire_patiently(home).await? {
+    let lock = match Lock::acquire_patiently(home, Seat::Server).await? {
         Owner::Us(lock) => lock,
-        Owner::Other(Some(facts)) if facts.mode == "up" => return Ok(Reached::Running(facts)),
+        Owner::Other(Some(facts)) if facts.is_server() => return Ok(Reached::Running(facts)),
         Owner::Other(Some(facts)) => bail!(
             "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
             facts.pid,
@@ -124,6 +124,7 @@ async fn reach(
         url: server.url(),
         mode: "run".to_owned(),
         profile: global.profile.clone(),
+        config: None,
     }
     .write(home)?;
     Ok(Reached::Embedded { lock, server })

@@ -13,6 +13,7 @@ use crate::{
     home::Home,
     instance::Facts,
     offline,
+    running::RunningGateway,
     schedule::{schedule_json, schedule_table},
 };
 
@@ -32,7 +33,8 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
     let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
     let runs = ledger.history(None, 5).await?;
-    let channels = channel::overview(&home, facts.as_ref(), &token).await?;
+    let desk = channel::Desk::of_up(&home, global.json);
+    let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;
     let status = Status { global, home: &home, facts, healthy, model, file };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();

@@ -3,13 +3,13 @@
 //! Start order: files → lock → bind → journal and open runs → answer → gateway → scheduler → ready. The server outlives the
 //! others: one of them that fails is started again, and nothing it failed at is lost.
 
-mod gateway;
+pub(crate) mod gateway;
 mod parts;
 mod scheduler;
 mod screen;
 mod supervise;
 mod upkeep;
-mod watch;
+pub(crate) mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,26 +22,79 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     agent_server::{Beside, Bound, Options, client},
-    args::{Global, UpArgs},
+    args::{Global, ServeArgs, UpArgs},
     autopilot_file::AutopilotFile,
     exit::Failure,
     home::Home,
-    instance::{Facts, Lock, Owner},
+    instance::{Facts, Lock, Owner, Seat},
     logging,
+    place::Place,
     profiles::ConfigProfiles,
 };
 
 /// What the drain may take beyond the time given to runs.
 const DRAIN_SLACK: Duration = Duration::from_secs(5);
 
+/// Whether all of it is started, or the server with what was asked for.
+enum Mode {
+    Up,
+    Serve { gateway_config: Option<PathBuf> },
+}
+
+impl Mode {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Serve { .. } => "serve",
+        }
+    }
+
+    /// The file with the gateway's tables.
+    fn place(&self, home: &Home) -> Result<Place> {
+        match self {
+            Self::Up => Ok(Place::of_up(home)),
+            Self::Serve { gateway_config: None } => Ok(Place::standalone(home, None)),
+            Self::Serve { gateway_config: Some(path) } if path.exists() => {
+                Ok(Place::standalone(home, Some(&std::path::absolute(path)?)))
+            }
+            Self::Serve { gateway_config: Some(path) } => {
+                let text = format!("--gateway-config {}: there is no such file", path.display());
+                bail!(Failure::Usage(text))
+            }
+        }
+    }
+}
+
 pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Instant) -> Result<()> {
+    start(global, args, Mode::Up, started).await
+}
+
+/// `stakpak serve`: the server, and the gateway if it is asked for, without the scheduler.
+pub(crate) async fn serve(global: &Global, args: ServeArgs, started: std::time::Instant) -> Result<()> {
+    let ServeArgs { bind, model, no_auth, auto_approve_all, gateway, gateway_config, drain_timeout } = args;
+    let up = UpArgs {
+        bind,
+        model,
+        no_auth,
+        auto_approve_all,
+        no_gateway: !gateway,
+        no_scheduler: true,
+        drain_timeout,
+        foreground: false,
+        non_interactive: false,
+    };
+    start(global, up, Mode::Serve { gateway_config }, started).await
+}
+
+async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::Instant) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let config = ConfigFile::load(home.config_toml())?;
     let file = AutopilotFile::load(&home)?;
+    let place = mode.place(&home)?;
     let bind = args.bind.unwrap_or(file.server.listen);
     let token = token(&home, &file, &args, bind)?;
     let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
-    let lock = match Lock::acquire_patiently(&home).await? {
+    let lock = match Lock::acquire_patiently(&home, Seat::Server).await? {
         Owner::Us(lock) => lock,
         Owner::Other(facts) => return already_running(facts, global.json),
     };
@@ -75,14 +128,14 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     let url = bound.url();
     let client = client(&url, token.as_deref());
     let scheduler = scheduler::open(&home, file.schedules, client, args.no_scheduler).await?;
-    let gateway = gateway::Mount::new(&home, &url, token.as_deref(), args.no_gateway);
+    let gateway = gateway::Mount::new(place, &url, token.as_deref(), args.no_gateway);
     let beside = Beside {
         protected: scheduler.router(),
         mounted: gateway.router(),
         parts: vec![scheduler.part(), Arc::new(gateway.clone())],
     };
     let server = bound.start(&home, beside).await?;
-    facts(&server.url(), &global.profile).write(&home)?;
+    facts(&server.url(), mode.name(), &global.profile).write(&home)?;
     gateway.start(&tasks, stop.clone());
     scheduler.start(&tasks, stop.clone());
     upkeep::start(&server, file.server.limits.retention(), &tasks, stop.clone());
@@ -154,21 +207,22 @@ fn workdir(global: &Global) -> Result<PathBuf> {
     Ok(std::path::absolute(workdir)?)
 }
 
-fn facts(url: &str, profile: &str) -> Facts {
+fn facts(url: &str, mode: &str, profile: &str) -> Facts {
     Facts {
         pid: std::process::id(),
         started_at: chrono::Utc::now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: url.to_owned(),
-        mode: "up".to_owned(),
+        mode: mode.to_owned(),
         profile: profile.to_owned(),
+        config: None,
     }
 }
 
 /// `up` beside `up` is done already; beside a `run` it cannot start yet.
 fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
     let Some(facts) = facts else { bail!("another stakpak process is starting or stopping; try again in a moment") };
-    if facts.mode != "up" {
+    if !facts.is_server() {
         bail!("`stakpak {}` (process {}) holds the journal; try again when it has ended", facts.mode, facts.pid);
     }
     if json {
@@ -181,18 +235,18 @@ fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
 }
 
 /// Ctrl-C and SIGTERM, watched from the moment this is made.
-struct StopSignals {
+pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl StopSignals {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
         Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

@@ -3,6 +3,7 @@
 //! Its errors have an envelope of their own: `{"error": "<code>", "message": "<text>"}`.
 
 mod approvals;
+mod outbox;
 mod pairings;
 mod send;
 
@@ -35,6 +36,7 @@ pub(crate) fn router(parts: Arc<Parts>) -> Router {
         .route("/pairings", get(pairings::list))
         .route("/pairings/approve", post(pairings::approve))
         .route("/pairings/deny", post(pairings::deny))
+        .route("/outbox/{id}/retry", post(outbox::retry))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&parts), require_token));
     Router::new()
         .route("/status", get(status))

@@ -61,7 +61,9 @@ pub use config::{
 };
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
-pub use store::{AccessEntry, Approved, GatewayStore, Origin, Pairing, SessionMapping, StoreError, Subject};
+pub use store::{
+    AccessEntry, Approved, GatewayStore, Origin, Pairing, SessionMapping, StoreError, Subject, Undelivered,
+};
 pub use types::{
     ApprovalButton, Body, ButtonStyle, ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage,
     MediaAttachment, MessageRef, OutboundFile, OutboundReply, PeerId, Press, PressAnswer, Reaction, Sender,

@@ -19,6 +19,7 @@ mod runs;
 mod schema;
 mod sends;
 mod sessions;
+mod undelivered;
 
 use std::path::Path;
 
@@ -37,6 +38,7 @@ pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};
 pub(crate) use sends::{NewSend, SendBegun};
 pub use sessions::SessionMapping;
+pub use undelivered::Undelivered;
 
 /// A failure of the store.
 #[derive(Debug, thiserror::Error)]

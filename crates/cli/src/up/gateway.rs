@@ -2,7 +2,10 @@
 //!
 //! The mount stays while the gateway is away and answers 503 meanwhile.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use anyhow::Result;
 use axum::{
@@ -19,19 +22,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::supervise::supervise;
-use crate::{channel, home::Home};
+use crate::place::Place;
 
 /// What [`Mount::states`] says when nothing is configured.
 pub(super) const NO_CHANNELS: &str = "no channels";
 
 /// The place of the gateway in this process. A cheap handle.
 #[derive(Clone)]
-pub(super) struct Mount(Arc<Inner>);
+pub(crate) struct Mount(Arc<Inner>);
 
 struct Inner {
-    home: Home,
-    url: String,
-    token: String,
+    place: Place,
+    /// Url and token of the server in this process; none: those of the file.
+    server: Option<(String, String)>,
+    /// A configuration without a token is refused.
+    needs_token: bool,
     off: bool,
     phase: Mutex<Phase>,
     changed: Notify,
@@ -51,19 +56,31 @@ pub(super) enum Phase {
 }
 
 impl Mount {
-    pub(super) fn new(home: &Home, url: &str, token: Option<&str>, off: bool) -> Self {
+    pub(super) fn new(place: Place, url: &str, token: Option<&str>, off: bool) -> Self {
         Self(Arc::new(Inner {
-            home: home.clone(),
-            url: url.to_owned(),
-            token: token.unwrap_or_default().to_owned(),
+            place,
+            server: Some((url.to_owned(), token.unwrap_or_default().to_owned())),
+            needs_token: false,
             off,
             phase: Mutex::new(if off { Phase::Off } else { Phase::Starting }),
             changed: Notify::new(),
         }))
     }
 
+    /// In a process without a server.
+    pub(crate) fn standalone(place: Place, needs_token: bool) -> Self {
+        Self(Arc::new(Inner {
+            place,
+            server: None,
+            needs_token,
+            off: false,
+            phase: Mutex::new(Phase::Starting),
+            changed: Notify::new(),
+        }))
+    }
+
     /// Routes under `/v1/gateway/`; none when the gateway is switched off.
-    pub(super) fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         if self.0.off {
             return Router::new();
         }
@@ -83,7 +100,7 @@ impl Mount {
         }
     }
 
-    pub(super) fn start(&self, tasks: &TaskTracker, stop: CancellationToken) {
+    pub(crate) fn start(&self, tasks: &TaskTracker, stop: CancellationToken) {
         if self.0.off {
             return;
         }
@@ -92,6 +109,11 @@ impl Mount {
             let (mount, stop) = (mount.clone(), stop.clone());
             async move { mount.run(&stop).await }
         }));
+    }
+
+    /// The file that its tables are in.
+    pub(super) fn file(&self) -> PathBuf {
+        self.0.place.file()
     }
 
     /// Takes the file up anew.
@@ -142,7 +164,15 @@ impl Mount {
     }
 
     fn config(&self) -> Result<GatewayConfig> {
-        Ok(channel::load(&self.0.home)?.with_server(&self.0.url, &self.0.token))
+        let config = self.0.place.load()?;
+        let config = match &self.0.server {
+            Some((url, token)) => config.with_server(url, token),
+            None => config,
+        };
+        if self.0.needs_token && config.server.token.expose().is_empty() {
+            anyhow::bail!("server.token is blank, and the gateway's API can be reached from other machines");
+        }
+        Ok(config)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -163,7 +193,7 @@ impl Mount {
     /// Channels and their state on one line.
     pub(super) fn states(&self) -> String {
         if self.0.off {
-            return "gateway off (--no-gateway)".to_owned();
+            return "gateway off".to_owned();
         }
         let config = match self.config() {
             Ok(config) => config,

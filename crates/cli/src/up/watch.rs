@@ -12,14 +12,23 @@ use crate::{autopilot_file::AutopilotFile, home::Home};
 /// How often the file is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// What the gateway reads of the file; `[server]` only where there is no server in the process.
+const TABLES: [&str; 3] = ["gateway", "routing", "channels"];
+const STANDALONE_TABLES: [&str; 4] = ["server", "gateway", "routing", "channels"];
+
 pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &TaskTracker, stop: CancellationToken) {
     let home = home.clone();
     tasks.spawn(async move {
         let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
         // The server is made once, at the start.
         let mut server_known = AutopilotFile::load(&home).ok().map(|file| file.server);
-        let mut gateway_known = gateway_tables(known.as_deref());
+        let mut gateway_known = gateway_tables(&gateway, &TABLES).await;
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let tables = gateway_tables(&gateway, &TABLES).await;
+            if tables.is_some() && tables != gateway_known {
+                gateway_known = tables;
+                gateway.reload();
+            }
             let found = tokio::fs::read(home.autopilot_toml()).await.ok();
             if found == known {
                 continue;
@@ -31,11 +40,6 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
                         tracing::warn!("{error}");
                     }
                     scheduler.reload(file.schedules);
-                    let tables = gateway_tables(known.as_deref());
-                    if tables != gateway_known {
-                        gateway_known = tables;
-                        gateway.reload();
-                    }
                     tracing::info!("autopilot.toml is reloaded");
                     if server_known.as_ref() != Some(&file.server) {
                         tracing::warn!(
@@ -52,9 +56,24 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
     });
 }
 
-/// The text of the tables that the gateway reads: it is started again only when they change.
-fn gateway_tables(file: Option<&[u8]>) -> Vec<Option<String>> {
-    let text = file.map(String::from_utf8_lossy).unwrap_or_default();
-    let document: DocumentMut = text.parse().unwrap_or_default();
-    ["gateway", "routing", "channels"].map(|table| document.get(table).map(ToString::to_string)).into()
+/// The gateway's tables only, for a gateway that runs alone.
+pub(crate) fn start_gateway(gateway: Mount, tasks: &TaskTracker, stop: CancellationToken) {
+    tasks.spawn(async move {
+        let mut known = gateway_tables(&gateway, &STANDALONE_TABLES).await;
+        while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
+            let tables = gateway_tables(&gateway, &STANDALONE_TABLES).await;
+            if tables.is_some() && tables != known {
+                known = tables;
+                gateway.reload();
+            }
+        }
+    });
+}
+
+/// The text of the tables that the gateway reads: it is started again only when they change. None while the file does not
+/// parse.
+async fn gateway_tables(gateway: &Mount, names: &[&str]) -> Option<Vec<Option<String>>> {
+    let text = tokio::fs::read_to_string(gateway.file()).await.unwrap_or_default();
+    let document: DocumentMut = text.parse().ok()?;
+    Some(names.iter().map(|table| document.get(table).map(ToString::to_string)).collect())
 }

@@ -10,8 +10,10 @@
 
 mod support;
 
+mod channels;
 mod crash;
 mod doctor;
+mod gateway;
 mod newcomer;
 mod operations;
 mod provider;

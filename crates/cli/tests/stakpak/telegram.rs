@@ -10,14 +10,14 @@ use stakpak_test_support::{BotApi, Gate, Reply, ScriptedLlm, SendFault};
 const USER: i64 = 42;
 const STRANGER: i64 = 77;
 
-struct Stage {
-    home: Home,
-    telegram: BotApi,
-    llm: ScriptedLlm,
+pub struct Stage {
+    pub home: Home,
+    pub telegram: BotApi,
+    pub llm: ScriptedLlm,
 }
 
 impl Stage {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let stage = Self { home: Home::new(), telegram: BotApi::start().await, llm: ScriptedLlm::start().await };
         stage.home.write(
             "config.toml",
@@ -36,12 +36,12 @@ impl Stage {
         stage
     }
 
-    fn up(&self) -> Up {
+    pub fn up(&self) -> Up {
         self.home.up()
     }
 
     /// User messages in the journal, by text.
-    async fn user_messages(up: &Up) -> BTreeMap<String, usize> {
+    pub async fn user_messages(up: &Up) -> BTreeMap<String, usize> {
         let client = up.client();
         let mut counts = BTreeMap::new();
         for session in client.list_sessions().await.unwrap().sessions {

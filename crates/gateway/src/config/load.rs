@@ -73,14 +73,15 @@ impl GatewayConfig {
             Some(document) => document,
             None => Document::parse(&path.file_name().unwrap_or_default().to_string_lossy(), "")?,
         };
-        Self::from_document(&document, flags, &|name| env::var(name).ok().filter(|value| !value.trim().is_empty()))
+        Self::from_document(&document, flags)
     }
 
-    fn from_document(
-        document: &Document,
-        flags: &GatewayCliFlags,
-        env: Lookup<'_>,
-    ) -> Result<Self, GatewayConfigError> {
+    /// As [`GatewayConfig::load`], of a document that is read already.
+    pub fn from_document(document: &Document, flags: &GatewayCliFlags) -> Result<Self, GatewayConfigError> {
+        Self::read(document, flags, &|name| env::var(name).ok().filter(|value| !value.trim().is_empty()))
+    }
+
+    fn read(document: &Document, flags: &GatewayCliFlags, env: Lookup<'_>) -> Result<Self, GatewayConfigError> {
         let mut findings = Vec::new();
         // Its other keys belong to the server, which warns about them.
         let server: Server = document.table(&["server"], TABLE, &mut Vec::new())?;
@@ -192,7 +193,7 @@ mod tests {
     fn load_with(text: &str, flags: &GatewayCliFlags, variables: &[(&str, &str)]) -> GatewayConfig {
         let document = Document::parse("autopilot.toml", text).unwrap();
         let lookup = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        GatewayConfig::from_document(&document, flags, &lookup).unwrap()
+        GatewayConfig::read(&document, flags, &lookup).unwrap()
     }
 
     fn lines(config: &GatewayConfig) -> Vec<String> {
