@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::logging::LogFormat;
+
 /// The agent that lives on your machine around the clock.
 #[derive(Debug, Parser)]
 #[command(name = "stakpak", version, propagate_version = true, max_term_width = 120)]
@@ -103,6 +105,9 @@ pub(crate) struct UpArgs {
     /// How long active runs may go on after Ctrl-C [default: server.drain_timeout of autopilot.toml, else 10s]
     #[arg(long, value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
     pub(crate) drain_timeout: Option<Duration>,
+    /// How the log files are written [default: server.log_format of autopilot.toml, else text]
+    #[arg(long, env = "STAKPAK_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Accepted for older scripts; this is how `up` runs
     #[arg(long, hide = true)]
     pub(crate) foreground: bool,

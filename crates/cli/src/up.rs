@@ -63,7 +63,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
         credential_variables: home.credential_variables(),
     };
     let bound = Bound::new(options).await?;
-    logging::start(&home.logs(), true)?;
+    logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
     let created = AutopilotFile::create(&home)?;
     let findings: Vec<_> =
         config.findings().iter().chain(&file.warnings).chain(file.schedules.errors()).cloned().collect();

@@ -12,6 +12,7 @@ mod support;
 
 mod crash;
 mod doctor;
+mod logs;
 mod newcomer;
 mod operations;
 mod provider;

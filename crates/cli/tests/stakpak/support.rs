@@ -67,7 +67,8 @@ impl Home {
         self.start(shell)
     }
 
-    fn start(&self, mut command: Command) -> Up {
+    /// `up` of this command, ready.
+    pub fn start(&self, mut command: Command) -> Up {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = lines.next();
