@@ -1,8 +1,9 @@
-//! Logs: one file per part under `autopilot/logs`, warnings on the terminal too.
+//! Logs: one file per part under `autopilot/logs`, warnings on the terminal too; spans to a collector when one is configured.
 //!
 //! A line carries the fields of the spans around it, so that request, session and run ids are on all that is logged for them.
 
 mod rotated;
+mod traces;
 
 use std::{
     io::IsTerminal,
@@ -18,6 +19,8 @@ use tracing_subscriber::{
 };
 
 use rotated::RotatedFile;
+pub(crate) use traces::SECRET_VARIABLES;
+use traces::Traces;
 
 /// Levels below this are left out; `STAKPAK_LOG` (`error` to `trace`) overrides it.
 const LEVEL: tracing::Level = tracing::Level::INFO;
@@ -35,21 +38,42 @@ pub(crate) enum LogFormat {
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// Logs to the files of `logs`, and warnings to stderr.
-pub(crate) fn start(logs: &Path, format: LogFormat) -> Result<()> {
-    let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LEVEL);
-    let mut layers: Vec<BoxedLayer> = Vec::new();
-    for name in ["server", "gateway", "scheduler"] {
-        let writer = Mutex::new(open(logs.join(format!("{name}.log")))?);
-        // Spans whatever the level: their ids belong to what is logged inside.
-        let wanted = FilterFn::new(move |meta| {
-            part_of(meta.target()) == Some(name) && (meta.is_span() || *meta.level() <= level)
+/// What has to be ended with the process.
+#[derive(Debug)]
+pub(crate) struct Logging(Option<Traces>);
+
+impl Logging {
+    /// Logs to the files of `logs`, and warnings to stderr.
+    pub(crate) fn start(logs: &Path, format: LogFormat) -> Result<Self> {
+        let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LEVEL);
+        let traces = Traces::from_environment();
+        let mut layers: Vec<BoxedLayer> = Vec::new();
+        for name in ["server", "gateway", "scheduler"] {
+            let writer = Mutex::new(open(logs.join(format!("{name}.log")))?);
+            // Spans whatever the level: their ids belong to what is logged inside.
+            let wanted = FilterFn::new(move |meta| {
+                part_of(meta.target()) == Some(name) && (meta.is_span() || *meta.level() <= level)
+            });
+            layers.push(lines(format, writer).with_filter(wanted).boxed());
+        }
+        layers.push(terminal(format));
+        if let Ok(Some(traces)) = &traces {
+            layers.push(traces.layer().boxed());
+        }
+        tracing_subscriber::registry().with(layers).init();
+        let traces = traces.unwrap_or_else(|error| {
+            tracing::warn!("no spans are exported: {error:#}");
+            None
         });
-        layers.push(lines(format, writer).with_filter(wanted).boxed());
+        Ok(Self(traces))
     }
-    layers.push(terminal(format));
-    tracing_subscriber::registry().with(layers).init();
-    Ok(())
+
+    /// Sends the last spans.
+    pub(crate) async fn end(self) {
+        if let Some(traces) = self.0 {
+            traces.end().await;
+        }
+    }
 }
 
 fn lines<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(format: LogFormat, writer: W) -> BoxedLayer {

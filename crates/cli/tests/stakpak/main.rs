@@ -17,4 +17,5 @@ mod newcomer;
 mod operations;
 mod provider;
 mod telegram;
+mod traces;
 mod upkeep;
