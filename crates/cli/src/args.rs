@@ -58,8 +58,8 @@ pub(crate) enum AutopilotCommand {
     /// Starts server, chat gateway and scheduler in the foreground
     #[command(after_help = "Examples:\n  stakpak up\n  stakpak up --bind 127.0.0.1:5000 --model openai/gpt-5")]
     Up(UpArgs),
-    /// What is running, with which model, channels and schedules
-    Status,
+    /// What is running and how it goes, with which model, channels and schedules
+    Status(StatusArgs),
     /// Looks for damage in the journal, also while it is in use; changes nothing, fails if there is any
     Doctor,
     /// Copies the journal to a file and verifies the copy, also while it is in use
@@ -71,6 +71,13 @@ pub(crate) enum AutopilotCommand {
     /// Channels: chat platforms that reach the agent
     #[command(subcommand)]
     Channel(ChannelCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Fail unless everything works
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
