@@ -8,11 +8,14 @@
     missing_debug_implementations
 )]
 
+mod disk;
 mod support;
 
 mod crash;
 mod doctor;
 mod logs;
+#[cfg(target_os = "linux")]
+mod full_disk;
 mod newcomer;
 mod operations;
 mod provider;
