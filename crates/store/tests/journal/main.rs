@@ -9,4 +9,5 @@ mod fixture;
 mod health;
 mod ownership;
 mod receipts;
+mod torn_log;
 mod upkeep;
