@@ -17,6 +17,7 @@ mod contract;
 mod deletion;
 mod docs;
 mod fields;
+mod growth;
 mod idempotency;
 mod limits;
 mod listing;

@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod file;
 mod fixture;
+mod growth;
 mod health;
 mod ownership;
 mod receipts;
