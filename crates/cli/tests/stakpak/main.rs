@@ -13,9 +13,9 @@ mod support;
 
 mod crash;
 mod doctor;
-mod logs;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod logs;
 mod newcomer;
 mod operations;
 mod provider;
