@@ -18,6 +18,7 @@ mod deletion;
 mod docs;
 mod fields;
 mod growth;
+mod history;
 mod idempotency;
 mod limits;
 mod listing;
