@@ -27,7 +27,7 @@ use crate::{
     exit::Failure,
     home::Home,
     instance::{Facts, Lock, Owner},
-    logging,
+    logging::Logging,
     profiles::ConfigProfiles,
 };
 
@@ -63,7 +63,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
         credential_variables: home.credential_variables(),
     };
     let bound = Bound::new(options).await?;
-    logging::start(&home.logs(), true)?;
+    let logging = Logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
     let created = AutopilotFile::create(&home)?;
     let findings: Vec<_> =
         config.findings().iter().chain(&file.warnings).chain(file.schedules.errors()).cloned().collect();
@@ -112,6 +112,7 @@ pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Insta
     }
     Facts::remove(&home);
     drop(lock);
+    logging.end().await;
     screen.note("stopped; nothing that was accepted is lost");
     Ok(())
 }

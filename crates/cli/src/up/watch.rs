@@ -52,9 +52,46 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
     });
 }
 
-/// The text of the tables that the gateway reads: it is started again only when they change.
-fn gateway_tables(file: Option<&[u8]>) -> Vec<Option<String>> {
+/// The text of the tables that the gateway reads, with all that lies below them: it is started again only when it changes.
+fn gateway_tables(file: Option<&[u8]>) -> String {
     let text = file.map(String::from_utf8_lossy).unwrap_or_default();
-    let document: DocumentMut = text.parse().unwrap_or_default();
-    ["gateway", "routing", "channels"].map(|table| document.get(table).map(ToString::to_string)).into()
+    let mut document: DocumentMut = text.parse().unwrap_or_default();
+    document.retain(|table, _| ["gateway", "routing", "channels"].contains(&table));
+    document.set_trailing("");
+    // A table by itself would leave out the tables below it.
+    document.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gateway_tables;
+
+    const BEFORE: &str = "[server]\nlisten = \"127.0.0.1:1\"\n[channels]\nx = 1\n[channels.telegram]\ntoken = \"a\"\n\
+        [channels.telegram.profiles]\nops = \"one\"\n[[routing.rules]]\nto = \"a\"\n[gateway.approvals]\nallow = [\"a\"]\n";
+
+    #[test]
+    fn a_change_is_seen_however_deep_it_lies() {
+        let changed = |from: &str, to: &str| {
+            assert!(BEFORE.contains(from), "{from}");
+            gateway_tables(Some(BEFORE.replace(from, to).as_bytes())) != gateway_tables(Some(BEFORE.as_bytes()))
+        };
+        for (from, to) in [
+            ("x = 1", "x = 2"),
+            ("token = \"a\"", "token = \"b\""),
+            ("ops = \"one\"", "ops = \"two\""),
+            ("to = \"a\"", "to = \"b\""),
+            ("allow = [\"a\"]", "allow = []"),
+            ("[channels.telegram]", "[channels.slack]"),
+        ] {
+            assert!(changed(from, to), "{from}");
+        }
+        assert!(!changed("127.0.0.1:1", "127.0.0.1:2"), "a table that the gateway does not read");
+    }
+
+    #[test]
+    fn a_table_that_comes_or_goes_is_seen() {
+        let none = gateway_tables(None);
+        assert_eq!(gateway_tables(Some(b"[server]\n")), none);
+        assert_ne!(gateway_tables(Some(b"[channels.telegram]\ntoken = \"a\"\n")), none);
+    }
 }

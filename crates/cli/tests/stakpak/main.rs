@@ -8,12 +8,17 @@
     missing_debug_implementations
 )]
 
+mod disk;
 mod support;
 
 mod crash;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod full_disk;
+mod logs;
 mod newcomer;
 mod operations;
 mod provider;
 mod telegram;
+mod traces;
 mod upkeep;
