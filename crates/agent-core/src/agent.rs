@@ -8,6 +8,7 @@ mod driver;
 mod effects;
 mod history;
 mod slots;
+mod spans;
 
 use std::{sync::Arc, time::Duration};
 
@@ -104,6 +105,8 @@ pub struct Job {
     pub receipt: ReceiptFor,
     /// Answered once the effect is durable.
     pub reply: oneshot::Sender<Result<Reply, RequestError>>,
+    /// Of whoever asks: what is logged for the request carries its ids.
+    pub span: tracing::Span,
 }
 
 impl std::fmt::Debug for Job {

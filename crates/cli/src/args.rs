@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 
+use crate::logging::LogFormat;
+
 /// The agent that lives on your machine around the clock.
 #[derive(Debug, Parser)]
 #[command(name = "stakpak", version, propagate_version = true, max_term_width = 120)]
@@ -67,8 +69,8 @@ pub(crate) enum AutopilotCommand {
     /// Starts server, chat gateway and scheduler in the foreground
     #[command(after_help = "Examples:\n  stakpak up\n  stakpak up --bind 127.0.0.1:5000 --model openai/gpt-5")]
     Up(UpArgs),
-    /// What is running, with which model, channels and schedules
-    Status,
+    /// What is running and how it goes, with which model, channels and schedules
+    Status(StatusArgs),
     /// Looks for damage in the journal, also while it is in use; changes nothing, fails if there is any
     Doctor,
     /// Copies the journal to a file and verifies the copy, also while it is in use
@@ -80,6 +82,13 @@ pub(crate) enum AutopilotCommand {
     /// Channels: chat platforms that reach the agent
     #[command(subcommand)]
     Channel(ChannelCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Fail unless everything works
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +123,9 @@ pub(crate) struct UpArgs {
     /// How long active runs may go on after Ctrl-C [default: server.drain_timeout of autopilot.toml, else 10s]
     #[arg(long, value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
     pub(crate) drain_timeout: Option<Duration>,
+    /// How the log files are written [default: server.log_format of autopilot.toml, else text]
+    #[arg(long, env = "STAKPAK_LOG_FORMAT", value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
     /// Accepted for older scripts; this is how `up` runs
     #[arg(long, hide = true)]
     pub(crate) foreground: bool,

@@ -17,7 +17,7 @@ use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
 use stakpak_scheduler::ScheduleSet;
 use stakpak_server::ApprovalCeiling;
 
-use crate::home::Home;
+use crate::{home::Home, logging::LogFormat};
 pub(crate) use limits::LimitsTable;
 
 const TEMPLATE: &str = include_str!("autopilot.template.toml");
@@ -53,7 +53,7 @@ pub(crate) struct ServerTable {
     no_auth: IgnoredAny,
     sandbox_mode: IgnoredAny,
     url: IgnoredAny,
-    log_format: IgnoredAny,
+    pub(crate) log_format: LogFormat,
     #[serde(deserialize_with = "ceiling::deserialize")]
     pub(crate) approval_ceiling: ApprovalCeiling,
     pub(crate) limits: LimitsTable,
@@ -94,7 +94,7 @@ impl Default for ServerTable {
             no_auth: IgnoredAny,
             sandbox_mode: IgnoredAny,
             url: IgnoredAny,
-            log_format: IgnoredAny,
+            log_format: LogFormat::default(),
             approval_ceiling: ApprovalCeiling::All,
             limits: LimitsTable::default(),
         }

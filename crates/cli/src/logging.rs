@@ -1,34 +1,100 @@
-//! Logs: one file per part under `autopilot/logs`, warnings on the terminal too.
+//! Logs: one file per part under `autopilot/logs`, warnings on the terminal too; spans to a collector when one is configured.
+//!
+//! A line carries the fields of the spans around it, so that request, session and run ids are on all that is logged for them.
+
+mod rotated;
+mod traces;
 
 use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    io::IsTerminal,
+    path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use anyhow::{Context, Result};
-use tracing_subscriber::{Layer, Registry, filter::FilterFn, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use clap::ValueEnum;
+use serde::Deserialize;
+use tracing_subscriber::{
+    Layer, Registry, filter::FilterFn, fmt, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use rotated::RotatedFile;
+pub(crate) use traces::SECRET_VARIABLES;
+use traces::Traces;
 
 /// Levels below this are left out; `STAKPAK_LOG` (`error` to `trace`) overrides it.
 const LEVEL: tracing::Level = tracing::Level::INFO;
 
-/// Logs to the files of `logs`, and warnings to stderr when `terminal`.
-pub(crate) fn start(logs: &Path, terminal: bool) -> Result<()> {
-    let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LEVEL);
-    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
-    for name in ["server", "gateway", "scheduler"] {
-        let writer = Mutex::new(open(&logs.join(format!("{name}.log")))?);
-        let wanted = FilterFn::new(move |meta| part_of(meta.target()) == Some(name) && *meta.level() <= level);
-        layers.push(fmt::layer().with_ansi(false).with_writer(writer).with_filter(wanted).boxed());
+/// How lines are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// What has to be ended with the process.
+#[derive(Debug)]
+pub(crate) struct Logging(Option<Traces>);
+
+impl Logging {
+    /// Logs to the files of `logs`, and warnings to stderr.
+    pub(crate) fn start(logs: &Path, format: LogFormat) -> Result<Self> {
+        let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LEVEL);
+        let traces = Traces::from_environment();
+        let mut layers: Vec<BoxedLayer> = Vec::new();
+        for name in ["server", "gateway", "scheduler"] {
+            let writer = Mutex::new(open(logs.join(format!("{name}.log")))?);
+            // Spans whatever the level: their ids belong to what is logged inside.
+            let wanted = FilterFn::new(move |meta| {
+                part_of(meta.target()) == Some(name) && (meta.is_span() || *meta.level() <= level)
+            });
+            layers.push(lines(format, writer).with_filter(wanted).boxed());
+        }
+        layers.push(terminal(format));
+        if let Ok(Some(traces)) = &traces {
+            layers.push(traces.layer().boxed());
+        }
+        tracing_subscriber::registry().with(layers).init();
+        let traces = traces.unwrap_or_else(|error| {
+            tracing::warn!("no spans are exported: {error:#}");
+            None
+        });
+        Ok(Self(traces))
     }
-    if terminal {
-        let wanted = FilterFn::new(|meta| part_of(meta.target()).is_some() && *meta.level() <= tracing::Level::WARN);
-        let shown = fmt::layer().with_writer(std::io::stderr).with_target(false).without_time();
-        layers.push(shown.with_filter(wanted).boxed());
+
+    /// Sends the last spans.
+    pub(crate) async fn end(self) {
+        if let Some(traces) = self.0 {
+            traces.end().await;
+        }
     }
-    tracing_subscriber::registry().with(layers).init();
-    Ok(())
+}
+
+fn lines<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(format: LogFormat, writer: W) -> BoxedLayer {
+    let layer = fmt::layer().with_ansi(false).with_writer(writer);
+    match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    }
+}
+
+/// For people without ids, which the files have.
+fn terminal(format: LogFormat) -> BoxedLayer {
+    let is_json = format == LogFormat::Json;
+    let wanted = FilterFn::new(move |meta| {
+        part_of(meta.target()).is_some() && (*meta.level() <= tracing::Level::WARN || is_json && meta.is_span())
+    });
+    if is_json {
+        return lines(format, std::io::stderr).with_filter(wanted).boxed();
+    }
+    let layer = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    layer.with_target(false).without_time().with_filter(wanted).boxed()
 }
 
 /// Which log a line belongs to. Libraries are left out: some log bodies of requests.
@@ -44,11 +110,7 @@ fn part_of(target: &str) -> Option<&'static str> {
     }
 }
 
-fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))
+fn open(path: PathBuf) -> Result<RotatedFile> {
+    let place = path.clone();
+    RotatedFile::open(path, rotated::LIMIT).with_context(|| format!("cannot open {}", place.display()))
 }

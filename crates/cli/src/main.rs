@@ -12,6 +12,7 @@ mod channel;
 mod doctor;
 mod exit;
 mod gateway;
+mod health;
 mod home;
 mod instance;
 mod journal_file;
@@ -69,7 +70,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
                 doctor::run(&home, global.json).await
             }
-            AutopilotCommand::Status => status::run(&global).await,
+            AutopilotCommand::Status(args) => status::run(&global, &args).await,
             AutopilotCommand::Schedule(command) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
                 schedule::run(&home, global.json, command).await

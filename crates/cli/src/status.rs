@@ -1,4 +1,4 @@
-//! `stakpak status`: what is running, with which model, channels and schedules.
+//! `stakpak status`: what is running and how it goes, with which model, channels and schedules.
 
 use anyhow::Result;
 use chrono::Utc;
@@ -7,9 +7,11 @@ use stakpak_scheduler::{Ledger, list};
 
 use crate::{
     agent_server::client,
-    args::Global,
+    args::{Global, StatusArgs},
     autopilot_file::AutopilotFile,
     channel,
+    exit::Failure,
+    health::Health,
     home::Home,
     instance::Facts,
     offline,
@@ -17,7 +19,7 @@ use crate::{
     schedule::{schedule_json, schedule_table},
 };
 
-pub(crate) async fn run(global: &Global) -> Result<()> {
+pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let facts = Facts::of_running(&home)?;
     let file = AutopilotFile::load(&home)?;
@@ -26,20 +28,21 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
         Some(facts) => client(&facts.url, Some(&token)).config().await.ok().and_then(|config| config.default_model),
         None => None,
     };
-    let healthy = match &facts {
-        Some(facts) => client(&facts.url, Some(&token)).health().await.is_ok(),
-        None => false,
+    let health = match &facts {
+        Some(facts) => Health::of(&client(&facts.url, Some(&token))).await,
+        None => Health::Gone,
     };
+    let verdict = if args.check && !health.is_good() { Err(Failure::Silent.into()) } else { Ok(()) };
     let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
     let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
     let runs = ledger.history(None, 5).await?;
     let desk = channel::Desk::of_up(&home, global.json);
     let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;
-    let status = Status { global, home: &home, facts, healthy, model, file };
+    let status = Status { global, home: &home, facts, health, model, file };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
         say!("{:#}", status.json(&schedules, &json!(runs), &channels));
-        return Ok(());
+        return verdict;
     }
     status.print();
     say!("channels   {}", channel::one_line(&channels));
@@ -51,14 +54,14 @@ pub(crate) async fn run(global: &Global) -> Result<()> {
     for error in status.file.schedules.errors() {
         say!("{error}");
     }
-    Ok(())
+    verdict
 }
 
 struct Status<'a> {
     global: &'a Global,
     home: &'a Home,
     facts: Option<Facts>,
-    healthy: bool,
+    health: Health,
     model: Option<String>,
     file: AutopilotFile,
 }
@@ -66,7 +69,7 @@ struct Status<'a> {
 impl Status<'_> {
     fn print(&self) {
         match &self.facts {
-            Some(facts) if self.healthy => {
+            Some(facts) if self.health.is_reachable() => {
                 say!(
                     "server     running: process {}, {}, since {}",
                     facts.pid,
@@ -76,6 +79,9 @@ impl Status<'_> {
             }
             Some(facts) => say!("server     process {} is there but does not answer on {}", facts.pid, facts.url),
             None => say!("server     not running; start it with: stakpak up"),
+        }
+        for line in self.health.lines(&self.home.logs()) {
+            say!("health     {line}");
         }
         say!("profile    {}", self.global.profile);
         if let Some(model) = &self.model {
@@ -94,7 +100,8 @@ impl Status<'_> {
         json!({
             "command": "autopilot.status",
             "ok": true,
-            "healthy": self.healthy,
+            "healthy": self.health.is_good(),
+            "checks": self.health.checks(),
             "profile": self.global.profile,
             "config_path": self.home.autopilot_toml(),
             "version": env!("CARGO_PKG_VERSION"),
@@ -105,10 +112,10 @@ impl Status<'_> {
                 "listen": self.file.server.listen, "model": self.file.server.model,
                 "auto_approve_all": self.file.server.auto_approve_all, "no_auth": false, "show_token": false,
             },
-            "server": { "expected_enabled": true, "reachable": self.healthy, "url": url },
+            "server": { "expected_enabled": true, "reachable": self.health.is_reachable(), "url": url },
             "scheduler": {
                 "expected_enabled": true, "config_path": self.home.autopilot_toml(), "config_valid": true,
-                "trigger_count": schedules.len(), "running": self.healthy, "db_path": self.home.autopilot("autopilot.db"),
+                "trigger_count": schedules.len(), "running": self.health.scheduler_runs(), "db_path": self.home.autopilot("autopilot.db"),
                 "recent_runs": runs,
             },
             "schedules": schedules,

@@ -27,7 +27,7 @@ use crate::{
     exit::Failure,
     home::Home,
     instance::{Facts, Lock, Owner, Seat},
-    logging,
+    logging::Logging,
     place::Place,
     profiles::ConfigProfiles,
 };
@@ -116,7 +116,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
         credential_variables: home.credential_variables(),
     };
     let bound = Bound::new(options).await?;
-    logging::start(&home.logs(), true)?;
+    let logging = Logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
     let created = AutopilotFile::create(&home)?;
     let findings: Vec<_> =
         config.findings().iter().chain(&file.warnings).chain(file.schedules.errors()).cloned().collect();
@@ -165,6 +165,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     }
     Facts::remove(&home);
     drop(lock);
+    logging.end().await;
     screen.note("stopped; nothing that was accepted is lost");
     Ok(())
 }

@@ -41,7 +41,8 @@ const DRAWN: [(&str, &[&str]); 15] = [
 ];
 
 /// Heavy dependencies, each in the crates that may name it.
-const QUARANTINED: [(&str, &[&str]); 4] = [
+const QUARANTINED: [(&str, &[&str]); 5] = [
+    ("opentelemetry_sdk", &["cli"]),
     ("genai", &["models"]),
     ("teloxide-core", &["gateway"]),
     ("clap", &["cli", "bench"]),

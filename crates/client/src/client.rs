@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use stakpak_protocol as wire;
 use stakpak_protocol::{
     CancelRequest, Config, CreateSessionRequest, DecisionsRequest, DecisionsResponse, EventId, Message, ModelInfo,
-    ModelsResponse, PostMessageRequest, Run, RunId, SessionId, ToolCallId,
+    ModelsResponse, PostMessageRequest, Ready, Run, RunId, SessionId, ToolCallId,
 };
 
 use crate::{
@@ -61,6 +61,12 @@ impl StakpakClient {
     /// Whether the server is alive; needs no token.
     pub async fn health(&self) -> Result<HealthResponse, ClientError> {
         self.get("health").await
+    }
+
+    /// Whether the server can do its work now, part by part; needs no token. Asked once: a server that is not ready answers,
+    /// too.
+    pub async fn ready(&self) -> Result<Ready, ClientError> {
+        self.transport()?.ready().await
     }
 
     /// A new session in the server's directory.

@@ -47,7 +47,7 @@ pub use stakpak_protocol as protocol;
 pub use stakpak_protocol::{
     AutoApproveOverride, CallerContext as CallerContextInput, Config, DecisionOutcome, DecisionsRequest,
     DecisionsResponse, ErrorCode, EventEnvelope, GapDetected, Health as HealthResponse, Message, MessageContent,
-    MessagePart, MessageType, ModelInfo, Run, RunLimits, RunOverrides, RunState, RunStatus, ToolDecisionAction,
+    MessagePart, MessageType, ModelInfo, Ready, Run, RunLimits, RunOverrides, RunState, RunStatus, ToolDecisionAction,
 };
 pub use stream::EventStream;
 pub use timing::Timing;

@@ -5,13 +5,13 @@
 use std::{fmt, time::Duration};
 
 use reqwest::{
-    Method, Response, Url,
+    Method, Response, StatusCode, Url,
     header::{self, HeaderMap, HeaderValue},
     redirect,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use stakpak_protocol::ErrorCode;
+use stakpak_protocol::{ErrorCode, Ready};
 
 use crate::{ClientError, ServerError, SetupError, Timing};
 
@@ -147,6 +147,18 @@ impl Transport {
         let response = self.accepted(response).await?;
         let body = response.bytes().await.map_err(|error| self.failed(error))?;
         Ok(body.into())
+    }
+
+    /// Reads the one answer that is no error with its 503.
+    pub(crate) async fn ready(&self) -> Result<Ready, ClientError> {
+        let request = self.request(Method::GET, "ready").timeout(self.timing.request);
+        let mut response = request.send().await.map_err(|error| self.failed(error))?;
+        if response.status() != StatusCode::SERVICE_UNAVAILABLE {
+            response = self.accepted(response).await?;
+        }
+        let body = response.bytes().await.map_err(|error| self.failed(error))?;
+        serde_json::from_slice(&body)
+            .map_err(|source| ClientError::UnexpectedAnswer { address: self.address.clone(), source: Some(source) })
     }
 
     /// Opens an event stream, with repeats.

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde_json::{Value, json as value};
 use server::{Asked, RUN, SESSION, Server, TOKEN, error, json, quick};
+use stakpak_client::protocol::CheckState;
 use stakpak_client::{
     CallerContextInput, ClientError, CreateSessionOptions, DecisionOutcome, ErrorCode, Message, MessageContent,
     MessagePart, MessageType, SendMessageOptions, SetupError, StakpakClient, Timing, ToolDecisionAction,
@@ -35,6 +36,25 @@ async fn a_read_is_repeated_until_the_server_is_back() {
     })
     .await;
     assert_eq!(server.client().health().await.unwrap().version, "1.2.3");
+    assert_eq!(server.asked().len(), 3);
+}
+
+/// A server that is not ready tells which part it is: that is an answer, and is not asked for again.
+#[tokio::test]
+async fn a_server_that_is_not_ready_names_the_part() {
+    let answer = value!({"ready": false, "checks":
+        {"journal": "read_only", "scheduler": "ok", "channels": "off", "sandbox": "off"}});
+    let server = Server::start(move |asked: &Asked| match asked.nth {
+        0 => json(503, &answer),
+        1 => (axum::http::StatusCode::SERVICE_UNAVAILABLE, "<html>").into_response(),
+        _ => error(404, "not_found"),
+    })
+    .await;
+    let ready = server.client().ready().await.unwrap();
+    assert_eq!((ready.ready, ready.checks.journal), (false, CheckState::ReadOnly));
+    let failed = server.client().ready().await.unwrap_err();
+    assert!(matches!(failed, ClientError::UnexpectedAnswer { .. }), "{failed}");
+    assert_eq!(server.client().ready().await.unwrap_err().code(), Some(ErrorCode::NotFound));
     assert_eq!(server.asked().len(), 3);
 }
 

@@ -47,6 +47,10 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Nothing was written.
 pub fn create_if_absent(path: &Path, template: &str) -> Result<bool, FileError> {
     let target = target(path)?;
+    // Nothing has to be written then, so a full disk is no reason to fail.
+    if fs::symlink_metadata(&target).is_ok() {
+        return Ok(false);
+    }
     match stage(&target, template.as_bytes())?.persist_noclobber(&target) {
         Ok(_) => sync_directory(&target).map(|()| true),
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),

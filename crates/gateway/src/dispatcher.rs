@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use stakpak_client::{ClientError, StakpakClient};
 use stakpak_redact::Redactor;
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use crate::{
     Address, Body, BusyPolicy, GatewayConfig, GatewayStore, Progress, Queued, StoreError,
@@ -106,7 +107,10 @@ impl Conversations {
     async fn step(&self, routing_key: &str) -> Result<bool, StepError> {
         match self.store.next_work(routing_key, self.queued, now_ms()).await? {
             None => return Ok(false),
-            Some(Work::Follow(run)) => self.follow(run).await?,
+            Some(Work::Follow(run)) => {
+                let span = tracing::info_span!("follow", session_id = run.session_id, run_id = run.run_id);
+                self.follow(run).instrument(span).await?;
+            }
             Some(Work::Start(batch)) => self.start(&batch).await?,
         }
         Ok(true)

@@ -33,7 +33,7 @@ pub(crate) async fn run(
         Err(DriveError::Agent(error)) => not_started(&error, redactor),
         Err(DriveError::Observer(error)) => return Err(error),
     };
-    tracing::info!(run = %job.id, schedule = %job.spec.name, status = %finish.status, "scheduled run ended");
+    tracing::info!(status = %finish.status, "scheduled run ended");
     ledger.finish(job.id, finish, clock.now()).await
 }
 

@@ -13,6 +13,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
@@ -209,7 +210,9 @@ impl Scheduler {
         let (ledger, client) = (self.ledger.clone(), self.client.clone());
         let (clock, redactor) = (Arc::clone(&self.clock), self.redactor.clone());
         let stop_grace = TimeDelta::from_std(set.stop_grace).unwrap_or(TimeDelta::MAX);
-        runs.spawn(async move { runner::run(&ledger, &client, &*clock, &redactor, stop_grace, job).await });
+        let span = tracing::info_span!("scheduled_run", number = %job.id, schedule = %job.spec.name);
+        let run = async move { runner::run(&ledger, &client, &*clock, &redactor, stop_grace, job).await };
+        runs.spawn(run.instrument(span));
     }
 }
 

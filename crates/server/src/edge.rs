@@ -2,13 +2,14 @@
 //! `Origin`, the request id, and the body of errors.
 
 mod listener;
+mod trace;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -17,11 +18,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{ApiError, error::Answer};
+use crate::{ApiError, Server, error::Answer};
 use listener::BoundedListener;
 pub(crate) use listener::Peer;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long open connections may take to end once shutdown has begun.
 pub const LINGER: Duration = Duration::from_secs(2);
@@ -38,15 +37,16 @@ pub struct EdgePolicy {
     pub allowed_origins: Vec<String>,
 }
 
-/// Puts the edge around a router.
-pub fn wrap(router: Router, policy: EdgePolicy) -> Router {
+/// Puts the edge around the routes of a server and those beside it.
+pub fn wrap(router: Router, policy: EdgePolicy, server: &Server) -> Router {
     let policy = Arc::new(policy);
     router
         .layer(middleware::from_fn_with_state(policy, check_names))
         .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a handler panicked; the message is on stderr");
             ApiError::new(ErrorCode::InternalError, "unexpected error; the log has the request id").into_response()
         }))
-        .layer(middleware::from_fn(with_request_id))
+        .layer(middleware::from_fn_with_state(server.clone(), trace::trace))
 }
 
 /// Serves until `shutdown`, then lets open requests end for a moment. Accepted sockets send at once (`TCP_NODELAY`); one
@@ -68,25 +68,6 @@ pub async fn serve(
         result = serving.into_future() => result,
         () = async { shutdown.cancelled().await; tokio::time::sleep(LINGER).await } => Ok(()),
     }
-}
-
-/// Every response carries the request's id; errors get their body here, where it is known.
-async fn with_request_id(mut request: Request, next: Next) -> Response {
-    let id = RequestId::random();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).await;
-    if let Some(ApiError(error)) = response.extensions_mut().remove::<ApiError>() {
-        if let Some(cause) = &error.internal {
-            tracing::error!(request_id = %id, %method, path, code = error.code.as_str(), cause, "request failed");
-        }
-        response = write_error(&response, *error, &id);
-    }
-    tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), "request");
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
 }
 
 fn write_error(bare: &Response, error: Answer, id: &RequestId) -> Response {

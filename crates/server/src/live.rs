@@ -18,6 +18,7 @@ use stakpak_agent_core::{
 use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId, ToolCallId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
 use crate::{ApiError, error::RETRY_AFTER_SHUTDOWN_S, resident::Residents};
 
@@ -66,7 +67,8 @@ impl LiveSessions {
         while !self.draining.is_cancelled() {
             let (reply, answer) = oneshot::channel();
             let make_receipt = Arc::clone(&make_receipt);
-            let job = Job { request: request.clone(), receipt: Box::new(move |reply| make_receipt(reply)), reply };
+            let receipt = Box::new(move |reply: &Reply| make_receipt(reply));
+            let job = Job { request: request.clone(), receipt, reply, span: Span::current() };
             // A task that has just ended takes no request; the next round starts a new one.
             if self.sender(session, Start::Requests).send(job).await.is_ok() {
                 match answer.await {
@@ -163,7 +165,6 @@ impl Task {
                 }
                 Ok(Err(JournalError::StaleEpoch { .. })) => return,
                 Ok(Err(error)) => {
-                    tracing::error!(session_id = %self.session, error = &error as &dyn std::error::Error, "session cannot go on");
                     if matches!(error, JournalError::Damaged { .. } | JournalError::UnknownSession(_)) {
                         return self.refuse_all(&error);
                     }
@@ -185,11 +186,16 @@ impl Task {
     async fn drive(&mut self, start: Start) -> Result<Resident, JournalError> {
         let session = match self.residents.take(self.session) {
             Some(resident) => resident,
-            None => Resident::new(load(&self.agent, self.session).await?),
+            None => Resident::new(load(&self.agent, self.session).await.inspect_err(|error| self.tell(error))?),
         };
         // A run that nobody drives was left by another owner: its effects are settled before anything is started.
         let start = if start == Start::Requests && session.is_active() { Start::Recover } else { start };
         run_agent(&self.agent, session, start, &mut self.jobs).await
+    }
+
+    fn tell(&self, error: &JournalError) {
+        let error = error as &dyn std::error::Error;
+        tracing::error!(session_id = %self.session, error, "session cannot be read");
     }
 
     /// Leaves the map, unless a request came meanwhile.

@@ -4,6 +4,7 @@
 //! scrapes. Labels hold only names that the process knows, never text of a client or a model.
 
 mod counters;
+mod http;
 mod measures;
 mod tokens;
 mod totals;

@@ -151,6 +151,10 @@ impl Server {
         measures.encode(self.0.counters.gather())
     }
 
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
     pub(crate) fn agent(&self) -> &Agent {
         &self.0.agent
     }

@@ -19,6 +19,8 @@ mod record;
 mod session;
 mod upkeep;
 
+#[cfg(test)]
+mod cost;
 mod failure;
 mod schema;
 

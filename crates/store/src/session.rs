@@ -149,7 +149,7 @@ pub(crate) fn decode_or_tell(columns: &Columns<'_>) -> Option<SessionRow> {
         Ok(session) => Some(session),
         Err(failure) => {
             let error = JournalError::from(failure);
-            tracing::error!(session = name(columns), %error, "a session is left out: its projection cannot be read");
+            tracing::error!(session_id = name(columns), %error, "a session is left out: its projection cannot be read");
             None
         }
     }

@@ -28,7 +28,7 @@ use self::{output::Output, shell::Shell, spool::Spool};
 use crate::{
     arguments::RunCommand,
     error::ToolError,
-    processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID},
+    processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID, in_span},
 };
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
@@ -120,7 +120,7 @@ async fn supervise(
             () = sleep(LAST_OUTPUT) => {}
         }
     }
-    let ended = spawn_blocking(move || group.end()).await.unwrap_or_default();
+    let ended = spawn_blocking(in_span(move || group.end())).await.unwrap_or_default();
     timeout(AFTER_END, eof.cancelled()).await.ok();
     stop.cancel();
     (end, ended)

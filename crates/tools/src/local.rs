@@ -20,7 +20,7 @@ use crate::{
     command::Commands,
     error::ToolError,
     files,
-    processes::{Belongings, calls_with_processes},
+    processes::{Belongings, calls_with_processes, in_span},
     read_only::is_read_only_command,
     text,
 };
@@ -146,7 +146,7 @@ impl Tools for LocalTools {
 
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize {
         let belongings = Belongings::of_call(call, session, None);
-        spawn_blocking(move || belongings.end().len()).await.unwrap_or_default()
+        spawn_blocking(in_span(move || belongings.end().len())).await.unwrap_or_default()
     }
 
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {

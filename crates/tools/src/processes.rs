@@ -127,13 +127,19 @@ impl Drop for Group {
         // A thread of its own, not a task: the runtime may be on its way down.
         let thread = thread::Builder::new().name("end-call".to_owned()).spawn({
             let belongings = belongings.clone();
-            move || belongings.end()
+            in_span(move || belongings.end())
         });
         if let Err(error) = thread {
             tracing::error!(%error, "no thread to end the processes of a call; ending them in place");
             belongings.end();
         }
     }
+}
+
+/// Work for another thread whose log lines carry the ids of the call that it is for.
+pub(crate) fn in_span<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let span = tracing::Span::current();
+    move || span.in_scope(work)
 }
 
 /// Every call that has living processes, this process left aside.

@@ -2,12 +2,14 @@
 
 use stakpak_protocol::{SessionStatus, ToolCallId};
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{
     Agent, Job, RequestError, Resident, Start,
     effects::Effects,
     history::{History, HistoryError},
     slots::Slot,
+    spans::RunSpan,
 };
 use crate::{
     Append, ErrorClass, JournalError, ModelError, Receipt,
@@ -23,6 +25,7 @@ pub(super) struct Driver<'a> {
     history: History,
     effects: Effects,
     slot: Slot,
+    run_span: RunSpan,
 }
 
 enum Happened {
@@ -35,28 +38,47 @@ enum Happened {
 impl<'a> Driver<'a> {
     pub(super) fn new(agent: &'a Agent, Resident { session, history }: Resident) -> Self {
         let slot = Slot::new(&agent.slots, session.row.id);
-        Self { agent, session, history, effects: Effects::new(), slot }
+        let run_span = RunSpan::of(&session);
+        Self { agent, session, history, effects: Effects::new(), slot, run_span }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
-        self.start(start).await?;
+        if let Err(error) = self.drive(start, jobs).await {
+            self.run_span.tell(self.session.row.id, &error);
+            return Err(error);
+        }
+        Ok(Resident { session: self.session, history: self.history })
+    }
+
+    async fn drive(&mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<(), JournalError> {
+        let span = self.run_span.span();
+        self.start(start).instrument(span).await?;
         loop {
             self.slot.settle(self.session.needs_slot());
-            self.reconcile().await?;
+            let span = self.run_span.span();
+            self.reconcile().instrument(span).await?;
             if self.session.active().is_none() && self.effects.is_empty() && jobs.is_empty() {
-                return Ok(Resident { session: self.session, history: self.history });
+                return Ok(());
             }
             let happened = tokio::select! {
                 Some(job) = jobs.recv() => Happened::Job(job),
                 report = self.effects.next() => report.map_or(Happened::EffectGone, Happened::Report),
                 () = self.slot.granted() => Happened::SlotGranted,
             };
-            match happened {
-                Happened::Job(job) => self.answer(job).await?,
-                Happened::Report(report) => self.take_reports(report).await?,
-                Happened::SlotGranted => self.take_reports(Input::SlotTaken).await?,
-                Happened::EffectGone => {}
-            }
+            let span = match &happened {
+                Happened::Job(job) => self.run_span.applying(&job.span, self.session.row.id),
+                _ => self.run_span.span(),
+            };
+            self.take(happened).instrument(span).await?;
+        }
+    }
+
+    async fn take(&mut self, happened: Happened) -> Result<(), JournalError> {
+        match happened {
+            Happened::Job(job) => self.answer(job).await,
+            Happened::Report(report) => self.take_reports(report).await,
+            Happened::SlotGranted => self.take_reports(Input::SlotTaken).await,
+            Happened::EffectGone => Ok(()),
         }
     }
 
@@ -85,7 +107,7 @@ impl<'a> Driver<'a> {
 
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
         // The receipt's maker lives to the end of this function: it holds the claim on the idempotency key.
-        let Job { request, receipt: to_receipt, reply: answer } = job;
+        let Job { request, receipt: to_receipt, reply: answer, .. } = job;
         let rules = self.rules();
         let before = self.session.clone();
         match self.session.handle(request, &rules) {
@@ -144,6 +166,7 @@ impl<'a> Driver<'a> {
             receipt,
         };
         self.agent.journal.append(append).await?;
+        self.run_span.follow(&self.session, &outcome.facts);
         for (index, message) in outcome.messages {
             self.history.put(index, message);
         }

@@ -12,8 +12,9 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
-use super::driver::internal;
+use super::{driver::internal, spans};
 use crate::{
     Clock, Effect, ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome, Tools,
     session::{DeltaKind, Input, Owed, Session},
@@ -99,6 +100,7 @@ impl Effects {
     }
 
     pub(super) fn ask(&mut self, owed: Owed, request: u64, ask: Ask) {
+        let span = spans::model_request(request, &ask);
         let report = self.report.clone();
         let task = async move {
             let answer = AssertUnwindSafe(stream_answer(ask, request, &report)).catch_unwind().await;
@@ -106,9 +108,10 @@ impl Effects {
                 Ok(last) => last,
                 Err(_) => Input::AskFailed { request, error: internal("the model adapter panicked") },
             };
+            spans::record_answer(&last);
             let _ = report.send(last).await;
         };
-        self.spawn(owed, None, task);
+        self.spawn(owed, None, task.instrument(span));
     }
 
     pub(super) fn fail_ask(&mut self, owed: Owed, request: u64, error: ModelError) {
@@ -149,8 +152,9 @@ impl Effects {
             cancel: cancel.clone(),
             progress,
         };
+        let span = spans::tool_call(call, *attempt);
         let task = run_call(Arc::clone(tools), call.clone(), *attempt, context, pieces, self.report.clone());
-        self.spawn(owed, Some(cancel), task);
+        self.spawn(owed, Some(cancel), task.instrument(span));
     }
 
     fn spawn(
@@ -211,5 +215,6 @@ async fn run_call(
     let (outcome, ()) = tokio::join!(run, progress);
     let outcome =
         outcome.unwrap_or_else(|_| ToolOutcome::error("TOOL_FAILED", "the tool panicked; its effects are not known"));
+    spans::record_outcome(&outcome);
     let _ = report.send(Input::CallEnded { call_id, attempt, outcome }).await;
 }

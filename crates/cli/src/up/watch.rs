@@ -72,8 +72,50 @@ pub(crate) fn start_gateway(gateway: Mount, tasks: &TaskTracker, stop: Cancellat
 
 /// The text of the tables that the gateway reads: it is started again only when they change. None while the file does not
 /// parse.
-async fn gateway_tables(gateway: &Mount, names: &[&str]) -> Option<Vec<Option<String>>> {
+async fn gateway_tables(gateway: &Mount, names: &[&str]) -> Option<String> {
     let text = tokio::fs::read_to_string(gateway.file()).await.unwrap_or_default();
-    let document: DocumentMut = text.parse().ok()?;
-    Some(names.iter().map(|table| document.get(table).map(ToString::to_string)).collect())
+    tables(&text, names)
+}
+
+/// Tables with all that lies below them.
+fn tables(text: &str, names: &[&str]) -> Option<String> {
+    let mut document: DocumentMut = text.parse().ok()?;
+    document.retain(|table, _| names.contains(&table));
+    document.set_trailing("");
+    // A table by itself would leave out the tables below it.
+    Some(document.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{TABLES, tables};
+
+    const BEFORE: &str = "[server]\nlisten = \"127.0.0.1:1\"\n[channels]\nx = 1\n[channels.telegram]\ntoken = \"a\"\n\
+        [channels.telegram.profiles]\nops = \"one\"\n[[routing.rules]]\nto = \"a\"\n[gateway.approvals]\nallow = [\"a\"]\n";
+
+    #[test]
+    fn a_change_is_seen_however_deep_it_lies() {
+        let changed = |from: &str, to: &str| {
+            assert!(BEFORE.contains(from), "{from}");
+            tables(&BEFORE.replace(from, to), &TABLES) != tables(BEFORE, &TABLES)
+        };
+        for (from, to) in [
+            ("x = 1", "x = 2"),
+            ("token = \"a\"", "token = \"b\""),
+            ("ops = \"one\"", "ops = \"two\""),
+            ("to = \"a\"", "to = \"b\""),
+            ("allow = [\"a\"]", "allow = []"),
+            ("[channels.telegram]", "[channels.slack]"),
+        ] {
+            assert!(changed(from, to), "{from}");
+        }
+        assert!(!changed("127.0.0.1:1", "127.0.0.1:2"), "a table that the gateway does not read");
+    }
+
+    #[test]
+    fn a_table_that_comes_or_goes_is_seen() {
+        let none = tables("", &TABLES);
+        assert_eq!(tables("[server]\n", &TABLES), none);
+        assert_ne!(tables("[channels.telegram]\ntoken = \"a\"\n", &TABLES), none);
+    }
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use fastrand::Rng;
+use reqwest::Method;
 use serde_json::{Value, json};
 use stakpak_protocol::{
     Event, EventEnvelope, MessageType, MessagesResponse, RunId, RunStatus, SessionDetail, ToolCallId,
@@ -89,6 +90,26 @@ impl Actor {
         self.write(path, json!({ "run_id": run }), What::Cancel(run)).await;
     }
 
+    /// Gives the session a title that no other has.
+    pub async fn rename(&mut self) {
+        let title = format!("{}, renamed {}", self.ledger.label, self.ledger.writes.len());
+        let (path, body) = (self.path(""), json!({ "title": title }));
+        self.send(Method::PATCH, path, body, What::Title(title)).await;
+    }
+
+    /// Gives the run a model that no other has. A run that is over refuses it.
+    pub async fn switch_model(&mut self, run: RunId) {
+        let model = format!("my/{}-{}", self.ledger.label, self.ledger.writes.len());
+        let (path, body) = (self.path("model"), json!({ "model": model, "run_id": run }));
+        self.send(Method::POST, path, body, What::Model(model)).await;
+    }
+
+    /// Deletes the session.
+    pub async fn delete(&mut self) {
+        let path = self.path("");
+        self.send(Method::DELETE, path, Value::Null, What::Deletion).await;
+    }
+
     /// Waits for an event of the run; none if the run ends before it.
     pub async fn event<T>(
         &self,
@@ -112,13 +133,17 @@ impl Actor {
     }
 
     fn path(&self, rest: &str) -> String {
-        format!("sessions/{}/{rest}", self.session)
+        format!("sessions/{}/{rest}", self.session).trim_end_matches('/').to_owned()
+    }
+
+    async fn write(&mut self, path: String, body: Value, what: What) -> Answer {
+        self.send(Method::POST, path, body, what).await
     }
 
     /// Sends until an answer arrives whole; now and then twice at once.
-    async fn write(&mut self, path: String, body: Value, what: What) -> Answer {
+    async fn send(&mut self, method: Method, path: String, body: Value, what: What) -> Answer {
         let key = format!("{}-{}", self.ledger.label, self.ledger.writes.len());
-        let mut write = Write { path, body, key, what, answers: Vec::new(), unanswered: 0 };
+        let mut write = Write { method, path, body, key, what, answers: Vec::new(), unanswered: 0 };
         let first = if self.rng.u8(..8) == 0 {
             let ((one, cut), (other, cut_too)) = tokio::join!(send(&self.world, &write), send(&self.world, &write));
             write.unanswered = cut + cut_too;
@@ -155,8 +180,11 @@ impl Actor {
         self.repeat_writes().await;
         let messages: Option<MessagesResponse> = self.get("messages?limit=1000").await;
         self.ledger.history = messages.map(|page| page.messages).unwrap_or_default();
-        let found: Value = self.fetch(&format!("sessions?search={}", self.ledger.label)).await.unwrap_or_default();
+        let search = format!("sessions?status=all&search={}", self.ledger.label);
+        let found: Value = self.fetch(&search).await.unwrap_or_default();
         self.ledger.sessions = found["total"].as_u64().unwrap_or_default();
+        let detail: Option<SessionDetail> = self.get("").await;
+        self.ledger.session = detail.map(|detail| detail.session);
         self.ledger.witness = self.world.witness(&self.ledger.label);
         self.ledger.asked = self.world.book.take(&self.ledger.label);
         self.ledger.processes = processes_of(&self.session).await;
@@ -209,8 +237,7 @@ impl Actor {
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, rest: &str) -> Option<T> {
-        let path = self.path(rest);
-        self.fetch(path.trim_end_matches('/')).await
+        self.fetch(&self.path(rest)).await
     }
 
     async fn fetch<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
@@ -226,9 +253,11 @@ async fn send(world: &World, write: &Write) -> (Answer, u64) {
     loop {
         let target = world.target().await;
         let url = format!("{}/v1/{}", target.url, write.path);
-        let request = world.http.post(url).bearer_auth(&target.token).header("idempotency-key", &write.key);
+        let request = world.http.request(write.method.clone(), url).bearer_auth(&target.token);
+        let request = request.header("idempotency-key", &write.key);
         let answer = async {
-            let response = request.json(&write.body).send().await?;
+            let request = if write.body.is_null() { request } else { request.json(&write.body) };
+            let response = request.send().await?;
             let status = response.status().as_u16();
             let replayed = response.headers().contains_key("idempotency-replayed");
             Ok::<_, reqwest::Error>(Answer { status, replayed, body: response.text().await?, at: Utc::now() })

@@ -1,5 +1,6 @@
 //! The guarantees, held against one session's ledger. Pure: what it says depends on the ledger alone.
 
+mod changes;
 mod effects;
 mod history;
 mod runs;
@@ -38,6 +39,8 @@ pub enum Kind {
     AskedAgain,
     DecisionLost,
     CancelLost,
+    ChangeLost,
+    DeletionLost,
     AnswerChanged,
     AnswerUnexpected,
     HistoryBroken,
@@ -47,7 +50,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::MessageLost,
         Self::MessageRepeated,
         Self::CommandLost,
@@ -65,6 +68,8 @@ impl Kind {
         Self::AskedAgain,
         Self::DecisionLost,
         Self::CancelLost,
+        Self::ChangeLost,
+        Self::DeletionLost,
         Self::AnswerChanged,
         Self::AnswerUnexpected,
         Self::HistoryBroken,
@@ -94,6 +99,8 @@ impl fmt::Display for Kind {
             Self::AskedAgain => "recorded answers asked for again",
             Self::DecisionLost => "decisions lost",
             Self::CancelLost => "cancels lost",
+            Self::ChangeLost => "changes of title or model lost",
+            Self::DeletionLost => "deletions lost",
             Self::AnswerChanged => "replayed answers changed",
             Self::AnswerUnexpected => "unexpected answers",
             Self::HistoryBroken => "histories broken",
@@ -133,6 +140,7 @@ pub fn check(ledger: &Ledger) -> Vec<Violation> {
     runs::check(ledger, &mut findings);
     effects::check(ledger, &mut findings);
     writes::check(ledger, &mut findings);
+    changes::check(ledger, &mut findings);
     history::check(ledger, &mut findings);
     findings.0
 }

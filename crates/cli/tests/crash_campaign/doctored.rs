@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use stakpak_protocol::{Message, MessageType, RunId, ToolDecisionAction, to_ascii_json};
+use stakpak_protocol::{Message, MessageType, RunId, Session, SessionStatus, ToolDecisionAction, to_ascii_json};
 use stakpak_test_support::Gate;
 
 use crate::{
@@ -106,13 +106,35 @@ fn write(key: &str, what: What, status: u16, body: &Value) -> Write {
     let answer = Answer { status, body: body.to_string(), replayed: false, at: at(10) };
     let again = Answer { replayed: true, ..answer.clone() };
     let body = json!({ "run_id": run_id() });
-    Write { path: String::new(), body, key: key.to_owned(), what, answers: vec![answer, again], unanswered: 0 }
+    Write {
+        method: reqwest::Method::POST,
+        path: String::new(),
+        body,
+        key: key.to_owned(),
+        what,
+        answers: vec![answer, again],
+        unanswered: 0,
+    }
+}
+
+fn session() -> Session {
+    let session = json!({
+        "created_at": at(0), "cwd": null, "id": "0b8f7a52-3c1e-4d55-9a57-6f0d2f1c9e11", "run_status": { "state": "idle" },
+        "title": "s0", "updated_at": at(0),
+    });
+    serde_json::from_value(session).unwrap()
 }
 
 fn healthy() -> Ledger {
     let plan = plan();
     let replay: Vec<Frame> = events().iter().zip(1..).map(|(event, id)| frame(id, event)).collect();
-    let asked = |turn, second| Asked { run: plan.run.clone(), turn, at: at(second), sent: Gate::new() };
+    let asked = |turn, second| Asked {
+        run: plan.run.clone(),
+        turn,
+        at: at(second),
+        model: "test".to_owned(),
+        sent: Gate::new(),
+    };
     let posted = json!({ "run_id": run_id(), "cursor": 0 });
     let actions = [ToolDecisionAction::Accept, ToolDecisionAction::Reject];
     let ids = [plan.call_id(0, 0), plan.call_id(0, 1)].map(stakpak_protocol::ToolCallId);
@@ -133,6 +155,7 @@ fn healthy() -> Ledger {
         witness: vec![plan.call_id(0, 0)],
         asked: vec![asked(0, 2), asked(0, 4), asked(1, 13), asked(2, 18)],
         sessions: 1,
+        session: Some(session()),
         kills: 1,
         replay,
         plans: vec![plan],
@@ -280,9 +303,9 @@ fn a_repeated_missing_or_unwanted_effect_is_found() {
 /// G5: what was recorded is not paid for again.
 #[test]
 fn a_recorded_answer_that_is_asked_for_again_is_found() {
-    let after_the_answer = Asked { run: plan().run, turn: 1, at: at(19), sent: Gate::new() };
+    let after_the_answer = Asked { at: at(19), ..healthy().asked[2].clone() };
     assert_eq!(found(|ledger| ledger.asked.push(after_the_answer)), [Kind::AskedAgain]);
-    let unannounced = Asked { run: plan().run, turn: 0, at: at(5), sent: Gate::new() };
+    let unannounced = Asked { at: at(5), ..healthy().asked[0].clone() };
     assert_eq!(found(|ledger| ledger.asked.push(unannounced)), [Kind::AskedAgain]);
     let answered_twice = found_in(|events| events.insert(7, events[6].clone()));
     assert_eq!(answered_twice, [Kind::OrderBroken]);
@@ -304,6 +327,63 @@ fn a_lost_decision_is_found() {
 fn a_lost_cancel_is_found() {
     let cancel = write("s0-4", What::Cancel(run_id()), 200, &json!({ "cancelled": true, "run_id": run_id() }));
     assert_eq!(found(|ledger| ledger.writes.push(cancel)), [Kind::CancelLost]);
+}
+
+#[test]
+fn a_lost_title_is_found() {
+    let renamed = |ledger: &mut Ledger| {
+        ledger.writes.push(write("s0-4", What::Title("s0, new".to_owned()), 200, &json!({})));
+    };
+    assert_eq!(found(renamed), [Kind::ChangeLost]);
+    let kept = |ledger: &mut Ledger| {
+        renamed(ledger);
+        ledger.session.as_mut().unwrap().title = "s0, new".to_owned();
+    };
+    assert_eq!(found(kept), []);
+    let unwanted = found(|ledger| ledger.session.as_mut().unwrap().title = "s0, new".to_owned());
+    assert_eq!(unwanted, [Kind::ChangeLost]);
+    assert_eq!(found(|ledger| ledger.session = None), [Kind::ChangeLost]);
+}
+
+#[test]
+fn a_lost_or_unwanted_model_is_found() {
+    let switch = |status, place, now: Option<&str>| {
+        found(|ledger| {
+            let refusal = json!({ "code": "session_not_running" });
+            ledger.writes.insert(place, write("s0-4", What::Model("my/other".to_owned()), status, &refusal));
+            ledger.session.as_mut().unwrap().model = now.map(str::to_owned);
+            if status == 409 {
+                ledger.writes[place].answers.iter_mut().for_each(|answer| answer.replayed = false);
+            }
+        })
+    };
+    assert_eq!(switch(200, 4, Some("my/other")), []);
+    assert_eq!(switch(200, 4, Some("my/test")), [Kind::ChangeLost]);
+    assert_eq!(switch(200, 1, Some("my/other")), [Kind::ChangeLost], "the run after it asked another");
+    assert_eq!(switch(409, 4, Some("my/test")), []);
+    assert_eq!(switch(409, 4, Some("my/other")), [Kind::RefusedYetDone]);
+}
+
+#[test]
+fn a_lost_or_unwanted_deletion_is_found() {
+    let deleted = |ledger: &mut Ledger| ledger.session.as_mut().unwrap().status = SessionStatus::Deleted;
+    let delete = |ledger: &mut Ledger| ledger.writes.push(write("s0-4", What::Deletion, 204, &Value::Null));
+    assert_eq!(found(delete), [Kind::DeletionLost]);
+    assert_eq!(found(deleted), [Kind::RefusedYetDone]);
+    let told = |ledger: &mut Ledger| ledger.connections[1].control.push("event: session_deleted\ndata: {}\n\n".into());
+    let both = |ledger: &mut Ledger| {
+        delete(ledger);
+        deleted(ledger);
+        told(ledger);
+    };
+    assert_eq!(found(both), []);
+    assert_eq!(found(told), [Kind::EventMissing], "nobody asked for it");
+    let running = found(|ledger| {
+        both(ledger);
+        ledger.connections.clear();
+        ledger.replay.pop();
+    });
+    assert_eq!(running, [Kind::EndMissing, Kind::DeletionLost]);
 }
 
 /// G3: the same key gives the same answer, and is done once.

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use reqwest::Method;
 use serde_json::Value;
-use stakpak_protocol::{EventEnvelope, Message, RunId, ToolCallId, ToolDecisionAction};
+use stakpak_protocol::{EventEnvelope, Message, RunId, Session, ToolCallId, ToolDecisionAction};
 
 use crate::model::{Asked, Plan};
 
@@ -26,8 +27,10 @@ pub struct Ledger {
     pub witness: Vec<String>,
     /// What the model was asked.
     pub asked: Vec<Asked>,
-    /// Sessions with this title.
+    /// Sessions with this in their title, deleted ones too.
     pub sessions: u64,
+    /// The session, read at the end.
+    pub session: Option<Session>,
     /// Kills in the session's life.
     pub kills: u64,
     /// What the client waited for in vain.
@@ -39,7 +42,9 @@ pub struct Ledger {
 /// A request that changes something, sent until it was answered.
 #[derive(Debug, Clone)]
 pub struct Write {
+    pub method: Method,
     pub path: String,
+    /// Null: none.
     pub body: Value,
     pub key: String,
     pub what: What,
@@ -58,6 +63,11 @@ pub enum What {
     Command(String),
     Decision(BTreeMap<ToolCallId, ToolDecisionAction>),
     Cancel(RunId),
+    /// The new title.
+    Title(String),
+    /// The run's model from here on.
+    Model(String),
+    Deletion,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -143,6 +153,11 @@ impl Answer {
 }
 
 impl Ledger {
+    /// Whether the deletion of the session was accepted.
+    pub fn is_deleted(&self) -> bool {
+        self.writes.iter().any(|write| matches!(write.what, What::Deletion) && write.accepted().is_some())
+    }
+
     /// The run of each accepted message, with its plan.
     pub fn runs(&self) -> Vec<(RunId, &Plan)> {
         let messages = self.writes.iter().filter_map(|write| match &write.what {

@@ -45,6 +45,8 @@ pub struct Asked {
     /// From 0.
     pub turn: usize,
     pub at: DateTime<Utc>,
+    /// The model that was asked.
+    pub model: String,
     /// Open once the whole answer was handed over.
     pub sent: Gate,
 }
@@ -120,7 +122,8 @@ impl Book {
         };
         let session = session_of(&plan.run).to_owned();
         let sent = Gate::new();
-        let asked = Asked { run: plan.run.clone(), turn, at: Utc::now(), sent: sent.clone() };
+        let model = request.body["model"].as_str().unwrap_or_default().to_owned();
+        let asked = Asked { run: plan.run.clone(), turn, at: Utc::now(), model, sent: sent.clone() };
         let first = {
             let mut book = self.0.lock().unwrap();
             let session = book.entry(session.clone()).or_default();

@@ -86,10 +86,21 @@ async fn follow(
                     connection.frames.push(frame.clone());
                     seen.send_modify(|frames| frames.push(frame));
                 }
-                Read::Control(text) => connection.control.push(text),
+                Read::Control(text) => {
+                    let is_over = is_deletion(&text);
+                    connection.control.push(text);
+                    if is_over {
+                        return;
+                    }
+                }
             }
         }
     }
+}
+
+/// The frame that says that there will be no further event.
+pub fn is_deletion(control: &str) -> bool {
+    control.starts_with("event: session_deleted\n")
 }
 
 /// Reads all events behind a cursor up to `last`; what is missing when the stream ends or stalls is missing.

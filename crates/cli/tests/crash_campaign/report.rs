@@ -37,6 +37,8 @@ enum Count {
     Unconsumed,
     Decisions,
     Cancels,
+    Changes,
+    Deletions,
     CutRequests,
     Events,
     Streams,
@@ -98,6 +100,8 @@ impl Report {
                 What::Command(_) => self.bump(Count::Commands, accepted),
                 What::Decision(_) => self.bump(Count::Decisions, accepted),
                 What::Cancel(_) => self.bump(Count::Cancels, accepted),
+                What::Title(_) | What::Model(_) => self.bump(Count::Changes, accepted),
+                What::Deletion => self.bump(Count::Deletions, accepted),
             }
         }
         self.bump(Count::Streams, ledger.connections.len() as u64);
@@ -166,12 +170,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  accepted: {} messages, {} commands ({} unconsumed), {} decisions, {} cancels; {} requests cut by a kill and repeated",
+            "  accepted: {} messages, {} commands ({} unconsumed), {} decisions, {} cancels, {} changes, {} deletions; \
+             {} requests cut by a kill and repeated",
             count(Count::Messages),
             count(Count::Commands),
             count(Count::Unconsumed),
             count(Count::Decisions),
             count(Count::Cancels),
+            count(Count::Changes),
+            count(Count::Deletions),
             count(Count::CutRequests),
         )?;
         writeln!(
@@ -208,10 +215,10 @@ struct Dump<'a>(&'a Ledger);
 
 impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Ledger { writes, connections, replay, history, witness, asked, .. } = self.0;
+        let Ledger { writes, connections, replay, history, session, witness, asked, .. } = self.0;
         writeln!(f, "--- requests")?;
         for write in writes {
-            writeln!(f, "{} {} {}", write.key, write.path, write.body)?;
+            writeln!(f, "{} {} {} {}", write.key, write.method, write.path, write.body)?;
             for answer in &write.answers {
                 writeln!(f, "  {} {} replayed={} {}", answer.at, answer.status, answer.replayed, answer.body)?;
             }
@@ -231,9 +238,10 @@ impl fmt::Display for Dump<'_> {
         for message in history.iter().skip(1) {
             writeln!(f, "{}", serde_json::to_string(message).unwrap_or_default())?;
         }
-        writeln!(f, "--- effects: {witness:?}\n--- asked")?;
+        writeln!(f, "--- session: {session:?}\n--- effects: {witness:?}\n--- asked")?;
         for asked in asked {
-            writeln!(f, "{} {} turn {} whole={}", asked.at, asked.run, asked.turn, asked.sent.is_open())?;
+            let whole = asked.sent.is_open();
+            writeln!(f, "{} {} turn {} model={} whole={whole}", asked.at, asked.run, asked.turn, asked.model)?;
         }
         Ok(())
     }

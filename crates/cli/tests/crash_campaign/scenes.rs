@@ -26,6 +26,10 @@ pub enum Scene {
     Steering,
     /// A cancel, and another run.
     Cancel,
+    /// New titles, and a new model while a call waits for a person.
+    Changes,
+    /// A deletion in any state of a run.
+    Deletion,
     /// An answer that breaks off and is asked for again.
     Torn,
     /// All that take no back-off, one after the other in one session, as short as they can be.
@@ -33,7 +37,7 @@ pub enum Scene {
 }
 
 /// The cast of a round.
-pub const CAST: [Scene; 8] = [
+pub const CAST: [Scene; 10] = [
     Scene::Answers,
     Scene::Calls,
     Scene::Approval,
@@ -41,6 +45,8 @@ pub const CAST: [Scene; 8] = [
     Scene::FollowUp,
     Scene::Steering,
     Scene::Cancel,
+    Scene::Changes,
+    Scene::Deletion,
     Scene::Torn,
 ];
 
@@ -54,6 +60,8 @@ impl Scene {
             Self::FollowUp => follow_up(actor).await,
             Self::Steering => steering(actor).await,
             Self::Cancel => cancel(actor).await,
+            Self::Changes => changes(actor).await,
+            Self::Deletion => deletion(actor).await,
             Self::Torn => torn(actor).await,
             Self::Tour => tour(actor).await,
         }
@@ -169,6 +177,56 @@ async fn cancel(actor: &mut Actor) -> Step {
     actor.end_of(run).await
 }
 
+async fn changes(actor: &mut Actor) -> Step {
+    let one = call(actor);
+    actor.rename().await;
+    let run = actor.message("none", vec![calling(2, vec![one]), say(3, 1)]).await?;
+    let waiting = actor.event("a question", run, |event| match event {
+        Event::WaitingForToolApproval { pending_tool_call_ids, .. } => Some(pending_tool_call_ids.clone()),
+        _ => None,
+    });
+    if let Some(waiting) = waiting.await? {
+        actor.rename().await;
+        actor.switch_model(run).await;
+        actor.decide(run, waiting.into_iter().map(|call| (call, ToolDecisionAction::Accept)).collect()).await;
+    }
+    actor.end_of(run).await?;
+    let run = actor.message("all", vec![say(5, 2)]).await?;
+    actor.switch_model(run).await;
+    actor.end_of(run).await?;
+    actor.rename().await;
+    Ok(())
+}
+
+async fn deletion(actor: &mut Actor) -> Step {
+    let endless = Call { before_ms: actor.rng.u64(..20), after_ms: 30_000 };
+    let run = match actor.rng.u8(..4) {
+        0 => {
+            let run = actor.message("all", vec![say(2000, 5)]).await?;
+            first_text(actor, run).await?;
+            run
+        }
+        1 => {
+            let run = actor.message("all", vec![calling(2, vec![endless])]).await?;
+            started(actor, run).await?;
+            run
+        }
+        2 => {
+            let run = actor.message("none", vec![calling(2, vec![endless])]).await?;
+            let waiting = |event: &Event| matches!(event, Event::WaitingForToolApproval { .. }).then_some(());
+            actor.event("a question", run, waiting).await?;
+            run
+        }
+        _ => {
+            let run = actor.message("all", vec![say(3, 0)]).await?;
+            actor.end_of(run).await?;
+            run
+        }
+    };
+    actor.delete().await;
+    actor.end_of(run).await
+}
+
 async fn torn(actor: &mut Actor) -> Step {
     let run = actor.message("all", vec![Turn { torn: true, ..say(10, 1) }]).await?;
     actor.end_of(run).await
@@ -185,7 +243,9 @@ async fn tour(actor: &mut Actor) -> Step {
     }
     actor.end_of(run).await?;
     steering(actor).await?;
-    cancel(actor).await
+    cancel(actor).await?;
+    changes(actor).await?;
+    deletion(actor).await
 }
 
 async fn first_text(actor: &Actor, run: RunId) -> Step<Option<()>> {

@@ -8,14 +8,19 @@
     missing_debug_implementations
 )]
 
+mod disk;
 mod support;
 
 mod channels;
 mod crash;
 mod doctor;
 mod gateway;
+#[cfg(target_os = "linux")]
+mod full_disk;
+mod logs;
 mod newcomer;
 mod operations;
 mod provider;
 mod telegram;
+mod traces;
 mod upkeep;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Home, Up, until};
+use crate::support::{Home, Up, stdout, until};
 
 /// Status and body of a GET with the token.
 fn get(up: &Up, path: &str) -> (u16, String) {
@@ -74,12 +74,39 @@ fn readiness_fails_on_a_full_disk_and_comes_back() {
         503,
         &json!({"journal": "read_only", "scheduler": "read_only", "channels": "off", "sandbox": "off"}),
     );
+    let (code, told, json) = health(&home);
+    assert_eq!(
+        (code, &json["healthy"], &json["server"]["reachable"]),
+        (Some(1), &false.into(), &true.into()),
+        "{json}"
+    );
+    assert_eq!((&json["checks"]["journal"], &json["scheduler"]["running"]), (&"read_only".into(), &false.into()));
+    assert!(told.contains("journal: cannot be written") && told.contains("scheduler: cannot be written"), "{told}");
     let (status, body) = get(&up, "/v1/sessions?limit=0");
     assert_eq!(status, 200, "what can be read is read: {body}");
     limit_files(&up, "unlimited");
     until_ready(&up, 200, &works);
+    let (code, told, json) = health(&home);
+    assert_eq!((code, &json["healthy"]), (Some(0), &true.into()), "{json}");
+    assert!(told.contains("everything works"), "{told}");
     let output = home.run(&["run", "help"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+/// `status` as a script and as a person sees it: exit code of `--check`, text, JSON.
+fn health(home: &Home) -> (Option<i32>, String, Value) {
+    let json = home.run(&["status", "--json", "--check"]);
+    let text = home.run(&["status"]);
+    assert_eq!(text.status.code(), Some(0), "{text:?}");
+    (json.status.code(), stdout(&text), serde_json::from_slice(&json.stdout).unwrap())
+}
+
+#[test]
+fn an_instance_that_is_not_there_is_not_healthy() {
+    let home = Home::new();
+    let (code, told, json) = health(&home);
+    assert_eq!((code, &json["healthy"], &json["checks"]), (Some(1), &false.into(), &Value::Null), "{json}");
+    assert!(told.contains("not running") && !told.contains("health "), "{told}");
 }
 
 fn limit_files(up: &Up, bytes: &str) {

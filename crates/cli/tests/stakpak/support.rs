@@ -10,22 +10,26 @@ use std::{
 use serde_json::Value;
 use stakpak_client::StakpakClient;
 
+use crate::disk::SmallDisk;
+
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// An empty home directory, like a newcomer's.
 pub struct Home {
     pub directory: tempfile::TempDir,
+    /// What is mounted over it.
+    pub disk: Option<SmallDisk>,
 }
 
 impl Home {
     pub fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().unwrap(), disk: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.disk.as_ref().map_or(self.directory.path().to_owned(), SmallDisk::path).join(name)
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -35,7 +39,8 @@ impl Home {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stakpak"));
+        let program = env!("CARGO_BIN_EXE_stakpak");
+        let mut command = self.disk.as_ref().map_or_else(|| Command::new(program), |disk| disk.command(program));
         command.args(arguments).current_dir(self.directory.path());
         command.env_clear().env("HOME", self.directory.path()).env("PATH", std::env::var_os("PATH").unwrap());
         command.stdin(Stdio::null());

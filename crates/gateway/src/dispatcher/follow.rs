@@ -159,7 +159,7 @@ impl Conversations {
             Err(error) if error.is_not_found() => Ok(Some(Ending::lost())),
             // The event stream goes on trying; so does this, at the next quiet time.
             Err(error) => {
-                tracing::debug!(run_id = run.run_id, error = %error, "the state of a run is not known");
+                tracing::debug!(error = %error, "the state of a run is not known");
                 Ok(None)
             }
         }
@@ -248,12 +248,12 @@ impl Conversations {
                 Ok(()) => break,
                 Err(DeskError::Store(error)) => return Err(error.into()),
                 Err(DeskError::Server(error)) if error.is_retryable() => {
-                    tracing::warn!(run_id = run.run_id, error = %error, "a decision is repeated");
+                    tracing::warn!(error = %error, "a decision is repeated");
                     sleep(backoff.next()).await;
                 }
                 // The run is over or was decided by somebody else; if not, its approval deadline decides.
                 Err(DeskError::Server(error)) => {
-                    tracing::warn!(run_id = run.run_id, error = %error, "the server did not take a decision");
+                    tracing::warn!(error = %error, "the server did not take a decision");
                     break;
                 }
             }

@@ -14,6 +14,7 @@ use stakpak_client::{
     CallerContextInput, ClientError, CreateSessionOptions, ProposedToolCall, SendMessageOptions, StakpakClient,
 };
 use stakpak_protocol::{EventId, Message, RunId, RunOverrides, SessionId};
+use tracing::Instrument;
 
 pub(crate) use follow::pause_reason;
 
@@ -116,7 +117,8 @@ pub(crate) async fn drive<O: Observer>(
         }
     };
     let follower = follow::Follower::new(client, clock, order, limits, observer, (session, run), progress.paused_since);
-    follower.follow(cursor).await.map_err(DriveError::Observer)
+    let span = tracing::info_span!("follow", session_id = %session, run_id = %run);
+    follower.follow(cursor).instrument(span).await.map_err(DriveError::Observer)
 }
 
 async fn create(client: &StakpakClient, order: &Order) -> Result<SessionId, ClientError> {

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use stakpak_agent_core::{Journal, JournalError, SessionRow};
-use stakpak_protocol::{ErrorCode, EventId, GapDetected, ServerShutdown, SessionDeleted, SessionId, SessionStatus};
+use stakpak_protocol::{
+    ErrorCode, EventId, GapDetected, RequestId, ServerShutdown, SessionDeleted, SessionId, SessionStatus,
+};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{Hub, control_frame, frame, hub::Channel, lag::Place};
@@ -30,6 +32,8 @@ pub(crate) struct Reader {
     journal: Arc<dyn Journal>,
     gap: Option<Bytes>,
     done: bool,
+    /// For the log: the request's span has ended when the stream begins.
+    request: Option<RequestId>,
     /// Of the process and of the session, given back when the reader goes.
     _permits: [OwnedSemaphorePermit; 2],
 }
@@ -66,7 +70,24 @@ impl Reader {
         let _permits = [of_process, of_session];
         channel.cursors.published(row.last_event_id);
         let place = Place::take(&channel.cursors, cursor);
-        Ok(Self { session: row, cursor, place, channel, published, closed, journal, gap, done: false, _permits })
+        Ok(Self {
+            session: row,
+            cursor,
+            place,
+            channel,
+            published,
+            closed,
+            journal,
+            gap,
+            done: false,
+            request: None,
+            _permits,
+        })
+    }
+
+    /// Names the request that the stream answers.
+    pub(crate) fn asked_by(self, request: Option<RequestId>) -> Self {
+        Self { request, ..self }
     }
 
     /// The next frames, or a keep-alive; none when the stream is over.
@@ -94,7 +115,9 @@ impl Reader {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::error!(session_id = %self.session.id, error = &error as &dyn std::error::Error, "events cannot be read");
+                    let request_id = self.request.as_ref().map(tracing::field::display);
+                    let error = &error as &dyn std::error::Error;
+                    tracing::error!(request_id, session_id = %self.session.id, error, "events cannot be read");
                     return None;
                 }
             }

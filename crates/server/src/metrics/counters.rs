@@ -3,8 +3,10 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use axum::http::{Method, StatusCode};
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
     proto::MetricFamily,
@@ -12,7 +14,7 @@ use prometheus::{
 use stakpak_agent_core::{CallEnd, Profiles, Tools, session::Fact};
 use stakpak_protocol::{LastErrorCode, StopReason, Usage};
 
-use super::tokens::Tokens;
+use super::{http::HttpCounters, tokens::Tokens};
 
 /// Models that get a label of their own: a provider may take any name that a client sends.
 const MOST_MODELS: usize = 64;
@@ -36,6 +38,7 @@ pub(crate) struct Counters {
     tokens: IntCounterVec,
     cost: CounterVec,
     calls: IntCounterVec,
+    http: HttpCounters,
 }
 
 impl Counters {
@@ -66,6 +69,7 @@ impl Counters {
             cost: CounterVec::new(Opts::new("stakpak_model_cost_usd_total", cost), &["model"])?,
             calls: by("stakpak_tool_calls_total", "Tool calls ended, by tool and result.", &["tool", "result"])?,
             models: Mutex::default(),
+            http: HttpCounters::register(&registry)?,
             registry,
             profiles,
             tools,
@@ -95,6 +99,11 @@ impl Counters {
 
     pub(crate) fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
+    }
+
+    /// A request was answered, which took so long.
+    pub(crate) fn requested(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
+        self.http.observe(route, method, status, took);
     }
 
     pub(crate) fn observe(&self, fact: &Fact) {

@@ -1,6 +1,7 @@
 //! The event stream.
 
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderName, header},
@@ -8,7 +9,7 @@ use axum::{
 };
 use futures_util::stream;
 use serde::Deserialize;
-use stakpak_protocol::{ErrorBody, EventId, SessionId};
+use stakpak_protocol::{ErrorBody, EventId, RequestId, SessionId};
 use utoipa::IntoParams;
 
 use crate::{
@@ -46,11 +47,13 @@ pub(super) async fn stream(
     State(server): State<Server>,
     Path(id): Path<SessionId>,
     Query(query): Query<EventsQuery>,
+    request: Option<Extension<RequestId>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let header = headers.get(LAST_EVENT_ID).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let after = header.or(query.after).map(EventId);
     let reader = Reader::open(server.hub(), server.agent().journal.clone(), id, after).await?;
+    let reader = reader.asked_by(request.map(|Extension(id)| id));
     let frames = stream::unfold(reader, |mut reader| async move {
         let frame = reader.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), reader))

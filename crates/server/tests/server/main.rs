@@ -17,6 +17,8 @@ mod contract;
 mod deletion;
 mod docs;
 mod fields;
+mod growth;
+mod history;
 mod idempotency;
 mod limits;
 mod listing;

@@ -81,17 +81,24 @@ fn labels(series: &str) -> Vec<(&str, &str)> {
     labels
 }
 
+/// For each set of its other labels.
 fn check_histogram(text: &str, name: &str) {
-    let values = |prefix: String| -> Vec<f64> {
-        let lines = text.lines().filter(|line| line.starts_with(&prefix));
-        lines.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap()).collect()
-    };
-    let buckets = values(format!("{name}_bucket{{"));
-    if let Some(last) = buckets.last() {
-        assert!(buckets.is_sorted(), "buckets of {name} grow: {buckets:?}");
-        assert_eq!(values(format!("{name}_count ")), [*last], "+Inf of {name} is its count");
-        let infinite = text.lines().filter(|line| line.starts_with(&format!("{name}_bucket{{le=\"+Inf\"}}")));
-        assert_eq!(infinite.count(), 1, "{name}");
+    let mut spreads: BTreeMap<String, Vec<(String, f64)>> = BTreeMap::new();
+    let mut counts = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        let (bound, others): (Vec<_>, Vec<_>) = labels(series).into_iter().partition(|(label, _)| *label == "le");
+        let value: f64 = value.parse().unwrap();
+        match series.split('{').next().unwrap().strip_prefix(name) {
+            Some("_bucket") => spreads.entry(format!("{others:?}")).or_default().push((bound[0].1.to_owned(), value)),
+            Some("_count") => assert!(counts.insert(format!("{others:?}"), value).is_none(), "{series}"),
+            _ => {}
+        }
+    }
+    for (labels, buckets) in &spreads {
+        assert!(buckets.is_sorted_by_key(|(_, value)| *value), "buckets of {name} grow: {buckets:?}");
+        assert_eq!(buckets.iter().filter(|(bound, _)| bound == "+Inf").count(), 1, "{name} {labels}");
+        assert_eq!(buckets.last(), Some(&("+Inf".to_owned(), counts[labels])), "+Inf of {name} is its count");
     }
 }
 
@@ -156,6 +163,36 @@ async fn failures_are_counted_by_code() {
     let samples = scrape(&server).await;
     assert_eq!(samples["stakpak_runs_total{result=\"error\"}"], 1.0);
     assert_eq!(samples["stakpak_run_errors_total{code=\"provider_error\"}"], 1.0);
+}
+
+/// Whatever clients send, there is one series a route: paths, ids and words of their own are no labels.
+#[tokio::test]
+async fn requests_are_counted_by_route() {
+    let server = TestServer::start([]).await;
+    let ask = |method: &str, path: &str| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        server.http().request(method, path).send()
+    };
+    for session in ["7f6f7d3e-34e0-4e2b-8f3e-6e8f6a1d2b3c", "b2a8e5b0-0a5c-4f7e-9b1f-3d2c1a0f9e8d"] {
+        assert_eq!(ask("GET", &format!("/v1/sessions/{session}")).await.unwrap().status(), 404);
+    }
+    assert_eq!(ask("GET", "/v1/health").await.unwrap().status(), 200);
+    for stray in ["/secret-1", "/secret-2"] {
+        assert_eq!(ask("GET", stray).await.unwrap().status(), 404);
+    }
+    assert_eq!(ask("BREW", "/v1/health").await.unwrap().status(), 405);
+
+    let samples = scrape(&server).await;
+    let count = |method: &str, route: &str, status: &str| {
+        let labels = format!("method=\"{method}\",route=\"{route}\",status=\"{status}\"");
+        samples[&format!("stakpak_http_requests_total{{{labels}}}")]
+    };
+    assert_eq!(count("GET", "/v1/sessions/{session_id}", "4xx"), 2.0);
+    assert_eq!((count("GET", "/v1/health", "2xx"), count("other", "/v1/health", "4xx")), (1.0, 1.0));
+    assert_eq!(count("GET", "unmatched", "4xx"), 2.0);
+    let timed = "stakpak_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/sessions/{session_id}\"}";
+    assert_eq!(samples[timed], 2.0);
+    assert!(!samples.keys().any(|series| series.contains("secret") || series.contains("BREW")), "{samples:?}");
 }
 
 struct Beside;

@@ -190,6 +190,24 @@ async fn parts_that_fail_make_the_server_unready() {
     }
 }
 
+/// P56: what the journal said is for the log; an answer holds no word of it.
+#[tokio::test]
+async fn what_the_journal_says_is_not_told() {
+    let (server, disk) = start(Vec::new()).await;
+    let session = server.http().session("x").await;
+    disk.full.store(true, Ordering::SeqCst);
+    disk.gone.store(true, Ordering::SeqCst);
+    let http = server.http();
+    for (status, answer) in [
+        http.post("/v1/sessions", json!({"title": "x"})).await,
+        http.patch(&format!("/v1/sessions/{session}"), json!({"title": "y"})).await,
+    ] {
+        assert_eq!((status, &answer["code"]), (503, &json!("storage_unavailable")));
+        let said = answer.to_string();
+        assert!(!["disk", "I/O", ".db", "SELECT"].iter().any(|internal| said.contains(internal)), "{said}");
+    }
+}
+
 /// HEAD works where GET does.
 #[tokio::test]
 async fn head_answers_without_a_body() {

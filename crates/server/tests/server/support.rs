@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -42,6 +42,8 @@ pub enum Step {
     Babble,
     /// Calls of tools.
     Call(Vec<(&'static str, &'static str, Value)>),
+    /// These parts, without deltas.
+    Answer(Vec<MessagePart>),
     /// Nothing, for ever.
     Silence,
     /// An error.
@@ -98,6 +100,11 @@ impl Model for ScriptedModel {
                     provider_options: None,
                 });
                 stream::iter([done(parts.collect(), FinishReason::ToolCalls)]).boxed()
+            }
+            Step::Answer(parts) => {
+                let calls = parts.iter().any(|part| matches!(part, MessagePart::ToolCall { .. }));
+                let finish = if calls { FinishReason::ToolCalls } else { FinishReason::Stop };
+                stream::iter([done(parts, finish)]).boxed()
             }
             Step::Silence => stream::pending().boxed(),
             Step::Babble => stream::repeat(())
@@ -178,6 +185,7 @@ impl Profiles for OneProfile {
 pub struct FakeTools {
     specs: Vec<ToolSpec>,
     pub acted: Mutex<Vec<ToolCallId>>,
+    pub directories: Mutex<Vec<PathBuf>>,
     pub forgotten: Mutex<Vec<SessionId>>,
     pub keep_files: AtomicBool,
     pub started: Semaphore,
@@ -194,6 +202,7 @@ impl FakeTools {
         Self {
             specs: vec![spec("act"), spec("look")],
             acted: Mutex::default(),
+            directories: Mutex::default(),
             forgotten: Mutex::default(),
             keep_files: AtomicBool::new(false),
             started: Semaphore::new(0),
@@ -224,6 +233,7 @@ impl Tools for FakeTools {
     }
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
         self.acted.lock().unwrap().push(call.id.clone());
+        self.directories.lock().unwrap().push(context.cwd.clone());
         self.started.add_permits(1);
         if call.arguments["gated"] == json!(true) {
             tokio::select! {
@@ -348,7 +358,7 @@ impl TestServer {
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
         let server = Server::new(config, journal.clone(), profiles, tools.clone(), Arc::new(SystemClock));
         server.recover().await.unwrap();
-        let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default());
+        let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default(), &server);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

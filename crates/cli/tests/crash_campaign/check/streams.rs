@@ -1,7 +1,10 @@
 //! What readers saw (G4): one sequence, the same bytes for everybody, whatever was in between.
 
 use super::{Findings, Kind};
-use crate::ledger::{Connection, Frame, Ledger};
+use crate::{
+    ledger::{Connection, Frame, Ledger},
+    reader::is_deletion,
+};
 
 pub(super) fn check(ledger: &Ledger, findings: &mut Findings) {
     for pair in ledger.replay.windows(2) {
@@ -9,7 +12,9 @@ pub(super) fn check(ledger: &Ledger, findings: &mut Findings) {
         findings.require(earlier < later, Kind::EventRepeated, format!("event {later} follows event {earlier}"));
     }
     for connection in &ledger.connections {
-        for control in &connection.control {
+        // A deletion says so, when all its events were told.
+        let deleted = ledger.is_deleted() && connection.control.last().is_some_and(|last| is_deletion(last));
+        for control in &connection.control[..connection.control.len() - usize::from(deleted)] {
             findings.add(Kind::EventMissing, format!("a stream from {} was told {control:?}", connection.after));
         }
         check_connection(connection, &ledger.replay, findings);

@@ -18,6 +18,8 @@ pub(super) fn check(ledger: &Ledger, findings: &mut Findings) {
             What::Command(text) => check_command(ledger, write, text, findings),
             What::Decision(decisions) => check_decision(ledger, write, decisions, findings),
             What::Cancel(run) => check_cancel(ledger, write, *run, findings),
+            // What the session is now tells; see `changes`.
+            What::Title(_) | What::Model(_) | What::Deletion => {}
         }
     }
 }
@@ -28,8 +30,9 @@ fn check_answers(ledger: &Ledger, write: &Write, findings: &mut Findings) {
     let refusal = first.json()["code"].as_str() == Some("session_not_running");
     let expected = match &write.what {
         What::Session => first.status == 201,
-        What::Message(_) => first.status == 200,
-        What::Command(_) | What::Cancel(_) => first.status == 200 || refusal,
+        What::Message(_) | What::Title(_) => first.status == 200,
+        What::Deletion => first.status == 204,
+        What::Command(_) | What::Cancel(_) | What::Model(_) => first.status == 200 || refusal,
         What::Decision(_) => first.status == 200 || (refusal && run_failed(ledger, write)),
     };
     findings.require(expected, Kind::AnswerUnexpected, format!("{key}: {} {}", first.status, first.body));
@@ -112,7 +115,7 @@ fn is_question_after(envelope: &EventEnvelope, answer: &Answer) -> bool {
     matches!(envelope.event, Event::WaitingForToolApproval { .. }) && envelope.timestamp > answer.at
 }
 
-/// Nobody but this request cancels.
+/// Nobody but this request cancels: what is cancelled is not deleted afterwards.
 fn check_cancel(ledger: &Ledger, write: &Write, run: RunId, findings: &mut Findings) {
     let cancelled = matches!(end_of(ledger, run), Some(Event::RunCompleted { stop_reason: StopReason::Cancelled, .. }));
     match write.accepted() {

@@ -79,7 +79,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                     (Some(report), _) => Some(report),
                     (None, Ok(stream)) => self.read(stream, &mut cursor).await?,
                     (None, Err(error)) => {
-                        tracing::warn!(session = %self.session, %error, "no event stream yet");
+                        tracing::warn!(%error, "no event stream yet");
                         None
                     }
                 },
@@ -177,7 +177,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             Ok(_) => Seen::Active,
             Err(error) if error.is_not_found() => Seen::Gone,
             Err(error) => {
-                tracing::warn!(run = %self.run, %error, "the state of a run could not be read");
+                tracing::warn!(%error, "the state of a run could not be read");
                 Seen::NoAnswer
             }
         }
@@ -213,7 +213,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             match sent {
                 Err(error) if is_transient(&error) => backoff.wait(Some(&error)).await,
                 Err(error) => {
-                    tracing::info!(run = %self.run, %error, "a decision was not taken");
+                    tracing::info!(%error, "a decision was not taken");
                     return;
                 }
                 Ok(_) => return,
@@ -236,7 +236,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             let mut backoff = Backoff::new();
             loop {
                 if let Err(error) = self.client.cancel_run(&self.session.to_string(), &self.run.to_string()).await {
-                    tracing::warn!(run = %self.run, %error, "cancel was not accepted");
+                    tracing::warn!(%error, "cancel was not accepted");
                 }
                 match self.seen().await {
                     Seen::Ended(run) => return Some(run),
