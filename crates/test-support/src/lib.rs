@@ -11,4 +11,4 @@ pub use discord::{
 };
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
 pub use slack::{Saying, SlackApi, SlackCall, SlackEnvelope, SlackFault, SlackFile, SlackMessage};
-pub use telegram::{BotApi, SendFault, SentMessage};
+pub use telegram::{AnsweredPress, BotApi, BotCall, KeyboardButton, SendFault, SentFile, SentMessage, Words};

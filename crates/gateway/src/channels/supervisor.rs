@@ -40,3 +40,90 @@ pub(crate) async fn supervise(channel: Arc<dyn Channel>, inbound: Arc<dyn Inboun
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        Address, Capabilities, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt, InboundBatch,
+        OutboundReply, StreamId,
+    };
+
+    /// Each of its attempts meets another poller.
+    #[derive(Debug, Default)]
+    struct Contested(AtomicU32);
+
+    #[async_trait]
+    impl Channel for Contested {
+        fn id(&self) -> ChannelId {
+            "telegram".into()
+        }
+
+        fn display_name(&self) -> &'static str {
+            "Telegram"
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            unreachable!("nothing is sent")
+        }
+
+        async fn start_durable(&self, _: Arc<dyn InboundSink>, _: CancellationToken) -> Result<(), ChannelError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Err(ChannelError::Conflict { reason: "terminated by other getUpdates request".to_owned() })
+        }
+
+        async fn send_with_receipt(&self, _: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
+            Err(self.cannot("send"))
+        }
+
+        async fn test(&self) -> Result<ChannelTestResult, ChannelError> {
+            Err(self.cannot("be tested"))
+        }
+
+        fn health(&self) -> ChannelHealth {
+            unreachable!("nobody asks")
+        }
+
+        fn report_failure(&self, _: &ChannelError) {}
+    }
+
+    #[derive(Debug)]
+    struct NoSink;
+
+    #[async_trait]
+    impl InboundSink for NoSink {
+        async fn accept(&self, _: InboundBatch) -> Result<(), ChannelError> {
+            Ok(())
+        }
+
+        async fn position(&self, _: &StreamId) -> Result<Option<i64>, ChannelError> {
+            Ok(None)
+        }
+
+        async fn positions(&self, _: &ChannelId, _: &str) -> Result<Vec<(String, i64)>, ChannelError> {
+            Ok(Vec::new())
+        }
+
+        async fn takes_part(&self, _: &Address) -> Result<bool, ChannelError> {
+            Ok(false)
+        }
+    }
+
+    /// G-P9.
+    #[tokio::test(start_paused = true)]
+    async fn another_poller_is_not_fought_and_not_given_up_on() {
+        let channel = Arc::new(Contested::default());
+        let attempts = || channel.0.load(Ordering::Relaxed);
+        let supervised = supervise(Arc::clone(&channel) as Arc<dyn Channel>, Arc::new(NoSink), CancellationToken::new());
+        tokio::pin!(supervised);
+        assert!(timeout(Duration::from_secs(60), &mut supervised).await.is_err());
+        assert!((1..=3).contains(&attempts()), "{} attempts in a minute", attempts());
+        assert!(timeout(Duration::from_secs(3600), &mut supervised).await.is_err());
+        assert!(attempts() >= 10, "{} attempts in an hour", attempts());
+    }
+}

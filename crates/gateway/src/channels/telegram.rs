@@ -3,12 +3,23 @@
 //! * The offset of a poll comes from the store, after the commit of what was received before it: what was not stored is
 //!   delivered again.
 //! * A text is sent as it is, with entities instead of a parse mode: nothing in it can be markup.
-//! * Only `getMe`, `getUpdates` and `sendMessage` are used, and of their answers only what is needed is decoded.
+//! * Only `getMe`, `getUpdates` and `sendMessage` are needed; a server without the others does less and stays connected.
+//!   Of answers only what is needed is decoded.
 
 mod api;
 mod decode;
+mod failure;
+mod files;
+mod menu;
+mod methods;
+mod send;
+mod wire;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -20,8 +31,9 @@ use self::{
 };
 use super::health::Health;
 use crate::{
-    Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult, DeliveryReceipt,
-    InboundBatch, InboundSink, OutboundReply, StreamId, TelegramConfig, render::telegram,
+    Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult,
+    DeliveryReceipt, InboundBatch, InboundEvent, InboundSink, MediaAttachment, MessageRef, OutboundFile, OutboundReply,
+    Press, PressAnswer, Reaction, StreamId, TelegramConfig, render::telegram,
 };
 
 /// How long the platform holds a poll that has nothing to deliver.
@@ -32,14 +44,47 @@ const LONG_POLL: Duration = Duration::from_secs(30);
 pub struct TelegramChannel {
     api: Api,
     require_mention: bool,
+    /// Files are read from this machine.
+    local_mode: bool,
     health: Health,
+    /// The menu of commands was set.
+    menu_set: AtomicBool,
+    /// Groups found to have another id while something was sent to them; told with the next poll.
+    moved: Mutex<Vec<InboundEvent>>,
 }
 
 impl TelegramChannel {
     /// Connects to nothing yet.
     pub fn new(config: &TelegramConfig) -> Result<Self, ChannelError> {
-        let api = Api::new(config.token.expose(), &config.settings.api_base_url, LONG_POLL)?;
-        Ok(Self { api, require_mention: config.settings.require_mention, health: Health::new() })
+        let api = Api::new(config.token.expose(), &config.settings.api_base_url)?;
+        Ok(Self {
+            api,
+            require_mention: config.settings.require_mention,
+            local_mode: config.local_mode,
+            health: Health::new(),
+            menu_set: AtomicBool::new(false),
+            moved: Mutex::default(),
+        })
+    }
+
+    async fn receive(&self, inbound: &dyn InboundSink) -> Result<(), ChannelError> {
+        let me = self.api.get_me().await?;
+        self.health.identified(me.identity());
+        let stream = StreamId { channel: self.id(), account: me.id.to_string(), name: "updates".to_owned() };
+        let decoder = Decoder::new(&me, self.require_mention);
+        // The first poll does not wait, so that what stands in its way is known at once.
+        let mut wait = Duration::ZERO;
+        let poll = async {
+            loop {
+                self.tell_moved(inbound, &stream).await?;
+                self.poll(inbound, &stream, &decoder, wait).await?;
+                wait = LONG_POLL;
+            }
+        };
+        tokio::select! {
+            outcome = poll => outcome,
+            never = self.set_menu() => match never {},
+        }
     }
 
     /// Polls once and hands over what came.
@@ -60,6 +105,14 @@ impl TelegramChannel {
         self.health.received();
         let events = numbered.into_iter().filter_map(|(id, update)| decoder.decode(id, update)).collect();
         inbound.accept(InboundBatch { stream: stream.clone(), events, position: Some(position) }).await
+    }
+
+    async fn tell_moved(&self, inbound: &dyn InboundSink, stream: &StreamId) -> Result<(), ChannelError> {
+        let events = std::mem::take(&mut *self.moved.lock().unwrap_or_else(PoisonError::into_inner));
+        if events.is_empty() {
+            return Ok(());
+        }
+        inbound.accept(InboundBatch { stream: stream.clone(), events, position: None }).await
     }
 }
 
@@ -96,28 +149,57 @@ impl Channel for TelegramChannel {
         inbound: Arc<dyn InboundSink>,
         cancel: CancellationToken,
     ) -> Result<(), ChannelError> {
-        let receive = async {
-            let me = self.api.get_me().await?;
-            self.health.identified(me.identity());
-            let stream = StreamId { channel: self.id(), account: me.id.to_string(), name: "updates".to_owned() };
-            let decoder = Decoder::new(&me, self.require_mention);
-            // The first poll does not wait, so that what stands in its way is known at once.
-            let mut wait = Duration::ZERO;
-            loop {
-                self.poll(&*inbound, &stream, &decoder, wait).await?;
-                wait = LONG_POLL;
-            }
-        };
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
-            outcome = receive => outcome,
+            outcome = self.receive(&*inbound) => outcome,
         }
     }
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
-        let OutboundReply { address, body, .. } = reply;
-        let sent = self.api.send_message(&address.chat, address.thread.as_deref(), body).await?;
-        Ok(DeliveryReceipt { message_id: sent.message_id.to_string(), thread_id: address.thread })
+        self.send_text(reply, &[]).await
+    }
+
+    async fn send_with_buttons(
+        &self,
+        reply: OutboundReply,
+        buttons: Vec<ApprovalButton>,
+    ) -> Result<DeliveryReceipt, ChannelError> {
+        self.send_text(reply, &buttons).await
+    }
+
+    async fn edit_message(
+        &self,
+        message: &MessageRef,
+        body: &Body,
+        buttons: &[ApprovalButton],
+    ) -> Result<(), ChannelError> {
+        self.edit(message, body, buttons).await
+    }
+
+    async fn send_file(&self, address: &Address, file: OutboundFile) -> Result<DeliveryReceipt, ChannelError> {
+        self.upload(address, &file).await
+    }
+
+    async fn typing(&self, address: &Address) -> Result<(), ChannelError> {
+        self.show_typing(address).await
+    }
+
+    async fn react(
+        &self,
+        message: &MessageRef,
+        reaction: Reaction,
+        _instead_of: Option<Reaction>,
+    ) -> Result<(), ChannelError> {
+        // A bot has one reaction to a message: the new one takes the place of the old one.
+        self.set_reaction(message, reaction).await
+    }
+
+    async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {
+        self.answer_query(press, answer).await
+    }
+
+    async fn fetch(&self, attachment: &MediaAttachment, limit: u64) -> Result<Vec<u8>, ChannelError> {
+        self.download(&attachment.id, limit).await
     }
 
     async fn test(&self) -> Result<ChannelTestResult, ChannelError> {

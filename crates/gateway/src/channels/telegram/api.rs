@@ -1,29 +1,45 @@
-//! The three calls of the Bot API, as raw requests of `teloxide`.
+//! A Bot API server, called by raw requests of `teloxide`.
 //!
 //! Answers are decoded to the few fields that are used: a server that leaves out or adds others stays usable, and a text
-//! that was sent is never taken for unsent because of a field nobody reads.
+//! that was sent is never taken for unsent because of a field nobody reads. Only the configured host is ever called.
 
-use std::{error::Error, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use teloxide_core::{
-    ApiError, Bot, RequestError,
-    requests::{JsonRequest, Payload, Request},
+    Bot,
+    requests::{JsonRequest, MultipartRequest, Payload, Request, ResponseResult},
 };
-use teloxide_reqwest::{Client, Url};
+use teloxide_reqwest::{Client, Url, redirect::Policy};
+use tokio::time::timeout;
 
-use crate::{Body, ChannelError};
+use super::{
+    failure::Failure,
+    methods::{GetMe, GetUpdates, SendDocument, Sent},
+};
+use crate::ChannelError;
 
-/// Spare time of a request over the long poll.
-const REQUEST_MARGIN: Duration = Duration::from_secs(15);
+/// Of one call.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Spare time of a poll.
+const POLL_MARGIN: Duration = Duration::from_secs(15);
+/// Of an upload or download.
+pub(super) const FILE_TIMEOUT: Duration = Duration::from_secs(300);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Kinds of updates that are of use.
+const UPDATES: [&str; 4] = ["message", "edited_message", "callback_query", "my_chat_member"];
 
 /// A bot at a Bot API server.
-#[derive(Clone)]
 pub(super) struct Api {
     bot: Bot,
     host: String,
+    /// Methods that the server was found not to have.
+    missing: Mutex<HashSet<&'static str>>,
 }
 
 impl std::fmt::Debug for Api {
@@ -54,144 +70,106 @@ impl Me {
     }
 }
 
-/// A message that was sent.
-#[derive(Debug, Deserialize)]
-pub(super) struct Sent {
-    pub(super) message_id: i64,
-}
-
-#[derive(Serialize)]
-struct GetMe {}
-
-impl Payload for GetMe {
-    type Output = Me;
-    const NAME: &'static str = "getMe";
-}
-
-#[derive(Serialize)]
-struct GetUpdates {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<i64>,
-    timeout: u64,
-    allowed_updates: [&'static str; 1],
-}
-
-impl Payload for GetUpdates {
-    type Output = Vec<Value>;
-    const NAME: &'static str = "getUpdates";
-}
-
-#[derive(Serialize)]
-struct SendMessage {
-    chat_id: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message_thread_id: Option<i64>,
-    text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    entities: Option<Value>,
-}
-
-impl Payload for SendMessage {
-    type Output = Sent;
-    const NAME: &'static str = "sendMessage";
-}
-
 impl Api {
-    pub(super) fn new(token: &str, base_url: &str, long_poll: Duration) -> Result<Self, ChannelError> {
+    pub(super) fn new(token: &str, base_url: &str) -> Result<Self, ChannelError> {
         let setup = |reason: String| ChannelError::Setup { reason };
         let url = Url::parse(base_url).map_err(|error| setup(format!("`api_base_url` is not a url: {error}")))?;
         let host = url.host_str().ok_or_else(|| setup("`api_base_url` has no host".to_owned()))?.to_owned();
         let loopback = is_loopback(&host);
         let host = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(long_poll + REQUEST_MARGIN);
+        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(FILE_TIMEOUT).redirect(Policy::none());
         let client = if loopback { client.no_proxy() } else { client };
         let client = client.build().map_err(|error| setup(format!("no http client: {error}")))?;
-        Ok(Self { bot: Bot::with_client(token, client).set_api_url(url), host })
+        Ok(Self { bot: Bot::with_client(token, client).set_api_url(url), host, missing: Mutex::default() })
     }
 
     pub(super) fn host(&self) -> &str {
         &self.host
     }
 
+    pub(super) fn client(&self) -> &Client {
+        self.bot.client()
+    }
+
+    /// Where a file of this path is.
+    pub(super) fn file_url(&self, path: &str) -> Result<Url, ChannelError> {
+        let mut url = self.bot.api_url();
+        let token = format!("bot{}", self.bot.token());
+        match url.path_segments_mut() {
+            Ok(mut segments) => {
+                segments.pop_if_empty().extend(["file", &token]).extend(path.split('/').filter(|part| !part.is_empty()))
+            }
+            Err(()) => return Err(ChannelError::Setup { reason: "`api_base_url` has no path".to_owned() }),
+        };
+        Ok(url)
+    }
+
     pub(super) async fn get_me(&self) -> Result<Me, ChannelError> {
-        self.call(GetMe {}).await
+        Ok(self.call(GetMe {}).await?)
     }
 
     /// Updates from `offset` on, at most 100. Confirms all lower ones.
     pub(super) async fn get_updates(&self, offset: Option<i64>, wait: Duration) -> Result<Vec<Value>, ChannelError> {
-        self.call(GetUpdates { offset, timeout: wait.as_secs(), allowed_updates: ["message"] }).await
+        let poll = GetUpdates { offset, timeout: wait.as_secs(), allowed_updates: UPDATES };
+        let request = JsonRequest::new(self.bot.clone(), poll);
+        Ok(self.within(wait + POLL_MARGIN, request.send()).await?)
     }
 
-    pub(super) async fn send_message(
-        &self,
-        chat: &str,
-        thread: Option<&str>,
-        body: Body,
-    ) -> Result<Sent, ChannelError> {
-        let chat_id = chat.parse::<i64>().map_or_else(|_| Value::from(chat), Value::from);
-        let message_thread_id = thread.and_then(|thread| thread.parse().ok());
-        let entities = body.format.and_then(|mut format| format.get_mut("entities").map(Value::take));
-        self.call(SendMessage { chat_id, message_thread_id, text: body.text, entities }).await
-    }
-
-    async fn call<P>(&self, payload: P) -> Result<P::Output, ChannelError>
+    pub(super) async fn call<P>(&self, payload: P) -> Result<P::Output, Failure>
     where
         P: Payload + Serialize + Send + 'static,
-        P::Output: serde::de::DeserializeOwned + Send + 'static,
+        P::Output: DeserializeOwned + Send + 'static,
     {
-        JsonRequest::new(self.bot.clone(), payload).send().await.map_err(|error| self.classify(&error))
+        self.within(REQUEST_TIMEOUT, JsonRequest::new(self.bot.clone(), payload).send()).await
     }
 
-    fn classify(&self, error: &RequestError) -> ChannelError {
-        let host = self.host.clone();
-        match error {
-            RequestError::Api(error) => classify_refusal(host, error),
-            RequestError::RetryAfter(seconds) => ChannelError::RateLimited { retry_after: seconds.duration() },
-            RequestError::MigrateToChatId(chat) => {
-                ChannelError::Rejected { reason: format!("the group is now the supergroup {chat}") }
+    /// A method that the server may not have; then it is refused.
+    pub(super) async fn try_call<P>(&self, payload: P) -> Result<P::Output, Failure>
+    where
+        P: Payload + Serialize + Send + 'static,
+        P::Output: DeserializeOwned + Send + 'static,
+    {
+        if self.lacks(P::NAME) {
+            return Err(self.missing(P::NAME));
+        }
+        let outcome = self.call(payload).await;
+        self.or_missing(P::NAME, outcome).await
+    }
+
+    pub(super) async fn upload(&self, document: SendDocument) -> Result<Sent, Failure> {
+        if self.lacks(SendDocument::NAME) {
+            return Err(self.missing(SendDocument::NAME));
+        }
+        let request = MultipartRequest::new(self.bot.clone(), document);
+        let outcome = self.within(FILE_TIMEOUT, request.send()).await;
+        self.or_missing(SendDocument::NAME, outcome).await
+    }
+
+    async fn within<T>(&self, limit: Duration, request: impl Future<Output = ResponseResult<T>>) -> Result<T, Failure> {
+        match timeout(limit, request).await {
+            Ok(outcome) => outcome.map_err(|error| Failure::of(&error, &self.host)),
+            Err(_) => {
+                Err(Failure::Other(ChannelError::Uncertain { host: self.host.clone(), reason: "timed out".to_owned() }))
             }
-            RequestError::Network(error) if error.is_connect() => {
-                ChannelError::Unreachable { host, reason: innermost(error.as_ref()) }
-            }
-            RequestError::Network(error) if error.is_timeout() => {
-                ChannelError::Uncertain { host, reason: "timed out".to_owned() }
-            }
-            RequestError::Network(error) => ChannelError::Uncertain { host, reason: innermost(error.as_ref()) },
-            RequestError::InvalidJson { .. } => {
-                ChannelError::Uncertain { host, reason: "the answer is not one of the Bot API".to_owned() }
-            }
-            RequestError::Io(error) => ChannelError::Uncertain { host, reason: error.to_string() },
         }
     }
-}
 
-/// `teloxide` gives the description only; its first word is the platform's name of the status.
-fn classify_refusal(host: String, error: &ApiError) -> ChannelError {
-    let reason = match error {
-        ApiError::Unknown(text) => text.clone(),
-        known => known.to_string(),
-    };
-    let starts = |words: &[&str]| words.iter().any(|word| reason.starts_with(word));
-    match error {
-        ApiError::CantGetUpdates => ChannelError::Conflict { reason: format!("{reason}; a webhook is set") },
-        ApiError::InvalidToken => ChannelError::Unauthorized { host, reason },
-        _ if starts(&["Conflict"]) => ChannelError::Conflict { reason },
-        // Also "Unauthorized: bot was kicked", which is about the chat and not about the token.
-        _ if starts(&["Forbidden", "Unauthorized:"]) => ChannelError::NotAllowed { reason },
-        _ if starts(&["Internal Server Error", "Bad Gateway", "Gateway Timeout"]) => {
-            ChannelError::Uncertain { host, reason }
-        }
-        _ => ChannelError::Rejected { reason },
+    /// `teloxide` calls both an unknown token and an unknown method an invalid token.
+    async fn or_missing<T>(&self, method: &'static str, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        let Err(Failure::Other(ChannelError::Unauthorized { .. })) = outcome else { return outcome };
+        self.get_me().await.map_err(Failure::Other)?;
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(method);
+        tracing::info!(host = self.host, method, "this Bot API server does not have the method; going on without");
+        Err(self.missing(method))
     }
-}
 
-/// The last cause says what happened; those above it repeat the address, which holds the token.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
+    fn lacks(&self, method: &str) -> bool {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(method)
     }
-    cause.to_string()
+
+    fn missing(&self, method: &str) -> Failure {
+        Failure::Other(ChannelError::Rejected { reason: format!("{} does not have `{method}`", self.host) })
+    }
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -1,84 +1,28 @@
-//! From an update to a message.
+//! From an update to an event.
 //!
-//! * Bots, the own one included, and updates that are no messages are passed over.
-//! * What should be a message and does not decode is kept raw; it never blocks those behind it.
+//! * Bots, the own one included, and updates of other kinds are passed over.
+//! * What should be an event and does not decode is kept raw; it never blocks those behind it.
 //! * Positions of entities count UTF-16 units.
 
-use serde::Deserialize;
+mod content;
+
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::api::Me;
-use crate::{Address, InboundEvent, InboundMessage, Sender};
+use self::content::{attachments, quoted};
+use super::{
+    api::Me,
+    wire::{CallbackQuery, Chat, Entity, MemberUpdate, Message, User},
+};
+use crate::{Address, InboundEvent, InboundMessage, Press, Sender};
 
 /// Decodes the updates of one bot.
 #[derive(Debug)]
 pub(super) struct Decoder {
     bot_id: i64,
+    /// With the `@`, in small letters.
     mention: Option<String>,
     require_mention: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Message {
-    message_id: i64,
-    chat: Chat,
-    #[serde(default)]
-    from: Option<User>,
-    /// Set instead of a person for channel posts and anonymous administrators.
-    #[serde(default)]
-    sender_chat: Option<Chat>,
-    #[serde(default)]
-    text: Option<String>,
-    #[serde(default)]
-    caption: Option<String>,
-    #[serde(default)]
-    entities: Vec<Entity>,
-    #[serde(default)]
-    caption_entities: Vec<Entity>,
-    #[serde(default)]
-    message_thread_id: Option<i64>,
-    #[serde(default)]
-    is_topic_message: bool,
-    #[serde(default)]
-    reply_to_message: Option<ReplyTo>,
-}
-
-#[derive(Debug, Deserialize)]
-struct ReplyTo {
-    #[serde(default)]
-    from: Option<User>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Chat {
-    id: i64,
-    #[serde(rename = "type", default)]
-    kind: String,
-    #[serde(default)]
-    title: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct User {
-    id: i64,
-    #[serde(default)]
-    is_bot: bool,
-    #[serde(default)]
-    first_name: Option<String>,
-    #[serde(default)]
-    last_name: Option<String>,
-    #[serde(default)]
-    username: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entity {
-    #[serde(rename = "type")]
-    kind: String,
-    offset: usize,
-    length: usize,
-    #[serde(default)]
-    user: Option<User>,
 }
 
 /// The number of an update.
@@ -94,15 +38,37 @@ impl Decoder {
 
     /// None for what is not meant for the bot.
     pub(super) fn decode(&self, id: i64, mut update: Value) -> Option<InboundEvent> {
-        let message = update.get_mut("message")?.take();
-        match Message::deserialize(&message) {
-            Ok(message) => self.message(id, message).map(|message| InboundEvent::Message(Box::new(message))),
-            Err(_) => Some(InboundEvent::Undecodable {
-                event_key: format!("{id}"),
-                order_key: id,
-                raw: serde_json::json!({ "update_id": id, "message": message }).to_string(),
-            }),
+        let mut content = |kind: &str| update.get_mut(kind).map(Value::take);
+        if let Some(message) = content("message") {
+            return read(id, "message", message, |message| self.message_event(id, message));
         }
+        if let Some(message) = content("edited_message") {
+            let edited = |message| Some(InboundEvent::Edited(Box::new(self.message(id, message)?)));
+            return read(id, "edited_message", message, edited);
+        }
+        if let Some(query) = content("callback_query") {
+            let press = |query| Some(InboundEvent::Press(Box::new(press(id, query)?)));
+            return read(id, "callback_query", query, press);
+        }
+        if let Some(Ok(MemberUpdate { chat, new_chat_member })) =
+            content("my_chat_member").map(|update| MemberUpdate::deserialize(&update))
+        {
+            tracing::info!(chat = chat.id, status = new_chat_member.status, "the bot's place in a chat changed");
+        }
+        None
+    }
+
+    fn message_event(&self, id: i64, message: Message) -> Option<InboundEvent> {
+        let chat = message.chat.id;
+        let moved = match (message.migrate_from_chat_id, message.migrate_to_chat_id) {
+            (Some(from), _) => Some((from, chat)),
+            (None, Some(to)) => Some((chat, to)),
+            (None, None) => None,
+        };
+        if let Some((from, to)) = moved {
+            return Some(InboundEvent::Migrated { from: from.to_string(), to: to.to_string() });
+        }
+        self.message(id, message).map(|message| InboundEvent::Message(Box::new(message)))
     }
 
     fn message(&self, id: i64, message: Message) -> Option<InboundMessage> {
@@ -114,16 +80,25 @@ impl Decoder {
         let sender = sender(message.from, message.sender_chat)?;
         let (text, entities) = match message.text {
             Some(text) => (text, message.entities),
-            None => (message.caption?, message.caption_entities),
+            None => (message.caption.unwrap_or_default(), message.caption_entities),
         };
-        let replied_to = message.reply_to_message.and_then(|reply| reply.from).map(|user| user.id);
+        let replied = message.reply_to_message.filter(|reply| reply.forum_topic_created.is_none());
+        let answers_bot =
+            replied.as_ref().and_then(|reply| reply.from.as_ref()).is_some_and(|user| user.id == self.bot_id);
+        let for_another = entities.first().is_some_and(|entity| self.commands_another(entity, &text));
         let mentioned = private
             || !self.require_mention
-            || replied_to == Some(self.bot_id)
+            || answers_bot
             || entities.iter().any(|entity| self.names_bot(entity, &text));
-        let text = if private { text } else { self.without_mention(text) };
-        if !mentioned || text.trim().is_empty() {
+        let text = self.without_name(if private { text } else { self.without_mention(text) });
+        let mut files = attachments(&message.media);
+        if !mentioned || for_another || (text.trim().is_empty() && files.is_empty()) {
             return None;
+        }
+        let mut text = text;
+        if let Some(replied) = replied.filter(|_| !answers_bot || message.quote.is_some()) {
+            text = quoted(text, message.quote.as_ref(), &replied);
+            files.extend(attachments(&replied.media).into_iter().filter(|_| !answers_bot));
         }
         let thread = message.message_thread_id.filter(|_| message.is_topic_message).map(|id| id.to_string());
         let chat = message.chat.id.to_string();
@@ -135,7 +110,7 @@ impl Decoder {
             sender,
             message_id: message.message_id.to_string(),
             text,
-            attachments: Vec::new(),
+            attachments: files,
             metadata,
         })
     }
@@ -147,24 +122,85 @@ impl Decoder {
             "text_mention" => entity.user.as_ref().is_some_and(|user| user.id == self.bot_id),
             // `/command` alone is meant for every bot of the group, `/command@other` for another one.
             "bot_command" => match named.split_once('@') {
-                Some((_, bot)) => self.mention.as_deref().is_some_and(|mention| mention.trim_start_matches('@') == bot),
+                Some((_, bot)) => self.is_own_name(bot),
                 None => true,
             },
             _ => false,
         }
     }
 
+    /// The text begins with `/command@other`.
+    fn commands_another(&self, entity: &Entity, text: &str) -> bool {
+        let named = utf16_slice(text, entity.offset, entity.length);
+        let bot = named.split_once('@').map(|(_, bot)| bot);
+        entity.kind == "bot_command" && entity.offset == 0 && bot.is_some_and(|bot| !self.is_own_name(bot))
+    }
+
+    fn is_own_name(&self, name: &str) -> bool {
+        let own = self.mention.as_deref().map(|mention| mention.trim_start_matches('@'));
+        own == Some(name.to_lowercase().as_str())
+    }
+
     /// The bot's name at the start is the envelope, not the letter.
     fn without_mention(&self, text: String) -> String {
         let Some(mention) = self.mention.as_deref() else { return text };
         let trimmed = text.trim_start();
-        match trimmed.get(..mention.len()) {
-            Some(start) if start.to_lowercase() == mention => {
-                trimmed[mention.len()..].trim_start_matches([' ', ',', ':', '\n']).to_owned()
-            }
+        let Some((start, rest)) = trimmed.split_at_checked(mention.len()) else { return text };
+        let longer = rest.starts_with(|next: char| next.is_alphanumeric() || next == '_');
+        if start.to_lowercase() != mention || longer {
+            return text;
+        }
+        rest.trim_start_matches([' ', ',', ':', '\n']).to_owned()
+    }
+
+    /// `/command@bot` as `/command`.
+    fn without_name(&self, text: String) -> String {
+        let Some(mention) = self.mention.as_deref().filter(|_| text.starts_with('/')) else { return text };
+        let end = text.find(char::is_whitespace).unwrap_or(text.len());
+        match text[..end].split_once('@') {
+            Some((command, name)) if mention[1..] == name.to_lowercase() => format!("{command}{}", &text[end..]),
             _ => text,
         }
     }
+}
+
+/// What is of a kind and does not decode is kept as it came.
+fn read<T: DeserializeOwned>(
+    id: i64,
+    kind: &str,
+    content: Value,
+    decode: impl FnOnce(T) -> Option<InboundEvent>,
+) -> Option<InboundEvent> {
+    match T::deserialize(&content) {
+        Ok(content) => decode(content),
+        Err(_) => Some(InboundEvent::Undecodable {
+            event_key: format!("{id}"),
+            order_key: id,
+            raw: serde_json::json!({ "update_id": id, kind: content }).to_string(),
+        }),
+    }
+}
+
+/// None for a button that sends nothing back, or under a message that is nowhere.
+fn press(id: i64, query: CallbackQuery) -> Option<Press> {
+    let CallbackQuery { id: token, from, message, data } = query;
+    let (message, payload) = (message?, data?);
+    let private = message.chat.kind == "private";
+    let sender = sender(Some(from), None)?;
+    Some(Press {
+        address: Address {
+            channel: "telegram".into(),
+            chat: message.chat.id.to_string(),
+            thread: message.message_thread_id.filter(|_| message.is_topic_message).map(|id| id.to_string()),
+            direct: private.then(|| sender.id.clone()),
+        },
+        sender,
+        event_key: format!("press:{token}"),
+        order_key: id,
+        message_id: message.message_id.to_string(),
+        payload,
+        token,
+    })
 }
 
 /// The person, or the chat that speaks through the platform's own accounts; no bots.
@@ -201,76 +237,4 @@ fn utf16_slice(text: &str, offset: usize, length: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn decoder(require_mention: bool) -> Decoder {
-        let me = serde_json::from_value(json!({"id": 99, "username": "OpsBot"})).unwrap();
-        Decoder::new(&me, require_mention)
-    }
-
-    fn update(message: &Value) -> Value {
-        json!({"update_id": 5, "message": message})
-    }
-
-    fn decoded(decoder: &Decoder, message: &Value) -> Option<InboundMessage> {
-        match decoder.decode(5, update(message)) {
-            Some(InboundEvent::Message(message)) => Some(*message),
-            Some(other) => panic!("{other:?}"),
-            None => None,
-        }
-    }
-
-    fn group(text: &str, more: &Value) -> Value {
-        let mut message = json!({"message_id": 7, "date": 0, "chat": {"id": -100, "type": "supergroup", "title": "ops"},
-            "from": {"id": 1, "is_bot": false, "first_name": "Ann"}, "text": text});
-        for (key, value) in more.as_object().unwrap() {
-            message[key] = value.clone();
-        }
-        message
-    }
-
-    #[test]
-    fn a_direct_message_is_keyed_by_update_chat_and_message() {
-        let message = decoded(
-            &decoder(true),
-            &json!({"message_id": 7, "chat": {"id": 1, "type": "private"}, "text": "hi",
-                "from": {"id": 1, "first_name": "Ann", "last_name": "Lee", "username": "ann"}}),
-        )
-        .unwrap();
-        assert_eq!(message.event_key, "5:1:7");
-        assert_eq!(message.address.direct, Some("1".into()));
-        assert_eq!(message.sender.name(), "Ann Lee");
-    }
-
-    #[test]
-    fn a_thread_is_only_a_topic() {
-        let plain = decoded(&decoder(false), &group("x", &json!({"message_thread_id": 3}))).unwrap();
-        assert_eq!(plain.address.thread, None);
-        let topic = group("x", &json!({"message_thread_id": 3, "is_topic_message": true}));
-        assert_eq!(decoded(&decoder(false), &topic).unwrap().address.thread, Some("3".into()));
-    }
-
-    #[test]
-    fn in_groups_a_mention_may_be_required() {
-        let mention = json!({"entities": [{"type": "mention", "offset": 0, "length": 7}]});
-        let text = decoded(&decoder(true), &group("@opsbot disk?\n  df", &mention)).unwrap().text;
-        assert_eq!(text, "disk?\n  df");
-        assert_eq!(decoded(&decoder(true), &group("disk?", &json!({}))), None);
-        let other = json!({"entities": [{"type": "bot_command", "offset": 0, "length": 12}]});
-        assert_eq!(decoded(&decoder(true), &group("/start@other", &other)), None);
-        let reply = json!({"reply_to_message": {"message_id": 1, "from": {"id": 99, "is_bot": true}}});
-        assert!(decoded(&decoder(true), &group("yes", &reply)).is_some());
-        assert!(decoded(&decoder(false), &group("disk?", &json!({}))).is_some());
-    }
-
-    #[test]
-    fn bots_are_ignored_and_the_undecodable_is_kept() {
-        let bot = group("x", &json!({"from": {"id": 2, "is_bot": true, "first_name": "b"}}));
-        assert_eq!(decoded(&decoder(false), &bot), None);
-        let broken = decoder(false).decode(6, json!({"update_id": 6, "message": {"chat": "?"}}));
-        assert!(matches!(broken, Some(InboundEvent::Undecodable { order_key: 6, .. })), "{broken:?}");
-        assert_eq!(decoder(false).decode(6, json!({"update_id": 6, "poll": {}})), None);
-    }
-}
+mod tests;
