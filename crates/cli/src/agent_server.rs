@@ -128,7 +128,7 @@ impl Bound {
         let mut edge = options.edge;
         edge.allowed_hosts.push(address.ip().to_string());
         let router = stakpak_server::router(&server).merge(server.protect(protected)).merge(mounted);
-        let router = edge::wrap(router, edge, &server);
+        let router = edge::wrap(router, edge, Some(&server));
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
         Ok(AgentServer { server, address, upkeep, serving, shutdown })

@@ -82,6 +82,7 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs, started: std::time::
         drain_timeout,
         foreground: false,
         non_interactive: false,
+        log_format: None,
     };
     start(global, up, Mode::Serve { gateway_config }, started).await
 }
@@ -105,10 +106,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
         named_tokens,
         profiles: Arc::clone(&profiles) as Arc<dyn Profiles>,
         workdir: workdir(global)?,
-        edge: EdgePolicy {
-            allowed_hosts: file.server.allowed_hosts.clone(),
-            allowed_origins: file.server.allowed_origins.clone(),
-        },
+        edge: edge_policy(&file),
         limits: file.server.limits.clone(),
         approval_ceiling: file.server.approval_ceiling.clone(),
         resume_max_age: Some(file.server.resume_max_age),
@@ -168,6 +166,11 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     logging.end().await;
     screen.note("stopped; nothing that was accepted is lost");
     Ok(())
+}
+
+fn edge_policy(file: &AutopilotFile) -> EdgePolicy {
+    let AutopilotFile { server, .. } = file;
+    EdgePolicy { allowed_hosts: server.allowed_hosts.clone(), allowed_origins: server.allowed_origins.clone() }
 }
 
 /// The bearer token, or none with `--no-auth`, which holds on loopback and for this start only.

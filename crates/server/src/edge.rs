@@ -37,8 +37,9 @@ pub struct EdgePolicy {
     pub allowed_origins: Vec<String>,
 }
 
-/// Puts the edge around the routes of a server and those beside it.
-pub fn wrap(router: Router, policy: EdgePolicy, server: &Server) -> Router {
+/// Puts the edge around the routes of a server and those beside it; requests are counted in the metrics of `server`, if
+/// there is one.
+pub fn wrap(router: Router, policy: EdgePolicy, server: Option<&Server>) -> Router {
     let policy = Arc::new(policy);
     router
         .layer(middleware::from_fn_with_state(policy, check_names))
@@ -46,7 +47,7 @@ pub fn wrap(router: Router, policy: EdgePolicy, server: &Server) -> Router {
             tracing::error!("a handler panicked; the message is on stderr");
             ApiError::new(ErrorCode::InternalError, "unexpected error; the log has the request id").into_response()
         }))
-        .layer(middleware::from_fn_with_state(server.clone(), trace::trace))
+        .layer(middleware::from_fn_with_state(server.cloned(), trace::trace))
 }
 
 /// Serves until `shutdown`, then lets open requests end for a moment. Accepted sockets send at once (`TCP_NODELAY`); one

@@ -18,7 +18,7 @@ use crate::{
     channel::Desk,
     exit::Failure,
     instance::{Facts, Lock, Owner, Seat, explain_bind_error},
-    logging,
+    logging::{LogFormat, Logging},
     place::Place,
     up::{StopSignals, gateway::Mount, watch},
 };
@@ -50,7 +50,7 @@ pub(super) async fn run(
     };
     let listener = TcpListener::bind(bind).await.map_err(|error| explain_bind_error(bind, &error))?;
     let address = listener.local_addr()?;
-    logging::start(&home.logs(), true)?;
+    let logging = Logging::start(&home.logs(), LogFormat::default())?;
     for finding in &config.findings {
         eprintln!("{finding}");
     }
@@ -58,7 +58,7 @@ pub(super) async fn run(
     let mut signals = StopSignals::new()?;
     let (stop, shutdown, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let mount = Mount::standalone(place, !bind.ip().is_loopback());
-    let router = edge::wrap(router(&mount, started), policy);
+    let router = edge::wrap(router(&mount, started), policy, None);
     let serving = tokio::spawn(edge::serve(listener, router, edge::WRITE_STALL, shutdown.clone()));
     let url = format!("http://{address}");
     facts(&url, named).write_as(home, Seat::Gateway)?;
@@ -74,6 +74,7 @@ pub(super) async fn run(
     }
     shutdown.cancel();
     serving.await.context("the listener's task failed")??;
+    logging.end().await;
     Facts::remove_as(home, Seat::Gateway);
     drop(lock);
     Ok(())

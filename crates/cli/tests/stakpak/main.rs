@@ -14,9 +14,9 @@ mod support;
 mod channels;
 mod crash;
 mod doctor;
-mod gateway;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod gateway;
 mod logs;
 mod newcomer;
 mod operations;

@@ -119,7 +119,8 @@ mod tests {
     async fn another_poller_is_not_fought_and_not_given_up_on() {
         let channel = Arc::new(Contested::default());
         let attempts = || channel.0.load(Ordering::Relaxed);
-        let supervised = supervise(Arc::clone(&channel) as Arc<dyn Channel>, Arc::new(NoSink), CancellationToken::new());
+        let supervised =
+            supervise(Arc::clone(&channel) as Arc<dyn Channel>, Arc::new(NoSink), CancellationToken::new());
         tokio::pin!(supervised);
         assert!(timeout(Duration::from_secs(60), &mut supervised).await.is_err());
         assert!((1..=3).contains(&attempts()), "{} attempts in a minute", attempts());

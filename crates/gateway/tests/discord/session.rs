@@ -150,7 +150,7 @@ async fn an_invalid_session_is_replaced_and_the_gap_is_read() {
     fake.say(*ops, *ann, &mention("two"));
     sink.wait_for("two", |sink| sink.texts() == ["one", "two"]).await;
     let seen = fake.seen();
-    assert_eq!(seen.identifies.len(), 2);
+    assert!(seen.identifies.len() >= 2, "{:?}", seen.identifies);
     assert!(seen.identifies.iter().all(|identify| identify.outcome.is_ok()), "{:?}", seen.identifies);
 
     // A session that the platform forgot while the connection was away.

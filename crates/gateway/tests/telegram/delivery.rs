@@ -78,10 +78,9 @@ async fn a_chat_under_a_flood_limit_waits_alone() {
     let running = gateway(home.path(), &server).await;
     server.flood(Some(ANN), 20);
     server.say(ANN, "/help");
-    server.wait_for("the refusal", |server| {
-        server.calls().iter().any(|call| call.method == "sendmessage").then_some(())
-    })
-    .await;
+    server
+        .wait_for("the refusal", |server| server.calls().iter().any(|call| call.method == "sendmessage").then_some(()))
+        .await;
     server.say_in_group(-1001, ANN, "/help");
     let sent = server.wait_for_sent(|sent| copies(sent) == 1).await;
     assert_eq!(sent[0].chat_id, -1001);

@@ -136,7 +136,8 @@ async fn edits_and_new_ids_of_groups_are_handed_over() {
     stage.server.edit(ANN, message, "restart db2");
     let to = stage.server.upgrade(-5001);
     let migrated = InboundEvent::Migrated { from: "-5001".to_owned(), to: to.to_string() };
-    let events = stage.sink.wait_for("the new id", |sink| Some(sink.events()).filter(|all| all.contains(&migrated))).await;
+    let events =
+        stage.sink.wait_for("the new id", |sink| Some(sink.events()).filter(|all| all.contains(&migrated))).await;
     let edited = events.iter().find_map(|event| match event {
         InboundEvent::Edited(edited) => Some((edited.message_id.clone(), edited.text.clone())),
         _ => None,

@@ -36,7 +36,11 @@ async fn a_button_is_shown_pressed_answered_and_taken_away() {
 
     let message = MessageRef { address: direct(ANN), message_id: receipt.message_id };
     for _ in 0..2 {
-        stage.channel.edit_message(&message, &Body::plain("Denied."), &[]).await.expect("to repeat an edit is no error");
+        stage
+            .channel
+            .edit_message(&message, &Body::plain("Denied."), &[])
+            .await
+            .expect("to repeat an edit is no error");
     }
     let edited = stage.server.sent().remove(0);
     assert_eq!((edited.text.as_str(), edited.buttons.len(), edited.edits.len()), ("Denied.", 0, 1));
@@ -67,8 +71,11 @@ async fn formatting_is_sent_as_entities() {
 async fn a_file_goes_out_with_its_line() {
     let stage = Stage::new().await;
     let topic = stage.server.open_topic(GROUP);
-    let file =
-        OutboundFile { name: "report.md".to_owned(), content: b"# done".to_vec(), caption: Some("the report".to_owned()) };
+    let file = OutboundFile {
+        name: "report.md".to_owned(),
+        content: b"# done".to_vec(),
+        caption: Some("the report".to_owned()),
+    };
     let receipt = stage.channel.send_file(&group(GROUP, Some(topic)), file).await.unwrap();
     let sent = stage.server.sent().remove(0);
     assert_eq!((receipt.thread_id, sent.thread_id), (Some(topic.to_string()), Some(topic)));
@@ -99,7 +106,8 @@ async fn a_group_that_moved_is_followed_and_told_of_once() {
     // Told with the next poll, which an update ends.
     stage.server.say(ANN, "hello");
     let migrated = InboundEvent::Migrated { from: "-5001".to_owned(), to: to.to_string() };
-    let events = stage.sink.wait_for("the new id", |sink| Some(sink.events()).filter(|all| all.contains(&migrated))).await;
+    let events =
+        stage.sink.wait_for("the new id", |sink| Some(sink.events()).filter(|all| all.contains(&migrated))).await;
     assert_eq!(events.iter().filter(|event| **event == migrated).count(), 1);
 }
 
@@ -125,7 +133,8 @@ async fn signs_are_those_of_the_platform_and_the_menu_is_set_once() {
     assert_eq!(stage.server.messages(ANN)[0].reactions, ["👀", "👍", "👎"]);
     stage.channel.typing(&direct(ANN)).await.unwrap();
     assert_eq!(stage.server.actions(), [(ANN, None, "typing".to_owned())]);
-    let menu = stage.server.wait_for("the menu", |server| Some(server.commands()).filter(|menu| !menu.is_empty())).await;
+    let menu =
+        stage.server.wait_for("the menu", |server| Some(server.commands()).filter(|menu| !menu.is_empty())).await;
     assert!(menu.iter().any(|(name, _)| name == "approve"), "{menu:?}");
     stage.kill().await;
     stage.start();

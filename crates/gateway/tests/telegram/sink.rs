@@ -27,7 +27,6 @@ struct Kept {
     events: Vec<InboundEvent>,
     keys: BTreeSet<String>,
     positions: BTreeMap<String, i64>,
-    repeated: usize,
 }
 
 impl Sink {
@@ -63,10 +62,6 @@ impl Sink {
 
     pub(crate) fn events(&self) -> Vec<InboundEvent> {
         self.kept().events.clone()
-    }
-
-    pub(crate) fn repeated(&self) -> usize {
-        self.kept().repeated
     }
 
     pub(crate) fn position(&self, stream: &str) -> Option<i64> {
@@ -119,8 +114,6 @@ impl InboundSink for Sink {
             for event in batch.events {
                 if key(&event).is_none_or(|key| kept.keys.insert(key)) {
                     kept.events.push(event);
-                } else {
-                    kept.repeated += 1;
                 }
             }
             if let Some(position) = batch.position {

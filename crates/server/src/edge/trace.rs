@@ -23,7 +23,7 @@ const UNMATCHED: &str = "unmatched";
 /// Routes of one session.
 const SESSION_ROUTES: &str = "/v1/sessions/{session_id}";
 
-pub(super) async fn trace(State(server): State<Server>, mut request: Request, next: Next) -> Response {
+pub(super) async fn trace(State(server): State<Option<Server>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = RequestId::random();
     let method = request.method().clone();
@@ -52,7 +52,9 @@ pub(super) async fn trace(State(server): State<Server>, mut request: Request, ne
         span.record("otel.status_code", "ERROR");
     }
     tracing::debug!("request answered");
-    server.counters().requested(route, &method, status, started.elapsed());
+    if let Some(server) = server {
+        server.counters().requested(route, &method, status, started.elapsed());
+    }
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

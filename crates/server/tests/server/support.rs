@@ -358,7 +358,7 @@ impl TestServer {
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
         let server = Server::new(config, journal.clone(), profiles, tools.clone(), Arc::new(SystemClock));
         server.recover().await.unwrap();
-        let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default(), &server);
+        let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default(), Some(&server));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();

@@ -40,15 +40,15 @@ impl Decoder {
     pub(super) fn decode(&self, id: i64, mut update: Value) -> Option<InboundEvent> {
         let mut content = |kind: &str| update.get_mut(kind).map(Value::take);
         if let Some(message) = content("message") {
-            return read(id, "message", message, |message| self.message_event(id, message));
+            return read(id, "message", &message, |message| self.message_event(id, message));
         }
         if let Some(message) = content("edited_message") {
             let edited = |message| Some(InboundEvent::Edited(Box::new(self.message(id, message)?)));
-            return read(id, "edited_message", message, edited);
+            return read(id, "edited_message", &message, edited);
         }
         if let Some(query) = content("callback_query") {
             let press = |query| Some(InboundEvent::Press(Box::new(press(id, query)?)));
-            return read(id, "callback_query", query, press);
+            return read(id, "callback_query", &query, press);
         }
         if let Some(Ok(MemberUpdate { chat, new_chat_member })) =
             content("my_chat_member").map(|update| MemberUpdate::deserialize(&update))
@@ -168,10 +168,10 @@ impl Decoder {
 fn read<T: DeserializeOwned>(
     id: i64,
     kind: &str,
-    content: Value,
+    content: &Value,
     decode: impl FnOnce(T) -> Option<InboundEvent>,
 ) -> Option<InboundEvent> {
-    match T::deserialize(&content) {
+    match T::deserialize(content) {
         Ok(content) => decode(content),
         Err(_) => Some(InboundEvent::Undecodable {
             event_key: format!("{id}"),
