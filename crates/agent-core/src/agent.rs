@@ -7,14 +7,17 @@
 mod driver;
 mod effects;
 mod history;
+mod open;
 mod slots;
 mod spans;
+mod tail;
 
 use std::{sync::Arc, time::Duration};
 
 use history::History;
 pub use slots::Slots;
 use stakpak_protocol::{LastErrorCode, SessionId};
+use tail::Tail;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -149,14 +152,20 @@ pub enum Start {
 pub struct Resident {
     session: Session,
     history: History,
+    tail: Tail,
 }
 
 impl Resident {
-    /// The session, not yet with its history.
-    #[must_use]
-    pub fn new(session: Session) -> Self {
+    /// A session without a run.
+    fn new(session: Session) -> Self {
         let history = History::of(&session.row);
-        Self { session, history }
+        Self { session, history, tail: Tail::default() }
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
     }
 
     /// The session's id.

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionCursor, SessionPage,
-    SessionQuery, SessionRow,
+    SessionQuery, SessionRow, Snapshot,
 };
 
 macro_rules! assert_refused {
@@ -42,6 +42,7 @@ pub async fn all(journal: &dyn Journal) {
     a_receipt_and_its_rows_are_one_fact(journal).await;
     a_receipt_is_used_once(journal).await;
     a_receipt_expires(journal).await;
+    a_snapshot_and_its_rows_are_one_fact(journal).await;
     messages_are_paged_by_index(journal).await;
     events_are_paged_from_any_cursor(journal).await;
     runs_read_back(journal).await;
@@ -542,6 +543,38 @@ pub async fn an_unknown_session_is_refused(journal: &dyn Journal) {
     assert_eq!(journal.run(id, RunId::random()).await.expect("read"), None);
 }
 
+/// The newest is there with its rows or not at all, and none is of another position than the end of its append.
+pub async fn a_snapshot_and_its_rows_are_one_fact(journal: &dyn Journal) {
+    let found = async |id| journal.snapshot(id).await.expect("read");
+    let mut subject = Subject::make(journal).await;
+    let other = Subject::make(journal).await;
+    assert_eq!(found(SessionId::random()).await, None);
+    subject.write(vec![event(1), control(2)]).await;
+    assert_eq!(found(subject.id()).await, None);
+    let first = snapshot(4, 1, "{\"state\":\"é \u{0}\"}");
+    subject.accept(Append { snapshot: Some(first.clone()), ..subject.append(vec![event(3), control(4)]) }).await;
+    assert_eq!(found(subject.id()).await, Some(first.clone()));
+
+    let with = |rows, seq| Append { snapshot: Some(snapshot(seq, 9, "newer")), ..subject.append(rows) };
+    let stale = Append { epoch: journal.epoch() - 1, ..with(vec![control(5)], 5) };
+    assert_refused!(journal.append(stale), JournalError::StaleEpoch { .. });
+    assert_refused!(journal.append(with(vec![control(7)], 7)), JournalError::OutOfSequence { .. });
+    for seq in [4, 6, 0, u64::MAX] {
+        assert_refused!(journal.append(with(vec![control(5)], seq)), JournalError::OutOfSequence { .. });
+    }
+    assert_eq!(found(subject.id()).await, Some(first.clone()));
+
+    // It stays where it is while the session goes on, and goes when there is a newer one.
+    subject.write(vec![control(5)]).await;
+    assert_eq!(found(subject.id()).await, Some(first));
+    let large = snapshot(7, u32::MAX, &"x".repeat(64 << 10));
+    subject.accept(Append { snapshot: Some(large.clone()), ..subject.append(vec![event(6), control(7)]) }).await;
+    assert_eq!(found(subject.id()).await, Some(large));
+    assert_eq!(found(other.id()).await, None);
+    let rows = [event(1), control(2), event(3), control(4), control(5), event(6), control(7)];
+    subject.assert_holds(&rows).await;
+}
+
 /// Everything is there, positions go on, and the epoch before is stale once the next has written. `open` opens the
 /// same storage each time, after the journal of the time before was dropped.
 pub async fn reopening<J: Journal>(open: impl Fn() -> J) {
@@ -554,6 +587,7 @@ pub async fn reopening<J: Journal>(open: impl Fn() -> J) {
     let mut append = subject.append(vec![message(1, 0), event(2)]);
     append.session.run_status = RunStatus::Running { run_id, pending_tool_calls: None, cancelling: None };
     append.receipt = Some(kept.clone());
+    append.snapshot = Some(snapshot(2, 1, "{}"));
     subject.accept(append).await;
     let session = subject.session;
     drop(journal);
@@ -564,6 +598,7 @@ pub async fn reopening<J: Journal>(open: impl Fn() -> J) {
     subject.assert_holds(&[message(1, 0), event(2)]).await;
     assert!(journal.open_sessions().await.expect("read").contains(&subject.session));
     assert_eq!(journal.receipt(&kept.scope, now).await.expect("read"), Some(kept.clone()));
+    assert_eq!(journal.snapshot(subject.id()).await.expect("read"), Some(snapshot(2, 1, "{}")));
     let again = Append { receipt: Some(kept), ..subject.append(vec![event(3)]) };
     assert_refused!(journal.append(again), JournalError::ReceiptExists);
     assert_refused!(journal.append(subject.append(vec![event(1)])), JournalError::OutOfSequence { .. });
@@ -599,7 +634,7 @@ impl<'a> Subject<'a> {
                 session.last_event_id = EventId(row.seq);
             }
         }
-        Append { epoch: self.journal.epoch(), session, rows, run: None, receipt: None }
+        Append { epoch: self.journal.epoch(), session, rows, run: None, receipt: None, snapshot: None }
     }
 
     async fn accept(&mut self, append: Append) {
@@ -631,6 +666,10 @@ fn session(title: &str) -> SessionRow {
 fn control(seq: u64) -> Row {
     let payload = format!("{{\"control\":{seq}}}");
     Row { seq, class: RowClass::Control, kind: "control".into(), payload, message_index: None }
+}
+
+fn snapshot(seq: u64, version: u32, state: &str) -> Snapshot {
+    Snapshot { seq, version, state: state.into() }
 }
 
 fn event(seq: u64) -> Row {

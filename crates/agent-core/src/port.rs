@@ -11,7 +11,7 @@ mod upkeep;
 pub use clock::{Clock, SystemClock};
 pub use journal::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionCursor, SessionPage,
-    SessionQuery, SessionRow,
+    SessionQuery, SessionRow, Snapshot,
 };
 pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,

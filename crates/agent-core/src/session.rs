@@ -14,9 +14,10 @@ mod fact;
 mod input;
 mod limits;
 mod owed;
+mod stored;
 mod transition;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{
@@ -24,12 +25,14 @@ use stakpak_protocol::{
 };
 use uuid::Uuid;
 
-pub use call::{Call, CallStatus};
+use call::Fate;
+pub use call::{Call, CallStatus, Settled};
 pub use decide::{Refusal, Reply, Request};
 pub use fact::Fact;
 pub use input::{DeltaKind, Input};
 pub use limits::RunClock;
 pub use owed::Owed;
+pub use stored::Stored;
 use transition::Transition;
 pub use transition::{Outcome, Rules};
 
@@ -47,8 +50,12 @@ pub struct Session {
 /// The active or last run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActiveRun {
-    /// As accepted.
+    /// As accepted, but for the model, which may have been switched.
     pub accepted: RunAccepted,
+    /// Place of the record of it.
+    pub accepted_at: u64,
+    /// Place of the record of the last switch of the model, if there was one.
+    pub switched_at: Option<u64>,
     /// Turns begun.
     pub turn: u64,
     /// Place of the newest model request in the session's sequence: names it, so that a report of an earlier one can be
@@ -64,8 +71,10 @@ pub struct ActiveRun {
     pub clock: RunClock,
     /// Whether a call that is not pure was started.
     pub side_effects: bool,
-    /// Calls of all turns, in order.
+    /// Calls of the open turn, in order.
     pub calls: Vec<Call>,
+    /// Calls of the turns before.
+    pub settled: BTreeMap<ToolCallId, Settled>,
     /// Accepted commands that are not used yet.
     pub queued: VecDeque<Queued>,
     /// Commands accepted so far.
@@ -79,6 +88,8 @@ pub struct ActiveRun {
 pub struct Queued {
     /// Unique in the run.
     pub id: u64,
+    /// Place of the record of it.
+    pub seq: u64,
     /// Which of the two.
     pub kind: MessageType,
     /// What it says.
@@ -112,8 +123,6 @@ pub enum Step {
     Calling {
         /// Place of the answer in the history; results follow in declared order.
         answer_index: u64,
-        /// Index in [`ActiveRun::calls`] of the turn's first call.
-        first_call: usize,
     },
     /// Over.
     Ended {
@@ -204,7 +213,7 @@ impl ActiveRun {
         self.calls.iter().filter(|call| matches!(call.status, CallStatus::Waiting))
     }
 
-    /// The call with this id.
+    /// The call with this id, if its turn is open.
     #[must_use]
     pub fn call(&self, id: &ToolCallId) -> Option<&Call> {
         self.calls.iter().find(|call| call.resolved.call.id == *id)
@@ -214,21 +223,18 @@ impl ActiveRun {
         self.calls.iter_mut().find(|call| call.resolved.call.id == *id)
     }
 
-    /// Calls of the current turn.
-    fn turn_calls(&self) -> &[Call] {
-        match self.step {
-            Step::Calling { first_call, .. } => &self.calls[first_call..],
-            _ => &[],
-        }
+    /// What decisions about the call with this id come to, of whichever turn it is.
+    fn fate(&self, id: &ToolCallId) -> Option<Fate<'_>> {
+        self.call(id).map(Call::fate).or_else(|| self.settled.get(id).map(Settled::fate))
     }
 
     fn running_calls(&self) -> usize {
-        self.turn_calls().iter().filter(|call| matches!(call.status, CallStatus::Running { .. })).count()
+        self.calls.iter().filter(|call| matches!(call.status, CallStatus::Running { .. })).count()
     }
 
     /// The first call that nothing but the number of running ones holds back.
     fn next_call(&self) -> Option<&Call> {
-        let calls = self.turn_calls();
+        let calls = &self.calls;
         let mut approved = calls.iter().enumerate().filter(|(_, call)| call.status == CallStatus::Approved);
         let next =
             approved.find(|(position, call)| calls[..*position].iter().all(|earlier| call.may_start_before(earlier)));

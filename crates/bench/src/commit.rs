@@ -59,8 +59,14 @@ async fn appends(journal: &SqliteJournal, count: u32) -> Result<Vec<f64>> {
         let payload = "x".repeat(ROW_BYTES);
         let kind = "text_delta".to_owned();
         let row = Row { seq: session.last_seq, class: RowClass::Event, kind, payload, message_index: None };
-        let append =
-            Append { epoch: journal.epoch(), session: session.clone(), rows: vec![row], run: None, receipt: None };
+        let append = Append {
+            epoch: journal.epoch(),
+            session: session.clone(),
+            rows: vec![row],
+            run: None,
+            receipt: None,
+            snapshot: None,
+        };
         latencies.push(timed(journal.append(append)).await?);
     }
     Ok(latencies)

@@ -186,7 +186,9 @@ impl Task {
     async fn drive(&mut self, start: Start) -> Result<Resident, JournalError> {
         let session = match self.residents.take(self.session) {
             Some(resident) => resident,
-            None => Resident::new(load(&self.agent, self.session).await.inspect_err(|error| self.tell(error))?),
+            None => {
+                Resident::open(self.agent.journal.as_ref(), self.session).await.inspect_err(|error| self.tell(error))?
+            }
         };
         // A run that nobody drives was left by another owner: its effects are settled before anything is started.
         let start = if start == Start::Requests && session.is_active() { Start::Recover } else { start };
@@ -240,8 +242,8 @@ impl Task {
 pub(crate) async fn end_strays(agent: &Agent) -> Result<(), JournalError> {
     let mut strays = Vec::new();
     for (id, call) in agent.tools.orphans().await {
-        match load(agent, id).await {
-            Ok(session) if is_running(&session, &call) => {}
+        match Resident::open(agent.journal.as_ref(), id).await {
+            Ok(resident) if is_running(resident.session(), &call) => {}
             Ok(_) | Err(JournalError::Damaged { .. }) => strays.push((id, call)),
             // Another installation's.
             Err(JournalError::UnknownSession(_)) => {}
@@ -259,15 +261,4 @@ pub(crate) async fn end_strays(agent: &Agent) -> Result<(), JournalError> {
 fn is_running(session: &Session, call: &ToolCallId) -> bool {
     let call = session.active().and_then(|run| run.call(call));
     call.is_some_and(|call| matches!(call.status, CallStatus::Running { .. }))
-}
-
-/// The session's state, folded from its last run.
-pub(crate) async fn load(agent: &Agent, id: SessionId) -> Result<Session, JournalError> {
-    let row = agent.journal.session(id).await?.ok_or(JournalError::UnknownSession(id))?;
-    if row.run_first_seq == 0 {
-        return Ok(Session::new(row));
-    }
-    let first = row.run_first_seq;
-    let rows = agent.journal.control_rows(id, first, row.last_seq).await?;
-    Session::fold(row, &rows).map_err(|_| JournalError::Damaged { session: id, seq: first })
 }

@@ -13,6 +13,7 @@ use crate::{
     receipt,
     record::{self, Sealed},
     session::{self, Encoded},
+    snapshot,
 };
 
 /// An append, ready to be written.
@@ -25,19 +26,21 @@ pub(crate) struct PreparedAppend {
     rows: Vec<Sealed>,
     run: Option<(RunId, String)>,
     receipt: Option<Receipt>,
+    snapshot: Option<snapshot::Sealed>,
     now: DateTime<Utc>,
 }
 
 impl PreparedAppend {
     pub(crate) fn new(append: Append, now: DateTime<Utc>) -> Result<Self, JournalError> {
         let after_seq = check_shape(&append)?;
-        let Append { epoch, session, rows, run, receipt } = append;
+        let Append { epoch, session, rows, run, receipt, snapshot } = append;
         let run = match run {
             Some(run) => Some((run.run_id, serde_json::to_string(&run).map_err(storage)?)),
             None => None,
         };
         let rows = rows.into_iter().map(|row| Sealed::new(session.id, row)).collect();
-        Ok(Self { epoch, session: Encoded::new(session)?, after_seq, rows, run, receipt, now })
+        let snapshot = snapshot.map(|snapshot| snapshot::Sealed::new(session.id, snapshot));
+        Ok(Self { epoch, session: Encoded::new(session)?, after_seq, rows, run, receipt, snapshot, now })
     }
 
     pub(crate) fn write(&self, conn: &Connection) -> Result<(), Failure> {
@@ -58,6 +61,9 @@ impl PreparedAppend {
         session::update(conn, head.key, self.epoch, &self.session)?;
         if let Some((run, json)) = &self.run {
             session::upsert_run(conn, head.key, *run, json)?;
+        }
+        if let Some(snapshot) = &self.snapshot {
+            snapshot::replace(conn, head.key, snapshot)?;
         }
         Ok(())
     }
@@ -87,9 +93,14 @@ impl PreparedSession {
     }
 }
 
-/// The rows are consecutive and the projection ends where they do. Returns the position before the first.
+/// The rows are consecutive, projection and snapshot end where they do. Returns the position before the first.
 fn check_shape(append: &Append) -> Result<u64, JournalError> {
     let session = append.session.id;
+    if let Some(found) =
+        append.snapshot.as_ref().map(|snapshot| snapshot.seq).filter(|seq| *seq != append.session.last_seq)
+    {
+        return Err(JournalError::OutOfSequence { session, expected: append.session.last_seq, found });
+    }
     let Some(first) = append.rows.first() else { return Ok(append.session.last_seq) };
     let mut expected = first.seq;
     for row in &append.rows {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use stakpak_agent_core::{
     Append, Clock, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
-    SystemClock,
+    Snapshot, SystemClock,
 };
 use stakpak_protocol::{EventId, Run, RunId, SessionId};
 use stakpak_sqlite::{Database, Stats};
@@ -19,7 +19,7 @@ use crate::{
     recent::Recent,
     record,
     schema::MIGRATIONS,
-    session,
+    session, snapshot,
 };
 
 /// Why a journal could not be opened.
@@ -151,6 +151,10 @@ impl Journal for SqliteJournal {
 
     async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
         self.read(move |conn| record::control(conn, id, from, to)).await
+    }
+
+    async fn snapshot(&self, id: SessionId) -> Result<Option<Snapshot>, JournalError> {
+        self.read(move |conn| snapshot::find(conn, id)).await
     }
 
     async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {

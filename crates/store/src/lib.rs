@@ -17,6 +17,7 @@ mod receipt;
 mod recent;
 mod record;
 mod session;
+mod snapshot;
 mod upkeep;
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
     history::{History, HistoryError},
     slots::Slot,
     spans::RunSpan,
+    tail::Tail,
 };
 use crate::{
     Append, ErrorClass, JournalError, ModelError, Receipt,
@@ -23,6 +24,7 @@ pub(super) struct Driver<'a> {
     agent: &'a Agent,
     session: Session,
     history: History,
+    tail: Tail,
     effects: Effects,
     slot: Slot,
     run_span: RunSpan,
@@ -36,10 +38,10 @@ enum Happened {
 }
 
 impl<'a> Driver<'a> {
-    pub(super) fn new(agent: &'a Agent, Resident { session, history }: Resident) -> Self {
+    pub(super) fn new(agent: &'a Agent, Resident { session, history, tail }: Resident) -> Self {
         let slot = Slot::new(&agent.slots, session.row.id);
         let run_span = RunSpan::of(&session);
-        Self { agent, session, history, effects: Effects::new(), slot, run_span }
+        Self { agent, session, history, tail, effects: Effects::new(), slot, run_span }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
@@ -47,7 +49,7 @@ impl<'a> Driver<'a> {
             self.run_span.tell(self.session.row.id, &error);
             return Err(error);
         }
-        Ok(Resident { session: self.session, history: self.history })
+        Ok(Resident { session: self.session, history: self.history, tail: self.tail })
     }
 
     async fn drive(&mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<(), JournalError> {
@@ -158,14 +160,18 @@ impl<'a> Driver<'a> {
         }
         let stored: usize =
             outcome.rows.iter().filter(|row| row.message_index.is_some()).map(|row| row.payload.len()).sum();
+        let mut tail = self.tail;
+        let snapshot = tail.grow(&self.session, &outcome.rows);
         let append = Append {
             epoch: self.agent.journal.epoch(),
             session: self.session.row.clone(),
             rows: outcome.rows,
             run: if outcome.run_changed { self.session.run_view() } else { None },
             receipt,
+            snapshot,
         };
         self.agent.journal.append(append).await?;
+        self.tail = tail;
         self.run_span.follow(&self.session, &outcome.facts);
         for (index, message) in outcome.messages {
             self.history.put(index, message);

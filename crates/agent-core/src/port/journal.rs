@@ -5,7 +5,8 @@
 //! * sequences are appended to without holes, and only [`Upkeep`](super::Upkeep) makes any; a row reads back as it was
 //!   written, or not at all;
 //! * an append under an older epoch than the session's, or that does not continue its sequence, is refused alone;
-//! * a receipt and its rows are one fact.
+//! * a receipt and its rows are one fact;
+//! * so are a snapshot and its rows, and one that does not read back as it was written is none.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -49,6 +50,19 @@ pub struct Append {
     pub run: Option<Run>,
     /// The idempotency key that these rows are the effect of.
     pub receipt: Option<Receipt>,
+    /// The state after these rows: takes the place of the session's earlier one.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A session's control state at a position, so that folding can begin behind it. Opaque to the journal, and never needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The last row that is folded into it; of an append, the session's last.
+    pub seq: u64,
+    /// Names the form of the state.
+    pub version: u32,
+    /// JSON.
+    pub state: String,
 }
 
 /// What is known of a session without folding: a projection, written with the rows it follows from.
@@ -257,6 +271,9 @@ pub trait Journal: Send + Sync {
 
     /// Control rows with `from <= seq <= to`, in order.
     async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError>;
+
+    /// The session's newest snapshot; none when there is none that can be read.
+    async fn snapshot(&self, id: SessionId) -> Result<Option<Snapshot>, JournalError>;
 
     /// Message rows with `from <= message_index < to`, in order.
     async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError>;

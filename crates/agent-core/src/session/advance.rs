@@ -80,7 +80,7 @@ impl Transition<'_> {
             return true;
         }
         let Some(run) = self.session.active() else { return false };
-        if run.turn_calls().iter().all(Call::has_ended) {
+        if run.calls.iter().all(Call::has_ended) {
             let (run_id, turn) = (run.accepted.run_id, run.turn);
             self.record(&Record::TurnEnded);
             self.event(Event::TurnCompleted {
@@ -115,7 +115,7 @@ impl Transition<'_> {
 
     /// Calls of the turn that can never run get their result at once.
     pub(super) fn refuse_calls(&mut self) {
-        let calls = self.session.active().map(|run| run.turn_calls().to_vec()).unwrap_or_default();
+        let calls = self.session.active().map(|run| run.calls.clone()).unwrap_or_default();
         for call in calls {
             let id = &call.resolved.call.id;
             match (&call.resolved.invalid, call.resolved.approval) {
@@ -149,7 +149,7 @@ impl Transition<'_> {
         self.session
             .active()
             .iter()
-            .flat_map(|run| run.turn_calls())
+            .flat_map(|run| &run.calls)
             .filter(|call| wanted(call))
             .map(|call| call.resolved.call.id.clone())
             .collect()

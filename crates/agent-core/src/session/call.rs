@@ -1,6 +1,8 @@
 //! One tool call from proposal to result, and what a decision about it comes to.
 
-use stakpak_protocol::{Approval, DecidedBy, DecisionOutcome, ProposedToolCall, ToolDecision, ToolDecisionAction};
+use stakpak_protocol::{
+    Approval, DecidedBy, DecisionOutcome, ProposedToolCall, ToolCallId, ToolDecision, ToolDecisionAction,
+};
 
 use crate::{CallEnd, Effect, ResolvedCall};
 
@@ -74,17 +76,58 @@ impl Call {
         }
     }
 
+    pub(super) fn fate(&self) -> Fate<'_> {
+        Fate { status: self.status, approval: self.resolved.approval, decided: self.decided.as_ref() }
+    }
+
+    /// Its turn is over. A call has ended by then.
+    pub(super) fn settle(self) -> (ToolCallId, Settled) {
+        let Self { resolved, status, decided } = self;
+        let end = match status {
+            CallStatus::Ended(end) => end,
+            CallStatus::Waiting | CallStatus::Approved | CallStatus::Running { .. } => CallEnd::Unknown,
+        };
+        (resolved.call.id, Settled { approval: resolved.approval, end, decided })
+    }
+}
+
+/// What is kept of a call whose turn is over, to answer decisions that come late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// What policy said.
+    pub approval: Approval,
+    /// How it ended.
+    pub end: CallEnd,
+    /// A person's decision.
+    pub decided: Option<DecidedBy>,
+}
+
+impl Settled {
+    pub(super) fn fate(&self) -> Fate<'_> {
+        Fate { status: CallStatus::Ended(self.end), approval: self.approval, decided: self.decided.as_ref() }
+    }
+}
+
+/// What there is to say to a decision about a call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fate<'a> {
+    status: CallStatus,
+    approval: Approval,
+    pub(super) decided: Option<&'a DecidedBy>,
+}
+
+impl Fate<'_> {
     /// What a client's decision comes to. Nothing a client says can fail the run.
-    pub(super) fn judge(&self, decision: &ToolDecision) -> DecisionOutcome {
+    pub(super) fn judge(self, decision: &ToolDecision) -> DecisionOutcome {
         let accept = decision.action == ToolDecisionAction::Accept;
-        if let Some(decided) = &self.decided {
+        if let Some(decided) = self.decided {
             return if decided.action == decision.action {
                 DecisionOutcome::Duplicate
             } else {
                 DecisionOutcome::TooLate
             };
         }
-        match (self.status, self.resolved.approval) {
+        match (self.status, self.approval) {
             (CallStatus::Waiting, _) => DecisionOutcome::Applied,
             (CallStatus::Ended(CallEnd::Skipped | CallEnd::Cancelled), _) => DecisionOutcome::TooLate,
             (_, Approval::Deny) if decision.action == ToolDecisionAction::Reject => DecisionOutcome::Duplicate,
@@ -96,9 +139,9 @@ impl Call {
     }
 
     /// Whether its fate was settled by a person or by policy, before its run ended.
-    pub(super) fn was_decided(&self) -> bool {
+    pub(super) fn was_decided(self) -> bool {
         self.decided.is_some()
-            || (self.resolved.approval != Approval::Ask
+            || (self.approval != Approval::Ask
                 && !matches!(self.status, CallStatus::Ended(CallEnd::Cancelled | CallEnd::Skipped)))
     }
 }

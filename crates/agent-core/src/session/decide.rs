@@ -213,9 +213,9 @@ impl Transition<'_> {
         let mut response =
             DecisionsResponse { accepted: true, run_id, results: BTreeMap::new(), decided: BTreeMap::new() };
         for (id, decision) in decisions {
-            let call = self.session.run.as_ref().and_then(|run| run.call(id));
-            let outcome = call.map_or(DecisionOutcome::Unknown, |call| call.judge(decision));
-            if let Some(decided) = call.and_then(|call| call.decided.clone()) {
+            let fate = self.session.run.as_ref().and_then(|run| run.fate(id));
+            let outcome = fate.map_or(DecisionOutcome::Unknown, |fate| fate.judge(decision));
+            if let Some(decided) = fate.and_then(|fate| fate.decided.cloned()) {
                 response.decided.insert(id.clone(), decided);
             }
             if outcome == DecisionOutcome::Applied {
@@ -229,7 +229,7 @@ impl Transition<'_> {
     /// A run that has ended still answers for calls that were decided before.
     fn expect_decided_before(&self, run_id: RunId, decisions: &BTreeMap<ToolCallId, ToolDecision>) -> Result<(), ()> {
         let ended = self.session.run.as_ref().filter(|run| run.is_ended() && run.accepted.run_id == run_id).ok_or(())?;
-        let all = decisions.keys().all(|id| ended.call(id).is_some_and(super::Call::was_decided));
+        let all = decisions.keys().all(|id| ended.fate(id).is_some_and(super::Fate::was_decided));
         if all { Ok(()) } else { Err(()) }
     }
 

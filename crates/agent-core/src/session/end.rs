@@ -94,7 +94,7 @@ impl Transition<'_> {
             .session
             .active()
             .iter()
-            .flat_map(|run| run.turn_calls())
+            .flat_map(|run| &run.calls)
             .filter(|call| !call.has_ended())
             .map(|call| call.resolved.call.id.clone())
             .collect();
@@ -143,7 +143,7 @@ impl Transition<'_> {
     }
 
     fn started_calls(&self, effect: Effect) -> Vec<(ToolCallId, u64)> {
-        let calls = self.session.active().map(|run| run.turn_calls()).unwrap_or_default();
+        let calls = self.session.active().map(|run| run.calls.as_slice()).unwrap_or_default();
         let started = calls.iter().filter(|call| call.resolved.effect == effect);
         let started = started.filter_map(|call| match call.status {
             CallStatus::Running { attempt } => Some((call.resolved.call.id.clone(), attempt)),

@@ -1,6 +1,6 @@
 //! Folding: the only place where the state changes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Visibility};
 
@@ -20,10 +20,19 @@ impl Session {
         if let Some(first) = rows.iter().find_map(|row| row.message_index) {
             session.row.message_count = first;
         }
-        for row in rows {
-            session.evolve(row.seq, &Record::from_row(row)?);
-        }
+        session.fold_on(rows)?;
         Ok(session)
+    }
+
+    /// Folds further control rows.
+    ///
+    /// # Errors
+    /// When a row is no record.
+    pub fn fold_on(&mut self, rows: &[Row]) -> serde_json::Result<()> {
+        for row in rows {
+            self.evolve(row.seq, &Record::from_row(row)?);
+        }
+        Ok(())
     }
 
     /// Folds one record that stands at `seq`.
@@ -35,15 +44,15 @@ impl Session {
             run.context_tokens += estimate(message);
         }
         match record {
-            Record::RunAccepted(accepted) => self.begin_run(accepted),
+            Record::RunAccepted(accepted) => self.begin_run(seq, accepted),
             Record::UserMessage { command, .. } => self.use_message(*command),
             Record::ModelRequested { turn, attempt, restarts } => self.ask(seq, *turn, *attempt, *restarts),
             Record::ModelAnswered { usage, .. } => self.take_answer(usage),
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
-            Record::ModelSwitched { model, terms } => self.switch_model(model, *terms),
-            _ => self.evolve_run(record),
+            Record::ModelSwitched { model, terms } => self.switch_model(seq, model, *terms),
+            _ => self.evolve_run(seq, record),
         }
         self.project();
     }
@@ -59,7 +68,7 @@ impl Session {
         record.message()?;
         match (record, self.run.as_ref().map(|run| &run.step)) {
             (Record::CallEnded { call_id, .. }, Some(Step::Calling { answer_index, .. })) => {
-                let calls = self.run.as_ref()?.turn_calls();
+                let calls = &self.run.as_ref()?.calls;
                 let position = calls.iter().position(|call| call.resolved.call.id == *call_id)?;
                 Some(answer_index + 1 + position as u64)
             }
@@ -74,15 +83,17 @@ impl Session {
             call.status = CallStatus::Ended(end);
         }
         if let Step::Calling { answer_index, .. } = run.step {
-            let ended = run.turn_calls().iter().take_while(|call| call.has_ended()).count();
+            let ended = run.calls.iter().take_while(|call| call.has_ended()).count();
             self.row.message_count = answer_index + 1 + ended as u64;
         }
     }
 
-    fn begin_run(&mut self, accepted: &RunAccepted) {
+    fn begin_run(&mut self, seq: u64, accepted: &RunAccepted) {
         self.row.model = Some(accepted.model.clone());
         self.run = Some(ActiveRun {
             accepted: accepted.clone(),
+            accepted_at: seq,
+            switched_at: None,
             turn: 0,
             request: 0,
             total_usage: Usage::default(),
@@ -91,6 +102,7 @@ impl Session {
             clock: RunClock::default(),
             side_effects: false,
             calls: Vec::new(),
+            settled: BTreeMap::new(),
             queued: VecDeque::new(),
             commands: 0,
             step: Step::Ready,
@@ -104,11 +116,12 @@ impl Session {
         self.row.visibility = visibility.unwrap_or(self.row.visibility);
     }
 
-    fn switch_model(&mut self, model: &str, terms: ModelTerms) {
+    fn switch_model(&mut self, seq: u64, model: &str, terms: ModelTerms) {
         self.row.model = Some(model.to_owned());
         if let Some(run) = &mut self.run {
             run.accepted.model = model.to_owned();
             run.accepted.terms = terms;
+            run.switched_at = Some(seq);
         }
     }
 
@@ -133,10 +146,10 @@ impl Session {
         run.total_usage.add(usage);
         run.spent_usd += run.accepted.cost_of(usage);
         run.context_tokens = usage.prompt_tokens + usage.completion_tokens;
-        run.step = Step::Calling { answer_index, first_call: run.calls.len() };
+        run.step = Step::Calling { answer_index };
     }
 
-    fn evolve_run(&mut self, record: &Record) {
+    fn evolve_run(&mut self, seq: u64, record: &Record) {
         let Some(run) = &mut self.run else { return };
         match record {
             Record::BackingOff { attempt, until, restarts } => {
@@ -157,10 +170,13 @@ impl Session {
             }
             Record::ClockStopped { at } => run.clock.stop(*at),
             Record::ClockStarted { at } => run.clock.go_on(*at),
-            Record::TurnEnded => run.step = Step::Ready,
+            Record::TurnEnded => {
+                run.settled.extend(run.calls.drain(..).map(Call::settle));
+                run.step = Step::Ready;
+            }
             Record::CommandQueued { id, kind, message } => {
                 run.commands = *id;
-                run.queued.push_back(Queued { id: *id, kind: *kind, message: message.clone() });
+                run.queued.push_back(Queued { id: *id, seq, kind: *kind, message: message.clone() });
             }
             Record::RunEnded { stop_reason, last_error, at } => {
                 run.queued.clear();

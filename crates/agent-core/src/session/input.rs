@@ -197,7 +197,7 @@ impl Transition<'_> {
 
     fn propose(&mut self, calls: Vec<ResolvedCall>) {
         self.record(&Record::CallsResolved { calls });
-        let tool_calls = self.active_run().map(|run| run.turn_calls().iter().map(super::Call::proposed).collect());
+        let tool_calls = self.active_run().map(|run| run.calls.iter().map(super::Call::proposed).collect());
         self.event(Event::ToolCallsProposed { run_id: self.run_id(), tool_calls: tool_calls.unwrap_or_default() });
         self.announce_waiting();
         self.refuse_calls();

@@ -43,7 +43,7 @@ impl Session {
             Step::Asking { .. } => vec![Owed::Ask { request: run.request }],
             Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.request, until }],
             Step::Calling { .. } => {
-                let running = run.turn_calls().iter().filter_map(|call| match call.status {
+                let running = run.calls.iter().filter_map(|call| match call.status {
                     CallStatus::Running { attempt } => Some(Owed::Run { call: call.resolved.call.clone(), attempt }),
                     _ => None,
                 });

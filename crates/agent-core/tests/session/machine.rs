@@ -7,8 +7,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Policy, Record, Row, RowClass,
-    RunAccepted, SessionRow, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
-    session::{CallStatus, DeltaKind, Input, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step},
+    RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    session::{CallStatus, DeltaKind, Input, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step, Stored},
 };
 use stakpak_protocol::{
     Approval, DecisionOutcome, DecisionsResponse, Event, EventEnvelope, EventId, FinishReason, LastError, Message,
@@ -323,6 +323,17 @@ impl Machine {
         let row = self.session.row.clone();
         let control: Vec<Row> = self.rows_of_run().filter(|row| row.class == RowClass::Control).cloned().collect();
         Session::fold(row, &control).unwrap()
+    }
+
+    /// The same from a snapshot, which has to be of the last run.
+    pub(crate) fn restored(&self, snapshot: &Snapshot) -> Option<Session> {
+        let stored = Stored::read(snapshot)?;
+        let named: Vec<Row> =
+            stored.places().map(|place| self.rows[usize::try_from(place).unwrap() - 1].clone()).collect();
+        let mut session = stored.restore(self.session.row.clone(), &named)?;
+        let after = self.rows_of_run().filter(|row| row.class == RowClass::Control && row.seq > snapshot.seq);
+        session.fold_on(&after.cloned().collect::<Vec<_>>()).unwrap();
+        Some(session)
     }
 
     fn rows_of_run(&self) -> impl Iterator<Item = &Row> {

@@ -12,3 +12,4 @@ mod queueing;
 mod recovery;
 mod results;
 mod retrying;
+mod snapshots;

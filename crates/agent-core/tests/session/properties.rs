@@ -7,10 +7,12 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 use stakpak_agent_core::{
-    Effect, ErrorClass, Record, RowClass, ToolOutcome,
+    Effect, ErrorClass, Record, RowClass, Snapshot, ToolOutcome,
     session::{Input, Owed, Session, Step},
 };
-use stakpak_protocol::{EventEnvelope, MessagePart, MessageType, RunId, SessionStatus, ToolCallId, ToolDecisionAction};
+use stakpak_protocol::{
+    EventEnvelope, MessagePart, MessageType, RunId, RunLimits, SessionStatus, ToolCallId, ToolDecisionAction,
+};
 
 use crate::machine::{APPROVAL_TIMEOUT, Machine, RESUME_MAX_AGE, TOOLS, call, call_on, decision};
 
@@ -84,7 +86,7 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         }
         Happening::Wait => {
             machine.later(Duration::from_secs(10));
-            if let [Owed::Wait { request, .. }] = machine.session.owed()[..]
+            if let Some(Owed::Wait { request, .. }) = machine.session.owed().first().cloned()
                 && !machine.is_queued()
             {
                 machine.feed(Input::Waited { request });
@@ -129,7 +131,7 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
 }
 
 fn asked(machine: &Machine) -> bool {
-    matches!(machine.session.owed()[..], [Owed::Ask { .. }])
+    matches!(machine.session.owed().first(), Some(Owed::Ask { .. }))
 }
 
 fn declare(calls: &mut Vec<String>, (tool, on_file): (usize, bool)) -> MessagePart {
@@ -149,6 +151,8 @@ struct Ledger {
     started: HashSet<ToolCallId>,
     results: HashSet<ToolCallId>,
     places: BTreeSet<u64>,
+    /// Of the last run.
+    snapshots: Vec<Snapshot>,
 }
 
 impl Ledger {
@@ -198,7 +202,14 @@ impl Ledger {
 
 fn check(machine: &Machine, ledger: &mut Ledger) {
     ledger.read(machine);
-    assert_eq!(machine.folded(), forgetting_readers(&machine.session), "folding gives the live state");
+    let folded = machine.folded();
+    assert_eq!(folded, forgetting_readers(&machine.session), "folding gives the live state");
+    ledger.snapshots.retain(|snapshot| snapshot.seq >= machine.session.row.run_first_seq);
+    ledger.snapshots.extend(machine.session.snapshot());
+    let (first, last) = (ledger.snapshots.first(), ledger.snapshots.last());
+    for snapshot in first.into_iter().chain(last) {
+        assert_eq!(machine.restored(snapshot).as_ref(), Some(&folded), "folding from {snapshot:?} gives the same");
+    }
     let count = machine.session.row.message_count;
     assert_eq!(ledger.places.range(..count).count() as u64, count, "no hole below the message count");
     let owed = machine.session.owed();
@@ -227,9 +238,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_session_holds_its_promises(happenings in prop::collection::vec(happening(), 1..50), deleted in any::<bool>()) {
+    fn a_session_holds_its_promises(happenings in prop::collection::vec(happening(), 1..50), limited in any::<bool>(), deleted in any::<bool>()) {
         let mut machine = Machine::new();
         machine.max_turns = 5;
+        if limited {
+            machine.limits = RunLimits { wall_clock_s: Some(1_000_000), cost_usd: Some(1e6), ..RunLimits::default() };
+        }
         let (mut ledger, mut calls) = (Ledger::default(), Vec::new());
         for next in happenings {
             happen(&mut machine, &mut calls, next);
@@ -244,6 +258,9 @@ proptest! {
         } else if machine.session.active().is_some() {
             machine.cancel();
             check(&machine, &mut ledger);
+        }
+        for snapshot in &ledger.snapshots {
+            assert_eq!(machine.restored(snapshot), Some(machine.folded()), "folding from {snapshot:?} gives the same");
         }
     }
 }

@@ -246,7 +246,8 @@ mod tests {
         };
         (session.last_seq, session.last_event_id) = (count, EventId(count));
         let rows = (1..=count).map(row).collect();
-        let append = Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None };
+        let append =
+            Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None, snapshot: None };
         journal.append(append).await.unwrap();
         session
     }

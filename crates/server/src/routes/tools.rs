@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use axum::{Extension, extract::State, response::Response};
-use stakpak_agent_core::session::{Call, Reply, Request};
+use stakpak_agent_core::{
+    Resident,
+    session::{Call, Reply, Request},
+};
 use stakpak_protocol::{
     DecisionOutcome, DecisionRequest, DecisionsRequest, DecisionsResponse, ErrorBody, ErrorCode, PendingToolsResponse,
     RunStatus, SessionId, ToolCallId, ToolDecision, ToolDecisionAction,
@@ -14,7 +17,6 @@ use crate::{
     auth::Caller,
     extract::{Json, Path},
     idempotency::{Begun, Claim, Keep, Key},
-    live,
 };
 
 /// Calls that wait for a person.
@@ -35,8 +37,8 @@ pub(super) async fn pending(
     if !matches!(session.run_status, RunStatus::Running { pending_tool_calls: Some(_), .. }) {
         return Ok(axum::Json(none));
     }
-    let session = live::load(server.agent(), id).await?;
-    let waiting = session.active().map(|run| PendingToolsResponse {
+    let resident = Resident::open(server.agent().journal.as_ref(), id).await?;
+    let waiting = resident.session().active().map(|run| PendingToolsResponse {
         run_id: Some(run.accepted.run_id),
         tool_calls: run.waiting_calls().map(Call::proposed).collect(),
     });

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use stakpak_agent_core::{
-    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
+    Append, EventRecord, Journal, JournalError, NewSession, Receipt, Resident, Row, SessionPage, SessionQuery,
+    SessionRow, Snapshot, session::Session,
 };
 use stakpak_protocol::{EventId, Run, RunId, SessionId};
 use stakpak_store::SqliteJournal;
@@ -25,13 +26,22 @@ struct Counted {
     journal: Arc<dyn Journal>,
     bytes_written: AtomicU64,
     rows_read: AtomicU64,
+    /// Of control rows and snapshots.
+    bytes_read: AtomicU64,
+    snapshots_spoilt: AtomicBool,
     messages_held: watch::Sender<bool>,
 }
 
 impl Counted {
     fn new(journal: Arc<dyn Journal>) -> Arc<Self> {
-        let (bytes_written, rows_read) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { journal, bytes_written, rows_read, messages_held: watch::Sender::new(false) })
+        Arc::new(Self {
+            journal,
+            bytes_written: AtomicU64::default(),
+            rows_read: AtomicU64::default(),
+            bytes_read: AtomicU64::default(),
+            snapshots_spoilt: AtomicBool::default(),
+            messages_held: watch::Sender::new(false),
+        })
     }
 
     fn written(&self) -> u64 {
@@ -40,6 +50,11 @@ impl Counted {
 
     fn read(&self) -> u64 {
         self.rows_read.swap(0, Ordering::SeqCst)
+    }
+
+    fn forget(&self) {
+        self.rows_read.store(0, Ordering::SeqCst);
+        self.bytes_read.store(0, Ordering::SeqCst);
     }
 
     fn count<T>(&self, rows: Result<Vec<T>, JournalError>) -> Result<Vec<T>, JournalError> {
@@ -59,7 +74,8 @@ impl Journal for Counted {
     }
     async fn append(&self, append: Append) -> Result<(), JournalError> {
         let rows: usize = append.rows.iter().map(|row| row.payload.len()).sum();
-        let projections = format!("{:?} {:?} {:?}", append.session, append.run, append.receipt).len();
+        let projections =
+            format!("{:?} {:?} {:?} {:?}", append.session, append.run, append.receipt, append.snapshot).len();
         self.bytes_written.fetch_add((rows + projections) as u64, Ordering::SeqCst);
         self.journal.append(append).await
     }
@@ -76,7 +92,19 @@ impl Journal for Counted {
         self.journal.open_sessions().await
     }
     async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
-        self.count(self.journal.control_rows(id, from, to).await)
+        let rows = self.journal.control_rows(id, from, to).await?;
+        let bytes: usize = rows.iter().map(|row| row.payload.len()).sum();
+        self.bytes_read.fetch_add(bytes as u64, Ordering::SeqCst);
+        self.count(Ok(rows))
+    }
+    async fn snapshot(&self, id: SessionId) -> Result<Option<Snapshot>, JournalError> {
+        let snapshot = self.journal.snapshot(id).await?;
+        self.bytes_read
+            .fetch_add(snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len() as u64), Ordering::SeqCst);
+        Ok(snapshot.map(|snapshot| match self.snapshots_spoilt.load(Ordering::SeqCst) {
+            true => Snapshot { state: snapshot.state.replace("turn", "torn"), ..snapshot },
+            false => snapshot,
+        }))
     }
     async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
         self.messages_held.subscribe().wait_for(|held| !held).await.unwrap();
@@ -183,4 +211,53 @@ async fn reads_and_posts_read_the_same_from_a_long_history() {
     talk(&server, &session, 300).await;
     server.crash().await;
     assert_eq!(rows_read(&journal, &session).await, short);
+}
+
+/// A run of so many turns, each but the last with a call whose arguments have this text. Its session.
+async fn run(journal: &Arc<Counted>, turns: usize, text: &str) -> SessionId {
+    let server = start(journal).await;
+    let http = server.http();
+    let session = http.session("a run").await;
+    let look = |_| Step::Call(vec![("a", "stakpak__look", json!({ "text": text }))]);
+    let steps = (1..turns).map(look).chain([Step::Say("that is all")]);
+    server.model.steps.lock().unwrap().extend(steps);
+    let message = json!({"content": "look at everything", "role": "user"});
+    let body = json!({"message": message, "overrides": {"auto_approve": "all", "max_turns": 256}});
+    let (status, posted) = http.post(&format!("/v1/sessions/{session}/messages"), body).await;
+    assert_eq!(status, 200, "{posted}");
+    let mut events = server.client().subscribe_events(&session, posted["cursor"].as_u64()).await.unwrap();
+    while !events.next_event().await.unwrap().is_run_terminal() {
+        server.model.requests.lock().unwrap().clear();
+    }
+    server.crash().await;
+    session.parse().unwrap()
+}
+
+/// Rows and bytes that opening a session reads. What it comes to is what folding everything does.
+async fn opened(journal: &Arc<Counted>, id: SessionId) -> (u64, u64) {
+    let row = journal.session(id).await.unwrap().unwrap();
+    let all = journal.control_rows(id, row.run_first_seq, row.last_seq).await.unwrap();
+    journal.forget();
+    let resident = Resident::open(journal.as_ref(), id).await.unwrap();
+    let read = (journal.read(), journal.bytes_read.swap(0, Ordering::SeqCst));
+    assert_eq!(*resident.session(), Session::fold(row, &all).unwrap());
+    read
+}
+
+/// P45: opening a session costs what came after its last snapshot, not the length of its last run.
+#[tokio::test]
+async fn opening_a_long_run_reads_its_end() {
+    let journal = in_memory();
+    let short = run(&journal, 5, "").await;
+    assert_eq!(journal.snapshot(short).await.unwrap(), None, "a short run writes no snapshot");
+    for (text, most_rows, most_bytes) in [("", 64 + 10, 96 << 10), (&"x".repeat(8_000), 64 + 10, 320 << 10)] {
+        let long = run(&journal, 256, text).await;
+        let (rows, bytes) = opened(&journal, long).await;
+        assert!((1..=most_rows).contains(&rows) && bytes <= most_bytes, "{rows} rows, {bytes} bytes");
+        // One that cannot be read costs everything, and nothing else.
+        journal.snapshots_spoilt.store(true, Ordering::SeqCst);
+        let (rows, _) = opened(&journal, long).await;
+        assert!(rows > 255 * 5, "{rows} rows");
+        journal.snapshots_spoilt.store(false, Ordering::SeqCst);
+    }
 }

@@ -14,6 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
+    Snapshot,
 };
 use stakpak_protocol::{CheckState, EventId, Run, RunId, SessionId};
 use stakpak_server::{Check, Part};
@@ -77,6 +78,9 @@ impl Journal for Disk {
     }
     async fn control_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
         self.journal.control_rows(id, from, to).await
+    }
+    async fn snapshot(&self, id: SessionId) -> Result<Option<Snapshot>, JournalError> {
+        self.journal.snapshot(id).await
     }
     async fn message_rows(&self, id: SessionId, from: u64, to: u64) -> Result<Vec<Row>, JournalError> {
         self.journal.message_rows(id, from, to).await

@@ -167,5 +167,9 @@ async fn mark_deleted(server: &TestServer, id: SessionId) {
     let mut session = server.journal.session(id).await.unwrap().unwrap();
     session.status = SessionStatus::Deleted;
     let epoch = server.journal.epoch();
-    server.journal.append(Append { epoch, session, rows: Vec::new(), run: None, receipt: None }).await.unwrap();
+    server
+        .journal
+        .append(Append { epoch, session, rows: Vec::new(), run: None, receipt: None, snapshot: None })
+        .await
+        .unwrap();
 }

@@ -11,7 +11,7 @@ use stakpak_protocol::{EventId, Run, SessionId};
 use uuid::Uuid;
 
 use super::Health;
-use crate::{record, session};
+use crate::{record, session, snapshot};
 
 /// In one snapshot. A session that was purged since its key was read is none.
 pub(super) fn look(conn: &Connection, key: i64, health: &mut Health) -> rusqlite::Result<()> {
@@ -35,7 +35,8 @@ pub(super) fn look(conn: &Connection, key: i64, health: &mut Health) -> rusqlite
     let mut sequence = Sequence { id, last: removed_to.unwrap_or(0), holes: Vec::new(), health };
     sequence.read(&snapshot, key, last_seq)?;
     messages(&snapshot, (id, key), message_count, health)?;
-    runs(&snapshot, (id, key), health)
+    runs(&snapshot, (id, key), health)?;
+    control_state(&snapshot, (id, key), health)
 }
 
 /// A session's rows, read in order.
@@ -144,6 +145,17 @@ fn runs(conn: &Connection, (id, key): (SessionId, i64), health: &mut Health) -> 
         if run.and_then(|run| serde_json::from_str::<Run>(&run).ok()).is_none() {
             health.tell(Some(id), None, "one of its runs cannot be read");
         }
+    }
+    Ok(())
+}
+
+/// A snapshot is not needed, but damage is told wherever it is.
+fn control_state(conn: &Connection, (id, key): (SessionId, i64), health: &mut Health) -> rusqlite::Result<()> {
+    let mut select = conn.prepare_cached("SELECT seq, version, crc, state FROM snapshots WHERE session = ?1")?;
+    let mut rows = select.query((key,))?;
+    let Some(columns) = rows.next()? else { return Ok(()) };
+    if snapshot::intact(id, columns).is_none() {
+        health.tell(Some(id), None, "its snapshot does not match its checksum, and is not used");
     }
     Ok(())
 }

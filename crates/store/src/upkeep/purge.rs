@@ -25,6 +25,7 @@ pub(super) fn purge(conn: &Connection, session: SessionId) -> Result<(), Failure
          WHERE key = 'purged_key' AND EXISTS (SELECT 1 FROM purging)",
         (),
     )?;
+    conn.execute("DELETE FROM snapshots WHERE session IN (SELECT session FROM purging WHERE id = ?1)", (id,))?;
     conn.execute("DELETE FROM sessions WHERE key IN (SELECT session FROM purging WHERE id = ?1)", (id,))?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use crate::{
     failure::Failure,
     record::{self, Sealed},
     schema::{bound, nanos},
+    snapshot,
 };
 
 /// Rows counted in one step. Only their sizes are read.
@@ -78,6 +79,7 @@ impl Step {
                      WHERE session = ?1 AND seq > ?2 AND seq <= ?3 AND class = 0 AND message_index IS NULL",
                 )?
                 .execute((key, from.pruned_to, to.pruned_to))?;
+                snapshot::remove_stale(conn, key)?;
             }
             Change::Merge(rows) => {
                 for (from, row) in &rows {

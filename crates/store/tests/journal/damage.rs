@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use stakpak_agent_core::{Journal, JournalError, SessionQuery};
+use stakpak_agent_core::{Append, Journal, JournalError, SessionQuery, Snapshot};
 use stakpak_protocol::{EventId, RunId, RunStatus, SessionId};
 use stakpak_store::SqliteJournal;
 
@@ -41,6 +41,28 @@ async fn a_flipped_bit_is_refused() {
         let mut session = journal.session(whole).await.unwrap().unwrap();
         let more = append(&journal, &mut session, vec![control(3, "more")]);
         journal.append(more).await.unwrap();
+    }
+}
+
+/// It is not needed: it reads as none, whatever of it has changed, and the next takes its place.
+#[tokio::test]
+async fn a_damaged_snapshot_is_none() {
+    for change in ["state = '{ }'", "seq = 1", "version = 2", "crc = crc + 1", "state = CAST(x'ff' AS TEXT)"] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("journal.db");
+        let journal = SqliteJournal::open(&file).unwrap();
+        let mut session = make(&journal).await;
+        let snapshot = |seq| Snapshot { seq, version: 1, state: "{}".into() };
+        let rows = vec![control(1, "one"), control(2, "two")];
+        journal.append(Append { snapshot: Some(snapshot(2)), ..append(&journal, &mut session, rows) }).await.unwrap();
+        assert_eq!(journal.snapshot(session.id).await.unwrap(), Some(snapshot(2)));
+        let raw = rusqlite::Connection::open(&file).unwrap();
+        assert_eq!(raw.execute(&format!("UPDATE snapshots SET {change}"), ()).unwrap(), 1);
+
+        assert_eq!(journal.snapshot(session.id).await.unwrap(), None, "{change}");
+        let rows = vec![control(3, "three")];
+        journal.append(Append { snapshot: Some(snapshot(3)), ..append(&journal, &mut session, rows) }).await.unwrap();
+        assert_eq!(journal.snapshot(session.id).await.unwrap(), Some(snapshot(3)), "{change}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{TimeDelta, Utc};
-use stakpak_agent_core::{Journal, Progress, Retention, SessionRow, Upkeep};
+use stakpak_agent_core::{Append, Journal, Progress, Retention, SessionRow, Snapshot, Upkeep};
 use stakpak_store::{FileError, Health, JournalFile, SqliteJournal};
 
 use crate::fixture::{append, event, make, message, talk};
@@ -24,8 +24,10 @@ async fn in_use(folder: &tempfile::TempDir) -> (SqliteJournal, PathBuf, SessionR
     make(&journal).await;
     let mut session = make(&journal).await;
     session.message_count = 2;
-    let rows = vec![message(1, 0, "asked"), event(2, "one"), event(3, "two"), message(4, 1, "told"), event(5, "end")];
-    journal.append(append(&journal, &mut session, rows)).await.unwrap();
+    let rows = vec![message(1, 0, "asked"), event(2, "one"), event(3, "two"), message(4, 1, "told")];
+    let snapshot = Some(Snapshot { seq: 4, version: 1, state: "{}".into() });
+    journal.append(Append { snapshot, ..append(&journal, &mut session, rows) }).await.unwrap();
+    journal.append(append(&journal, &mut session, vec![event(5, "end")])).await.unwrap();
     (journal, file, session)
 }
 
@@ -72,6 +74,7 @@ async fn damage_is_named() {
         ("UPDATE sessions SET last_seq = 4 WHERE last_seq = 5", Some(5), "beyond"),
         ("UPDATE sessions SET run_status = '{' WHERE last_seq = 5", None, "projection"),
         ("UPDATE sessions SET message_count = 3 WHERE last_seq = 5", None, "messages from 2"),
+        ("UPDATE snapshots SET state = '{ }'", None, "snapshot"),
         ("INSERT INTO runs (session, run_id, run) VALUES (2, x'07', '{')", None, "runs"),
     ];
     for (sql, seq, reason) in cases {

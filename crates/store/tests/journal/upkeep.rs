@@ -8,7 +8,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::Connection;
-use stakpak_agent_core::{Journal, JournalError, Progress, Retention, SessionRow, Upkeep};
+use stakpak_agent_core::{Append, Journal, JournalError, Progress, Retention, SessionRow, Snapshot, Upkeep};
 use stakpak_protocol::{EventId, SessionStatus};
 use stakpak_store::SqliteJournal;
 use tempfile::TempDir;
@@ -47,6 +47,32 @@ impl Fixture {
         (self.session.status, self.session.updated_at) = (SessionStatus::Deleted, at);
         self.journal.append(append(&self.journal, &mut self.session, Vec::new())).await.unwrap();
     }
+}
+
+/// A snapshot goes with the rows of its run, once there is a later one, and with its session.
+#[tokio::test]
+async fn no_snapshot_is_left() {
+    let mut fixture = Fixture::new(10).await;
+    let raw = Connection::open(&fixture.file).unwrap();
+    let take_snapshot = async |fixture: &mut Fixture, seq| {
+        let snapshot = Some(Snapshot { seq, version: 1, state: "{}".into() });
+        let last = append(&fixture.journal, &mut fixture.session, Vec::new());
+        fixture.journal.append(Append { snapshot, ..last }).await.unwrap();
+    };
+    let last_seq = fixture.session.last_seq;
+    take_snapshot(&mut fixture, last_seq).await;
+    raw.execute("UPDATE snapshots SET seq = (SELECT run_first_seq - 1 FROM sessions)", ()).unwrap();
+    while fixture.step().await == Progress::More {}
+    assert_eq!(rows(&raw, "snapshots"), 0, "one of an earlier run");
+
+    take_snapshot(&mut fixture, last_seq).await;
+    talk(&fixture.journal, &mut fixture.session, fixture.now, 10).await;
+    while fixture.step().await == Progress::More {}
+    assert_eq!(rows(&raw, "snapshots"), 1, "one whose run has its rows");
+    fixture.delete(fixture.now).await;
+    fixture.journal.purge(fixture.session.id).await.unwrap();
+    while fixture.journal.sweep(fixture.now).await.unwrap() == Progress::More {}
+    assert_eq!(rows(&raw, "snapshots"), 0);
 }
 
 /// P47: appends wait for one step at most, and a step is small.
