@@ -15,6 +15,7 @@ mod crash;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod full_disk;
+mod gateway;
 mod logs;
 mod newcomer;
 mod operations;
