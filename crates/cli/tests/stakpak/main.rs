@@ -19,6 +19,7 @@ mod gateway;
 mod logs;
 mod newcomer;
 mod operations;
+mod outage;
 mod provider;
 mod telegram;
 mod traces;
