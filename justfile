@@ -17,6 +17,11 @@ crash KILLS='200' POINTS='10' SEED=`date +%s`:
     STAKPAK_CRASH_KILLS={{KILLS}} STAKPAK_CRASH_POINTS={{POINTS}} STAKPAK_CRASH_SEED={{SEED}} \
       cargo test --release -p stakpak --test crash_campaign -- --nocapture --test-threads 1 the_guarantees_hold
 
+# MESSAGES over Telegram, Slack and Discord while the release binary is killed and the platforms misbehave
+chaos-gateway MESSAGES='10000' CONVERSATIONS='200' SEED=`date +%s`:
+    STAKPAK_CHAOS_MESSAGES={{MESSAGES}} STAKPAK_CHAOS_CONVERSATIONS={{CONVERSATIONS}} STAKPAK_CHAOS_SEED={{SEED}} \
+      cargo test --release -p stakpak --test chaos_gateway -- --nocapture the_guarantees_hold
+
 # Accept changed snapshots
 accept:
     INSTA_UPDATE=always cargo test --workspace

@@ -5,6 +5,8 @@
 //! * One chat waits for nothing but its own messages, which stay in order.
 
 mod attempt;
+#[cfg(test)]
+mod outage;
 mod pace;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -30,8 +32,15 @@ const SIGN_TOO_OLD: Duration = Duration::from_secs(60);
 const MOST_UNCERTAIN: u32 = 10;
 /// The same where nothing can be edited or found: a file on Telegram is sent twice at most.
 const MOST_COPIES: u32 = 2;
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// Between attempts at the same message.
+const WAITS: Waits = Waits { first: Duration::from_secs(1), longest: Duration::from_secs(300) };
+
+/// The first wait between two attempts, and what it grows to.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    first: Duration,
+    longest: Duration,
+}
 
 /// The sender's tasks, by lane.
 pub(crate) type Deliveries = Actors<Sender>;
@@ -42,6 +51,7 @@ pub(crate) struct Sender {
     store: GatewayStore,
     channels: HashMap<String, Arc<dyn Channel>>,
     pace: Pace,
+    waits: Waits,
     /// Changes with every message that reached an end.
     settled: watch::Sender<u64>,
     draining: CancellationToken,
@@ -51,7 +61,7 @@ impl Sender {
     pub(crate) fn new(store: GatewayStore, channels: &[Arc<dyn Channel>], draining: CancellationToken) -> Self {
         let pace = Pace::new(channels);
         let channels = channels.iter().map(|channel| (channel.id().to_string(), Arc::clone(channel))).collect();
-        Self { store, channels, pace, settled: watch::Sender::new(0), draining }
+        Self { store, channels, pace, waits: WAITS, settled: watch::Sender::new(0), draining }
     }
 
     /// Notified with every message that reached an end.
@@ -85,7 +95,7 @@ impl Sender {
         self.store.sending(part.id).await?;
         let outcome = self.attempt(&**channel, &part).await;
         // The outcome must not be lost to a store that fails for a moment: the message would be sent again.
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut backoff = self.waits.backoff();
         while let Err(error) = self.record(&**channel, &part, &outcome).await {
             tracing::error!(outbox_id = part.id, %error, "the outcome of a sent message could not be stored yet");
             sleep(backoff.next()).await;
@@ -108,11 +118,11 @@ impl Sender {
                 self.store.failed(part.id, reason, attempt::as_texts(channel, part)).await
             }
             ChannelError::Uncertain { .. } if !part.content.is_idempotent() => {
-                let at = next_at(error, part.uncertain);
+                let at = self.waits.next_at(error, part.uncertain);
                 let most = if attempt::can_be_found(channel, part) { MOST_UNCERTAIN } else { MOST_COPIES };
                 self.store.perhaps_sent(part.id, reason, at, most).await
             }
-            _ => self.store.not_sent(part.id, reason, next_at(error, part.attempts)).await,
+            _ => self.store.not_sent(part.id, reason, self.waits.next_at(error, part.attempts)).await,
         }
     }
 
@@ -145,7 +155,7 @@ impl Deliveries {
 #[async_trait]
 impl Worker for Sender {
     async fn work(&self, lane: &str) {
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut backoff = self.waits.backoff();
         loop {
             match self.send_next(lane).await {
                 Ok(true) => backoff.reset(),
@@ -168,10 +178,16 @@ fn too_late(part: &Part) -> Option<&'static str> {
     (tried_before && age > millis(TOO_OLD)).then_some("could not be sent for a day")
 }
 
-fn next_at(error: &ChannelError, attempt: u32) -> i64 {
-    let wait = match error {
-        ChannelError::RateLimited { retry_after } => *retry_after,
-        _ => nth_wait(attempt, FIRST_WAIT, LONGEST_WAIT),
-    };
-    now_ms() + millis(wait)
+impl Waits {
+    fn backoff(self) -> Backoff {
+        Backoff::new(self.first, self.longest)
+    }
+
+    fn next_at(self, error: &ChannelError, attempt: u32) -> i64 {
+        let wait = match error {
+            ChannelError::RateLimited { retry_after } => *retry_after,
+            _ => nth_wait(attempt, self.first, self.longest),
+        };
+        now_ms() + millis(wait)
+    }
 }

@@ -159,6 +159,11 @@ impl FakeDiscord {
         self.shared.state().record.clone()
     }
 
+    /// Looks at what it saw so far, without a copy.
+    pub fn look<T>(&self, look: impl FnOnce(&DiscordRecord) -> T) -> T {
+        look(&self.shared.state().record)
+    }
+
     /// Waits until what it saw satisfies `enough`.
     ///
     /// # Panics

@@ -14,7 +14,11 @@ mod socket;
 mod web;
 mod workspace;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::serve::ListenerExt;
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
@@ -101,6 +105,17 @@ impl SlackApi {
     /// A private channel; the bot is in it if `member`.
     pub fn add_private_channel(&self, id: &str, name: &str, member: bool) {
         self.shared.workspace().add_channel(id, name, Kind::Private, member);
+    }
+
+    /// A person of the workspace; the id begins with `U`.
+    pub fn add_person(&self, id: &str, name: &str) {
+        self.shared.workspace().add_user(id, name, name, Self::TEAM);
+    }
+
+    /// When the app first acknowledged this message of a person; none if it has not, or found it in the history.
+    #[must_use]
+    pub fn acknowledged(&self, ts: &str) -> Option<Instant> {
+        self.shared.workspace().acknowledged.get(ts).copied()
     }
 
     /// Takes a scope from the bot's token, as a workspace that was not reinstalled.

@@ -20,6 +20,8 @@ mod gateway;
 mod logs;
 mod newcomer;
 mod operations;
+mod outage;
+mod platforms;
 mod provider;
 mod telegram;
 mod traces;

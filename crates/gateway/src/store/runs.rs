@@ -287,10 +287,14 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
 
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
 fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<bool, StoreError> {
-    let sql = "SELECT id, address FROM inbox
-               WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
-                 AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
-               ORDER BY id LIMIT 1";
+    // What a platform delivered late stands where it was said; only its own order can say that.
+    let sql = "WITH first AS (
+                 SELECT channel, account, kind FROM inbox
+                 WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
+                   AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
+                 ORDER BY id LIMIT 1)
+               SELECT inbox.id, inbox.address FROM inbox JOIN first USING (channel, account, kind)
+               WHERE inbox.routing_key = ?1 AND inbox.state = 'accepted' ORDER BY inbox.order_key, inbox.id LIMIT 1";
     let found: Option<(i64, String)> =
         connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((id, address)) = found else { return Ok(false) };
@@ -350,7 +354,7 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
 /// The messages of a batch as `<name>: <text>`.
 fn lines(connection: &Connection, batch_id: &str) -> Result<Vec<String>, StoreError> {
     let mut statement =
-        connection.prepare_cached("SELECT sender, payload FROM inbox WHERE batch_id = ?1 ORDER BY id")?;
+        connection.prepare_cached("SELECT sender, payload FROM inbox WHERE batch_id = ?1 ORDER BY order_key, id")?;
     let rows = statement.query_map([batch_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let mut lines = Vec::new();
     for row in rows {

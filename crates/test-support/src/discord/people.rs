@@ -146,6 +146,15 @@ impl FakeDiscord {
         });
     }
 
+    /// The last message of a person in a channel.
+    #[must_use]
+    pub fn last_said(&self, channel: u64) -> Option<u64> {
+        let state = self.shared.state();
+        let bot = Self::BOT.to_string();
+        let mut messages = state.world.channels.get(&channel)?.messages.iter().rev();
+        messages.find(|message| message["author"]["id"] != bot).map(message_id)
+    }
+
     /// The platform tells of a message once more.
     pub fn redeliver(&self, message: u64) {
         self.shared.update(|state| {

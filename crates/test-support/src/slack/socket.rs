@@ -152,6 +152,9 @@ fn acknowledge(shared: &Shared, frame: &str) {
     let mut workspace = shared.workspace();
     if let Some(Pending { index, since, acked }) = workspace.pending.remove(id) {
         workspace.envelopes[index].acked = Some(since.elapsed());
+        if let Some(ts) = workspace.envelopes[index].ts().map(str::to_owned) {
+            workspace.acknowledged.entry(ts).or_insert_with(Instant::now);
+        }
         // Nobody waits for envelopes that are sent once.
         let _ = acked.send(());
     }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -141,6 +141,8 @@ pub(super) struct Workspace {
     pub(super) envelopes: Vec<SlackEnvelope>,
     pub(super) sockets: Vec<Socket>,
     pub(super) pending: PendingAcks,
+    /// First acknowledgements, by the `ts` of the message.
+    pub(super) acknowledged: BTreeMap<String, Instant>,
     pub(super) tickets: Vec<String>,
     pub(super) ack_wait: Duration,
     /// Envelopes that will not reach their socket.
@@ -171,6 +173,7 @@ impl Shared {
             envelopes: Vec::new(),
             sockets: Vec::new(),
             pending: PendingAcks::default(),
+            acknowledged: BTreeMap::new(),
             tickets: Vec::new(),
             ack_wait: Duration::from_secs(3),
             to_lose: 0,

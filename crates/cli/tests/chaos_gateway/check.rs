@@ -1,0 +1,202 @@
+//! The guarantees, held against a history. Pure: what it says depends on the history alone.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+use crate::history::{Conversation, History, Platform, Said, Shown, Taken};
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub kind: Kind,
+    /// Index of the conversation.
+    pub conversation: usize,
+    /// Which, for people.
+    pub what: String,
+}
+
+/// A guarantee that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Lost,
+    NeverTaken,
+    RunTwice,
+    ReplyRepeated,
+    OrderBroken,
+    SessionBroken,
+    Unexpected,
+}
+
+impl Kind {
+    pub const ALL: [Self; 7] = [
+        Self::Lost,
+        Self::NeverTaken,
+        Self::RunTwice,
+        Self::ReplyRepeated,
+        Self::OrderBroken,
+        Self::SessionBroken,
+        Self::Unexpected,
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "accepted messages without an answer",
+            Self::NeverTaken => "messages never taken",
+            Self::RunTwice => "messages run twice",
+            Self::ReplyRepeated => "answers repeated",
+            Self::OrderBroken => "answers out of order",
+            Self::SessionBroken => "sessions mixed, forgotten or changed",
+            Self::Unexpected => "messages that nobody asked for",
+        })
+    }
+}
+
+/// What is wrong, and what is allowed and counted.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub violations: Vec<Violation>,
+    /// Second copies on Telegram around a crash or a lost answer.
+    pub copies: usize,
+    /// Copies within the life of one process; each needs a lost answer.
+    copies_without_crash: usize,
+    /// Pairs that were answered in another order than written because the first was delivered after the second was said.
+    pub overtaken: usize,
+    /// Requests that the model got again after a kill.
+    pub asked_again: usize,
+}
+
+pub fn check(history: &History) -> Findings {
+    let mut findings = Findings::default();
+    for (index, conversation) in history.conversations.iter().enumerate() {
+        Checking { index, conversation, findings: &mut findings }.all();
+    }
+    if findings.copies_without_crash > history.answers_lost {
+        let (copies, lost) = (findings.copies_without_crash, history.answers_lost);
+        let what = format!("{copies} second copies without a crash in between, and only {lost} lost answers");
+        findings.violations.push(Violation { kind: Kind::ReplyRepeated, conversation: 0, what });
+    }
+    findings
+}
+
+struct Checking<'a> {
+    index: usize,
+    conversation: &'a Conversation,
+    findings: &'a mut Findings,
+}
+
+impl Checking<'_> {
+    fn all(mut self) {
+        let mut shown: HashMap<&str, Vec<(usize, &Shown)>> = HashMap::new();
+        let mut unexpected = Vec::new();
+        let tokens: HashSet<&str> = self.conversation.said.iter().map(|said| said.token.as_str()).collect();
+        for (place, message) in self.conversation.shown.iter().enumerate() {
+            match message.token().filter(|token| tokens.contains(token)) {
+                Some(token) => shown.entry(token).or_default().push((place, message)),
+                None => unexpected.push(format!("{:?}", message.text)),
+            }
+        }
+        for what in unexpected {
+            self.add(Kind::Unexpected, what);
+        }
+        for said in &self.conversation.said {
+            let copies = shown.get(said.token.as_str()).map(Vec::as_slice).unwrap_or_default();
+            self.answered(said, copies);
+        }
+        self.in_order(&shown);
+        self.run_once();
+        self.one_session(&shown);
+    }
+
+    fn add(&mut self, kind: Kind, what: impl Into<String>) {
+        let (conversation, what) = (self.index, what.into());
+        self.findings.violations.push(Violation { kind, conversation, what });
+    }
+
+    fn answered(&mut self, said: &Said, copies: &[(usize, &Shown)]) {
+        let token = &said.token;
+        if said.taken == Taken::Never {
+            self.add(Kind::NeverTaken, token.as_str());
+        } else if copies.is_empty() {
+            self.add(Kind::Lost, format!("{token}, taken: {:?}", said.taken));
+        }
+        match copies {
+            [] | [_] => {}
+            [(_, first), (_, second)] if self.conversation.platform == Platform::Telegram => {
+                self.findings.copies += 1;
+                self.findings.copies_without_crash += usize::from(first.epoch == second.epoch);
+            }
+            _ => self.add(Kind::ReplyRepeated, format!("{token} was answered {} times", copies.len())),
+        }
+    }
+
+    /// The first answers stand in the order in which the messages were written.
+    fn in_order(&mut self, shown: &HashMap<&str, Vec<(usize, &Shown)>>) {
+        let place = |said: &Said| shown.get(said.token.as_str()).map(|copies| copies[0].0);
+        let answered: Vec<(&Said, usize)> =
+            self.conversation.said.iter().filter_map(|said| Some((said, place(said)?))).collect();
+        for (index, (later, after)) in answered.iter().enumerate() {
+            for (earlier, before) in answered[..index].iter().filter(|(_, before)| before > after) {
+                let was_there = match earlier.taken {
+                    Taken::InOrder => true,
+                    Taken::At(taken) => taken <= later.at,
+                    Taken::FromHistory | Taken::Never => false,
+                };
+                if was_there {
+                    let (first, second) = (&earlier.token, &later.token);
+                    self.add(Kind::OrderBroken, format!("{first} was answered after {second} ({before} > {after})"));
+                } else {
+                    self.findings.overtaken += 1;
+                }
+            }
+        }
+    }
+
+    /// A message is in its session once; its answer is asked for again only after a kill, and then by the same request.
+    fn run_once(&mut self) {
+        let mut requests: BTreeMap<&str, Vec<(&[String], u64)>> = BTreeMap::new();
+        for asked in &self.conversation.asked {
+            let Some(token) = asked.known.last() else { continue };
+            requests.entry(token).or_default().push((&asked.known, asked.epoch));
+            let mut seen = HashSet::new();
+            if let Some(twice) = asked.known.iter().find(|token| !seen.insert(*token)) {
+                self.add(Kind::RunTwice, format!("{twice} is in the session twice"));
+            }
+        }
+        for (token, requests) in requests {
+            self.findings.asked_again += requests.len() - 1;
+            for pair in requests.windows(2) {
+                let [(first, first_epoch), (second, second_epoch)] = pair else { continue };
+                if first_epoch == second_epoch {
+                    self.add(Kind::RunTwice, format!("{token} was asked for twice by process {first_epoch}"));
+                } else if first != second {
+                    self.add(Kind::RunTwice, format!("{token} was asked for after {first:?} and after {second:?}"));
+                }
+            }
+        }
+    }
+
+    /// Each run knows all runs before it and nothing else, and what people see is what the model said.
+    fn one_session(&mut self, shown: &HashMap<&str, Vec<(usize, &Shown)>>) {
+        let mut before: &[String] = &[];
+        for asked in &self.conversation.asked {
+            let Some((token, earlier)) = asked.known.split_last() else { continue };
+            if asked.known == before {
+                continue;
+            }
+            if earlier != before {
+                self.add(Kind::SessionBroken, format!("{token} was asked with {earlier:?}, after {before:?}"));
+            }
+            before = &asked.known;
+            for (_, message) in shown.get(token.as_str()).map(Vec::as_slice).unwrap_or_default() {
+                if message.number() != Some(asked.known.len()) {
+                    let number = asked.known.len();
+                    self.add(Kind::SessionBroken, format!("{token}, number {number}, was shown as {:?}", message.text));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The checks can fail: a healthy history passes, and each way of doctoring it is found and named.
+
+use std::time::Duration;
+
+use crate::{
+    check::{Findings, Kind, check},
+    history::{Asked, Conversation, History, Platform, Said, Shown, Taken, token},
+};
+
+fn second(second: u64) -> Duration {
+    Duration::from_secs(second)
+}
+
+/// Three messages, each answered before the next was said, by two processes.
+fn conversation(index: usize, platform: Platform) -> Conversation {
+    let tokens: Vec<String> = (0..3).map(|number| token(index, number)).collect();
+    let taken = |number| if platform == Platform::Slack { Taken::At(second(number + 1)) } else { Taken::InOrder };
+    let said = tokens.iter().zip(0..);
+    let said = said.map(|(token, number)| Said { token: token.clone(), at: second(number), taken: taken(number) });
+    let shown = tokens.iter().zip(1..).map(|(token, number)| Shown {
+        text: format!("Answer to {token}: number {number} of this session."),
+        epoch: number / 2,
+    });
+    let asked = (1..=3).map(|count| Asked { known: tokens[..count].to_vec(), epoch: count as u64 / 2 });
+    let (said, shown, asked) = (said.collect(), shown.collect(), asked.collect());
+    Conversation { platform, name: format!("{platform:?}"), said, shown, asked }
+}
+
+fn healthy() -> History {
+    let conversations = Platform::ALL.into_iter().enumerate();
+    let conversations = conversations.map(|(index, platform)| conversation(index, platform)).collect();
+    History { conversations, answers_lost: 0 }
+}
+
+const TELEGRAM: usize = 0;
+const SLACK: usize = 1;
+const DISCORD: usize = 2;
+
+fn findings(doctor: impl FnOnce(&mut History)) -> Findings {
+    let mut history = healthy();
+    doctor(&mut history);
+    check(&history)
+}
+
+/// What is found in a history after this was done to it.
+fn found(doctor: impl FnOnce(&mut History)) -> Vec<Kind> {
+    let mut kinds: Vec<Kind> = findings(doctor).violations.into_iter().map(|violation| violation.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn a_healthy_history_passes() {
+    assert_eq!(check(&healthy()).violations, []);
+}
+
+#[test]
+fn a_lost_answer_is_found() {
+    for index in [TELEGRAM, SLACK, DISCORD] {
+        assert_eq!(found(|history| drop(history.conversations[index].shown.remove(1))), [Kind::Lost]);
+    }
+    let from_history = |history: &mut History| {
+        history.conversations[SLACK].said[2].taken = Taken::FromHistory;
+        history.conversations[SLACK].shown.pop();
+    };
+    assert_eq!(found(from_history), [Kind::Lost], "what is in the history of a known chat must be found");
+    assert_eq!(found(|history| history.conversations[TELEGRAM].said[2].taken = Taken::Never), [Kind::NeverTaken]);
+}
+
+#[test]
+fn a_doubled_answer_is_found_where_it_is_not_allowed() {
+    let double = |index: usize, copies: usize, epoch: u64| {
+        move |history: &mut History| {
+            let shown = &mut history.conversations[index].shown;
+            for _ in 0..copies {
+                let copy = Shown { epoch, ..shown[2].clone() };
+                shown.push(copy);
+            }
+        }
+    };
+    assert_eq!(found(double(SLACK, 1, 9)), [Kind::ReplyRepeated]);
+    assert_eq!(found(double(DISCORD, 1, 9)), [Kind::ReplyRepeated]);
+    assert_eq!(found(double(TELEGRAM, 2, 9)), [Kind::ReplyRepeated], "never a third copy");
+    let around_a_crash = findings(double(TELEGRAM, 1, 9));
+    assert_eq!((around_a_crash.violations.len(), around_a_crash.copies), (0, 1));
+    assert_eq!(found(double(TELEGRAM, 1, 1)), [Kind::ReplyRepeated], "no crash and no lost answer excuses it");
+    let after_a_lost_answer = found(|history| {
+        history.answers_lost = 1;
+        double(TELEGRAM, 1, 1)(history);
+    });
+    assert_eq!(after_a_lost_answer, []);
+}
+
+#[test]
+fn a_reordered_answer_is_found_unless_its_message_came_late() {
+    for index in [TELEGRAM, SLACK, DISCORD] {
+        assert_eq!(found(|history| history.conversations[index].shown.swap(0, 1)), [Kind::OrderBroken]);
+    }
+    let late = findings(|history| {
+        let slack = &mut history.conversations[SLACK];
+        slack.said[0].taken = Taken::At(second(60));
+        slack.shown.swap(0, 1);
+    });
+    assert_eq!((late.violations.len(), late.overtaken), (0, 1));
+}
+
+#[test]
+fn a_second_run_is_found_and_a_repeat_after_a_kill_is_not_one() {
+    let again = |epoch: u64| {
+        move |history: &mut History| {
+            let asked = &mut history.conversations[DISCORD].asked;
+            let copy = Asked { epoch, ..asked[2].clone() };
+            asked.push(copy);
+        }
+    };
+    assert_eq!(found(again(1)), [Kind::RunTwice], "the same process asked twice");
+    let after_a_kill = findings(again(2));
+    assert_eq!((after_a_kill.violations.len(), after_a_kill.asked_again), (0, 1));
+    let twice_in_session = found(|history| {
+        let asked = &mut history.conversations[DISCORD].asked;
+        let mut known = asked[2].known.clone();
+        known.push(known[2].clone());
+        asked.push(Asked { known, epoch: 2 });
+    });
+    assert!(twice_in_session.contains(&Kind::RunTwice), "{twice_in_session:?}");
+}
+
+#[test]
+fn a_changed_or_mixed_session_is_found() {
+    let forgotten = |history: &mut History| drop(history.conversations[SLACK].asked[2].known.remove(0));
+    assert!(found(forgotten).contains(&Kind::SessionBroken));
+    let mixed = |history: &mut History| history.conversations[SLACK].asked[2].known.insert(0, token(DISCORD, 0));
+    assert!(found(mixed).contains(&Kind::SessionBroken));
+    let wrong_number = |history: &mut History| {
+        history.conversations[SLACK].shown[2].text =
+            format!("Answer to {}: number 1 of this session.", token(SLACK, 2));
+    };
+    assert_eq!(found(wrong_number), [Kind::SessionBroken]);
+}
+
+#[test]
+fn what_nobody_asked_for_is_found() {
+    let notice = |history: &mut History| {
+        history.conversations[TELEGRAM].shown.push(Shown { text: "…".to_owned(), epoch: 1 });
+    };
+    assert_eq!(found(notice), [Kind::Unexpected], "a stub that was never filled");
+    let elsewhere = |history: &mut History| {
+        let shown = history.conversations[SLACK].shown.remove(0);
+        history.conversations[DISCORD].shown.push(shown);
+    };
+    assert_eq!(found(elsewhere), [Kind::Lost, Kind::Unexpected], "an answer in another chat");
+}

@@ -1,0 +1,65 @@
+//! What the model says: the token of the last message and how many messages the session has by now. So order and session
+//! can be seen in the chat.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use stakpak_test_support::{LlmRequest, Reply};
+
+use crate::history::{Asked, token_in};
+
+/// One answer in so many takes longer than a chat is kept waiting for a sign.
+const SLOW_ONE_IN: usize = 40;
+const SLOW: Duration = Duration::from_millis(2200);
+/// The others take up to this long.
+const QUICK: u64 = 60;
+
+/// All requests, and which instance of the binary is the present one.
+#[derive(Debug, Default)]
+pub struct Book {
+    asked: Mutex<Vec<Asked>>,
+    pub epoch: AtomicU64,
+}
+
+impl Book {
+    pub fn answer(&self, request: &LlmRequest) -> Reply {
+        let known = known(&request.body);
+        let Some(token) = known.last().cloned() else {
+            return Reply::status(400, &json!({ "error": { "message": "the request holds no message of a person" } }));
+        };
+        let number = known.len();
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(Asked { known, epoch });
+        let pause = match asked.len() % SLOW_ONE_IN {
+            0 => SLOW,
+            _ => Duration::from_millis(fastrand::u64(..QUICK)),
+        };
+        Reply::text([format!("Answer to {token}: ")])
+            .then_pause(pause)
+            .then_text(format!("number {number} of this session."))
+    }
+
+    /// All requests so far.
+    pub fn all(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// Answers by the book.
+pub fn answering(book: &Arc<Book>) -> impl Fn(&LlmRequest) -> Reply + Send + Sync + 'static {
+    let book = Arc::clone(book);
+    move |request| book.answer(request)
+}
+
+fn known(body: &Value) -> Vec<String> {
+    let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let people = messages.iter().filter(|message| message["role"] == "user");
+    people.filter_map(|message| token_in(&message["content"].to_string()).map(str::to_owned)).collect()
+}
