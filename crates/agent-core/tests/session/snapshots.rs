@@ -35,6 +35,7 @@ fn sorted(value: &serde_json::Value) -> serde_json::Value {
             let keys: std::collections::BTreeMap<_, _> = map.iter().collect();
             keys.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
         }
+        serde_json::Value::Array(items) => items.iter().map(sorted).collect(),
         other => other.clone(),
     }
 }

@@ -65,7 +65,7 @@ pub async fn campaign(size: Size) -> Report {
     let world = Arc::new(World::new().await);
     let people = Arc::new(People::new(&world, size.conversations));
     let instance = world.start().await;
-    world.slack.wait_for_sockets(1).await;
+    world.slack.wait_for("a socket", |slack| (slack.open_sockets() >= 1).then_some(())).await;
     world.discord.wait_for("the session", |seen| seen.identifies.iter().any(|one| one.outcome.is_ok())).await;
     for person in 0..people.count() {
         people.say(&world, person);
