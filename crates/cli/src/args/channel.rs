@@ -91,7 +91,7 @@ pub(crate) struct ChannelAddArgs {
     /// Write a reference to this environment variable instead of a token; Slack: twice, that of the bot token first
     #[arg(long, value_name = "NAME", conflicts_with_all = ["token", "bot_token", "app_token"])]
     pub(crate) token_env: Vec<String>,
-    /// Where schedules report: written to [notifications]
+    /// Where schedules report: written to `[notifications]`
     #[arg(long, value_name = "CHAT", allow_hyphen_values = true)]
     pub(crate) target: Option<String>,
     /// User id that may talk to the bot; repeat for several

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use stakpak_config::{Codes, Document, Secret, Severity};
+use stakpak_config::{Codes, Document, Finding, Secret, Severity};
 
 use super::{
     GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings, ServerConfig,
@@ -99,6 +99,7 @@ impl GatewayConfig {
             let message = "whoever may talk to a bot runs any tool unasked; leave it out to be asked";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
         }
+        warn_without_effect(document, &settings, &mut findings);
         Ok(Self {
             server: server_config(server, flags, env),
             gateway: settings,
@@ -107,6 +108,20 @@ impl GatewayConfig {
             findings,
         })
     }
+}
+
+/// Keys and values of the published configuration that this build accepts and does not act on.
+fn warn_without_effect(document: &Document, settings: &GatewaySettings, findings: &mut Vec<Finding>) {
+    let mut warn = |path: &[&str], message: &str| {
+        if document.locate(path).is_some() {
+            findings.push(document.finding(path, "W302", Severity::Warning, message));
+        }
+    };
+    if settings.progress == super::Progress::Messages {
+        warn(&["gateway", "progress"], "`messages` shows the answer only, as `final` does, in this version");
+    }
+    warn(&["gateway", "catch_up_hours"], "has no effect in this version yet: a day is caught up");
+    warn(&["channels", "discord", "auto_thread"], "has no effect in this version yet");
 }
 
 fn server_config(server: Server, flags: &GatewayCliFlags, env: Lookup<'_>) -> ServerConfig {
@@ -236,6 +251,16 @@ mod tests {
                 "autopilot.toml:3:10: warning[W301] channels.telegram.guilds: is no key of telegram"
             ]
         );
+    }
+
+    #[test]
+    fn keys_without_effect_warn() {
+        let config =
+            load("[gateway]\nprogress = 'messages'\ncatch_up_hours = 3\n[channels.discord]\nauto_thread = true\n");
+        let warned: Vec<_> =
+            config.findings.iter().filter(|finding| finding.code == "W302").map(|it| &it.path).collect();
+        assert_eq!(warned, ["gateway.progress", "gateway.catch_up_hours", "channels.discord.auto_thread"]);
+        assert_eq!(load("[gateway]\nprogress = 'live'\n").findings, []);
     }
 
     #[test]
