@@ -469,3 +469,15 @@ async fn a_migrated_group_goes_on() {
     let keys: Vec<_> = store.list(10).await.unwrap().into_iter().map(|mapping| mapping.routing_key).collect();
     assert_eq!(keys, ["telegram:group:-1005"]);
 }
+
+#[tokio::test]
+async fn a_prompt_moves_with_its_group() {
+    let stage = Stage::new("", APPROVERS).await;
+    stage.agent.will_propose(vec![command("c1", "ls")]);
+    stage.chat.say_in(group("-5"), ANN, "list").await;
+    let prompt = stage.chat.prompt(1).await;
+    stage.chat.migrate("-5", "-1005").await;
+    let press = stage.chat.press_as(BOB, group("-1005"), &prompt.id, &prompt.payload("Allow"), None).await;
+    assert_eq!(press, PressAnswer::Taken);
+    assert_eq!(stage.agent.decision("c1").await["action"], "accept");
+}

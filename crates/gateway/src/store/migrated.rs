@@ -38,7 +38,7 @@ pub(super) fn rekey(connection: &Connection, migration: &Migration, now: i64) ->
         connection.prepare_cached(sql)?.execute(params![channel, from.chat])?;
     }
     let keys = params![old_key, new_key];
-    for table in ["sessions", "session_state"] {
+    for table in ["sessions", "session_state", "conversations"] {
         let sql = format!("UPDATE OR IGNORE {table} SET routing_key = ?2 WHERE routing_key = ?1");
         connection.execute(&sql, keys)?;
     }
@@ -52,10 +52,20 @@ pub(super) fn rekey(connection: &Connection, migration: &Migration, now: i64) ->
         connection.execute(&sql, params![old_key, new_key, from.chat, to.chat, channel])?;
     }
     for suffix in ["", SIGNS] {
-        let sql = "UPDATE outbox SET lane = ?2, address = json_set(address, '$.chat', ?3) WHERE lane = ?1";
+        // What is being sent stays with its sender.
+        let sql = "UPDATE outbox SET lane = ?2, address = json_set(address, '$.chat', ?3)
+                   WHERE lane = ?1 AND state <> 'sending'";
         let lane = |address: &Address| format!("{}{suffix}", address.chat_key());
         connection.execute(sql, params![lane(from), lane(to), to.chat])?;
     }
+    for place in ["address", "origin"] {
+        let sql = format!(
+            "UPDATE approvals SET {place} = json_set({place}, '$.chat', ?2)
+             WHERE {place} ->> '$.channel' = ?3 AND {place} ->> '$.chat' = ?1"
+        );
+        connection.execute(&sql, params![from.chat, to.chat, channel])?;
+    }
+    connection.execute("UPDATE approvals SET routing_key = ?2 WHERE routing_key = ?1", keys)?;
     let sql = "UPDATE OR REPLACE delivery_context SET target_key = ?3 WHERE channel = ?1 AND target_key = ?2";
     connection.execute(sql, params![channel, from.target_key(), to.target_key()])?;
     Ok(())
