@@ -140,11 +140,29 @@ fn a_changed_or_mixed_session_is_found() {
 }
 
 #[test]
-fn what_nobody_asked_for_is_found() {
-    let notice = |history: &mut History| {
-        history.conversations[TELEGRAM].shown.push(Shown { text: "…".to_owned(), epoch: 1 });
+fn a_beginning_is_no_answer() {
+    let cut = |history: &mut History| {
+        let text = &mut history.conversations[TELEGRAM].shown[2].text;
+        text.truncate(text.find(':').unwrap() + 1);
     };
-    assert_eq!(found(notice), [Kind::Unexpected], "a stub that was never filled");
+    assert_eq!(found(cut), [Kind::SessionBroken]);
+    let beside = findings(|history| {
+        let whole = Shown { epoch: 9, ..history.conversations[TELEGRAM].shown[2].clone() };
+        cut(history);
+        history.conversations[TELEGRAM].shown.push(whole);
+    });
+    assert_eq!((beside.violations.len(), beside.copies), (0, 1), "as it stood when the process died");
+}
+
+#[test]
+fn what_nobody_asked_for_is_found() {
+    let stub = |index: usize| {
+        move |history: &mut History| {
+            history.conversations[index].shown.push(Shown { text: "…".to_owned(), epoch: 1 });
+        }
+    };
+    assert_eq!(found(stub(SLACK)), [Kind::Unexpected], "a stub where there are none");
+    assert_eq!((findings(stub(TELEGRAM)).stubs, found(stub(TELEGRAM))), (1, vec![]));
     let elsewhere = |history: &mut History| {
         let shown = history.conversations[SLACK].shown.remove(0);
         history.conversations[DISCORD].shown.push(shown);

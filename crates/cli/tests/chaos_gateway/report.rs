@@ -104,8 +104,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  allowed: {} second copies on Telegram, {} answers overtaken by one to a message that was delivered earlier",
-            findings.copies, findings.overtaken,
+            "  allowed: {} second copies and {} empty messages on Telegram, {} answers overtaken by one to a message that was delivered earlier",
+            findings.copies, findings.stubs, findings.overtaken,
         )?;
         let wrong = |kind: &Kind| format!("{} {kind}", self.violations.get(kind).copied().unwrap_or_default());
         write!(f, "  violations: {}", Kind::ALL.iter().map(wrong).collect::<Vec<_>>().join(" · "))
