@@ -35,7 +35,8 @@ pub(super) struct Live {
     seen: Seen,
     message: Option<MessageRef>,
     queued: bool,
-    shown: String,
+    /// There is more to show than was shown.
+    changed: bool,
     edit_pace: Duration,
     next_edit: Instant,
     next_typing: Option<Instant>,
@@ -62,7 +63,8 @@ pub(super) enum Place {
 }
 
 impl Seen {
-    fn take(&mut self, event: &Event) {
+    /// True if there is something new to show.
+    fn take(&mut self, event: &Event) -> bool {
         match event {
             Event::TextDelta { delta, .. } => self.current.push_str(delta),
             Event::TextComplete { text, .. } => {
@@ -72,8 +74,9 @@ impl Seen {
             Event::RetryAttempt { discard_text: Some(true), .. } => self.current.clear(),
             Event::ToolExecutionStarted { tool_name, .. } => self.tool = Some(tool_name.clone()),
             Event::ToolExecutionCompleted { .. } | Event::ToolRejected { .. } => self.tool = None,
-            _ => {}
+            _ => return false,
         }
+        true
     }
 
     fn text(&self) -> String {
@@ -102,7 +105,7 @@ impl Live {
             seen: Seen::default(),
             message: None,
             queued: false,
-            shown: String::new(),
+            changed: false,
             edit_pace: if is_direct { capabilities.edit_pace } else { capabilities.group_edit_pace },
             next_edit: now,
             next_typing: capabilities.typing_every.map(|_| now),
@@ -112,12 +115,12 @@ impl Live {
     }
 
     pub(super) fn take(&mut self, event: &Event) {
-        self.seen.take(event);
+        self.changed |= self.seen.take(event);
     }
 
     /// Until there is something to show.
     pub(super) async fn due(&self) {
-        let show = (self.key.is_some() && self.seen.text() != self.shown)
+        let show = (self.key.is_some() && self.changed)
             .then(|| if self.queued { self.next_edit } else { self.began + SHOW_AFTER });
         match [show, self.next_typing].into_iter().flatten().min() {
             Some(at) => sleep_until(at).await,
@@ -137,22 +140,18 @@ impl Live {
                 }
             });
         }
-        let text = self.seen.text();
-        let Some(key) = self.key.clone().filter(|_| text != self.shown) else { return Ok(()) };
+        let Some(key) = self.key.clone().filter(|_| self.changed) else { return Ok(()) };
         if !self.queued {
             if now < self.began + SHOW_AFTER {
                 return Ok(());
             }
-            let part = NewPart {
-                idem_key: key,
-                address: run.address.clone(),
-                content: Content::Text { body: self.body(&text) },
-            };
+            self.changed = false;
+            let Some(body) = self.body() else { return Ok(()) };
+            let part = NewPart { idem_key: key, address: run.address.clone(), content: Content::Text { body } };
             let lane = part.lane();
             conversations.store.queue_parts(vec![part], now_ms()).await?;
             conversations.deliveries.wake(&lane);
             self.queued = true;
-            self.shown = text;
             self.next_edit = now + self.edit_pace;
             return Ok(());
         }
@@ -165,25 +164,21 @@ impl Live {
         }
         let is_busy = self.editing.as_ref().is_some_and(|editing| !editing.is_finished());
         let Some(message) = self.message.clone().filter(|_| !is_busy) else { return Ok(()) };
-        let (channel, body) = (Arc::clone(&self.channel), self.body(&text));
+        self.changed = false;
+        let Some(body) = self.body() else { return Ok(()) };
+        let channel = Arc::clone(&self.channel);
         self.editing = Some(tokio::spawn(async move {
             if let Err(error) = channel.edit_message(&message, &body, &[]).await {
                 tracing::debug!(%error, "the state of a run was not shown");
             }
         }));
-        self.shown = text;
         Ok(())
     }
 
-    /// The end of what there is to say so far, in one message.
-    fn body(&self, text: &str) -> Body {
-        let limit = self.channel.capabilities().message_limit;
-        let start = text.char_indices().rev().scan(0, |units, (at, character)| {
-            *units += character.len_utf16();
-            Some((at, *units))
-        });
-        let start = start.take_while(|(_, units)| *units < limit - 2).last().map_or(0, |(at, _)| at);
-        if start == 0 { Body::plain(text) } else { Body::plain(format!("…{}", &text[start..])) }
+    /// The end of what there is to say so far, in one message; none while there is nothing. In the platform's own form, as
+    /// the answer will be: nothing in a model's text is a mention.
+    fn body(&self) -> Option<Body> {
+        self.channel.compose(&self.seen.text()).pop()
     }
 
     /// Where the answer goes now that the run has ended.

@@ -4,6 +4,7 @@
 mod catch_up;
 mod receiving;
 mod sending;
+#[path = "../support/sink.rs"]
 mod sink;
 mod tokens;
 

@@ -4,6 +4,7 @@
 mod delivery;
 mod receiving;
 mod sending;
+#[path = "../support/sink.rs"]
 mod sink;
 
 use std::sync::Arc;

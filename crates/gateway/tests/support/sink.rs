@@ -1,4 +1,5 @@
-//! Keeps what an adapter hands over, as the gateway's own store does; and can fail.
+//! Keeps what an adapter hands over, as the gateway's own store does; and can block and fail.
+#![allow(dead_code, reason = "each platform's tests use a part of it")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use tokio::{sync::watch, time::timeout};
 pub(crate) struct Sink {
     kept: Mutex<Kept>,
     changed: watch::Sender<u64>,
+    blocked: watch::Sender<bool>,
     failing: AtomicBool,
 }
 
@@ -27,9 +29,17 @@ struct Kept {
     events: Vec<InboundEvent>,
     keys: BTreeSet<String>,
     positions: BTreeMap<String, i64>,
+    /// Threads that the bot takes part in: chat and thread.
+    threads: BTreeSet<(String, String)>,
+    repeated: usize,
 }
 
 impl Sink {
+    /// Nothing is accepted until it is unblocked.
+    pub(crate) fn block(&self, blocked: bool) {
+        self.blocked.send_replace(blocked);
+    }
+
     /// Whether nothing can be stored.
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::Relaxed);
@@ -38,6 +48,10 @@ impl Sink {
     /// As after six days in which the position did not move.
     pub(crate) fn forget_position(&self) {
         self.kept().positions.clear();
+    }
+
+    pub(crate) fn take_part(&self, chat: &str, thread: &str) {
+        self.kept().threads.insert((chat.to_owned(), thread.to_owned()));
     }
 
     pub(crate) fn messages(&self) -> Vec<InboundMessage> {
@@ -62,6 +76,10 @@ impl Sink {
 
     pub(crate) fn events(&self) -> Vec<InboundEvent> {
         self.kept().events.clone()
+    }
+
+    pub(crate) fn repeated(&self) -> usize {
+        self.kept().repeated
     }
 
     pub(crate) fn position(&self, stream: &str) -> Option<i64> {
@@ -106,6 +124,7 @@ fn key(event: &InboundEvent) -> Option<String> {
 #[async_trait]
 impl InboundSink for Sink {
     async fn accept(&self, batch: InboundBatch) -> Result<(), ChannelError> {
+        self.blocked.subscribe().wait_for(|blocked| !blocked).await.unwrap();
         if self.failing.load(Ordering::Relaxed) {
             return Err(ChannelError::Store { reason: "disk full".to_owned() });
         }
@@ -114,6 +133,8 @@ impl InboundSink for Sink {
             for event in batch.events {
                 if key(&event).is_none_or(|key| kept.keys.insert(key)) {
                     kept.events.push(event);
+                } else {
+                    kept.repeated += 1;
                 }
             }
             if let Some(position) = batch.position {
@@ -132,7 +153,8 @@ impl InboundSink for Sink {
         Ok(self.kept().positions.clone().into_iter().collect())
     }
 
-    async fn takes_part(&self, _address: &Address) -> Result<bool, ChannelError> {
-        Ok(false)
+    async fn takes_part(&self, address: &Address) -> Result<bool, ChannelError> {
+        let thread = address.thread.clone().unwrap_or_default();
+        Ok(self.kept().threads.contains(&(address.chat.clone(), thread)))
     }
 }
