@@ -99,6 +99,15 @@ impl Agent {
         self.shared.change();
     }
 
+    /// The open run says more.
+    pub fn write(&self, delta: &str) {
+        let mut core = self.shared.core();
+        let id = core.runs.last().unwrap().id.clone();
+        self.shared.publish(&mut core, &id, "TextDelta", json!({"turn": 1, "delta": delta}));
+        drop(core);
+        self.shared.change();
+    }
+
     /// What waits under an id is something else now.
     pub fn change(&self, call: &str, arguments: Value) {
         let mut core = self.shared.core();

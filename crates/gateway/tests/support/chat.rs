@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use stakpak_gateway::{
     Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelStatus,
     ChannelTestResult, DeliveryReceipt, InboundBatch, InboundEvent, InboundMessage, InboundSink, MessageRef,
-    OutboundFile, OutboundReply, Press, PressAnswer, Sender, StreamId,
+    OutboundFile, OutboundReply, Press, PressAnswer, Sender, StreamId, chunking::chunk_text,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -234,6 +234,12 @@ impl Channel for Adapter {
             typing_every: None,
             max_file: 1_000_000,
         }
+    }
+
+    /// A form of its own: what was not composed can be told.
+    fn compose(&self, markdown: &str) -> Vec<Body> {
+        let bodies = chunk_text(&markdown.replace("<!", "<\u{200b}!"), self.capabilities().message_limit);
+        bodies.into_iter().map(Body::plain).collect()
     }
 
     async fn start_durable(
