@@ -8,7 +8,7 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     check::check,
@@ -22,6 +22,12 @@ use crate::{
 const MOST_UNANSWERED: usize = 150;
 /// At most so many are said in one go.
 const BURST: u64 = 4;
+/// Between two goes, in milliseconds. On average a platform has 170 messages a minute then; a bot takes 200.
+const LONGEST_SILENCE: u64 = 350;
+/// Between two kills, in milliseconds.
+const LIFE: std::ops::Range<u64> = 500..6000;
+/// How often people look for what they are to decide.
+const DECIDE_EVERY: Duration = Duration::from_millis(400);
 /// Once no answer has come for this long, none will: longer than any request's time limit and most waits.
 const NOTHING_MORE: Duration = Duration::from_secs(75);
 /// After the last answer, time for one that should not come.
@@ -75,6 +81,7 @@ pub async fn campaign(size: Size) -> Report {
     let peace = CancellationToken::new();
     let killing = kill_again_and_again(&world, &people, instance, rng.fork(), &peace);
     let disturbing = disturb_again_and_again(&world, &people, rng.fork(), &peace);
+    let _deciding = decide_again_and_again(&world, &people);
     let mut said = people.count();
     while said < size.messages {
         let person = rng.usize(..people.count());
@@ -83,10 +90,10 @@ pub async fn campaign(size: Size) -> Report {
             people.say(&world, person);
             said += 1;
         }
-        sleep(Duration::from_millis(rng.u64(..250))).await;
+        sleep(Duration::from_millis(rng.u64(..LONGEST_SILENCE))).await;
         if said.is_multiple_of(16) || burst > 1 {
             while people.unanswered(&world) > MOST_UNANSWERED {
-                sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(300)).await;
             }
         }
     }
@@ -131,7 +138,7 @@ fn kill_again_and_again(
         let mut kills = Kills::default();
         loop {
             tokio::select! {
-                () = sleep(Duration::from_millis(rng.u64(300..3500))) => {}
+                () = sleep(Duration::from_millis(rng.u64(LIFE))) => {}
                 () = peace.cancelled() => return (instance, kills),
             }
             instance.kill().await;
@@ -156,6 +163,17 @@ async fn after_kill(world: &World, people: &People, rng: &mut Rng) {
     sleep(SETTLED + Duration::from_millis(rng.u64(..400))).await;
     people.look(world);
     world.discord.forget_sessions();
+}
+
+/// Until it is dropped.
+fn decide_again_and_again(world: &Arc<World>, people: &Arc<People>) -> AbortOnDropHandle<()> {
+    let (world, people) = (Arc::clone(world), Arc::clone(people));
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            sleep(DECIDE_EVERY).await;
+            people.decide(&world);
+        }
+    }))
 }
 
 fn disturb_again_and_again(

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use crate::history::{Conversation, History, Platform, Said, Shown, Taken};
+use crate::history::{Asked, Conversation, History, Platform, Said, Shown, Taken, Verdict, Wish, wish};
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,17 +26,21 @@ pub enum Kind {
     ReplyRepeated,
     OrderBroken,
     SessionBroken,
+    Undecided,
+    DecidedWrongly,
     Unexpected,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Lost,
         Self::NeverTaken,
         Self::RunTwice,
         Self::ReplyRepeated,
         Self::OrderBroken,
         Self::SessionBroken,
+        Self::Undecided,
+        Self::DecidedWrongly,
         Self::Unexpected,
     ];
 }
@@ -50,6 +54,8 @@ impl fmt::Display for Kind {
             Self::ReplyRepeated => "answers repeated",
             Self::OrderBroken => "answers out of order",
             Self::SessionBroken => "sessions mixed, forgotten or changed",
+            Self::Undecided => "approvals lost",
+            Self::DecidedWrongly => "approvals decided twice or not as they say",
             Self::Unexpected => "messages that nobody asked for",
         })
     }
@@ -69,7 +75,20 @@ pub struct Findings {
     pub overtaken: usize,
     /// Requests that the model got again after a kill.
     pub asked_again: usize,
+    /// Runs that were killed so often that they were given up, and the chat was told.
+    pub given_up: usize,
+    /// Approvals that were decided.
+    pub decided: usize,
+    /// Allowed commands that a kill met while they ran; whether they did anything is not known to the model.
+    pub unknown: usize,
 }
+
+/// A run is given up at its third kill while the model is asked.
+const KILLS_TO_GIVE_UP: usize = 3;
+/// What people are told who write while an approval is open.
+const HINT: &str = "This message waits: an approval is open.";
+/// What becomes of the live message of a long run whose answer is a message of its own.
+const STATUS: &str = "Run completed.";
 
 /// What stands in a chat until a text that may have been sent is filled in.
 const STUB: &str = "…";
@@ -98,19 +117,38 @@ impl Checking<'_> {
         let mut shown: HashMap<&str, Vec<(usize, &Shown)>> = HashMap::new();
         let mut unexpected = Vec::new();
         let tokens: HashSet<&str> = self.conversation.said.iter().map(|said| said.token.as_str()).collect();
+        let mut prompts: HashMap<&str, Vec<&Shown>> = HashMap::new();
         for (place, message) in self.conversation.shown.iter().enumerate() {
+            if let Some(token) = message.prompt().filter(|token| tokens.contains(token)) {
+                prompts.entry(token).or_default().push(message);
+                continue;
+            }
             match message.token().filter(|token| tokens.contains(token)) {
                 Some(token) => shown.entry(token).or_default().push((place, message)),
                 None if self.on_telegram() && message.text == STUB => self.findings.stubs += 1,
+                None if message.gives_up() || message.text.starts_with(HINT) || message.text == STATUS => {}
                 None => unexpected.push(format!("{:?}", message.text)),
             }
         }
         for what in unexpected {
             self.add(Kind::Unexpected, what);
         }
+        let mut reports = self.conversation.shown.iter().filter(|message| message.gives_up()).count();
         for said in &self.conversation.said {
-            let copies = shown.get(said.token.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let token = said.token.as_str();
+            let copies = shown.get(token).map(Vec::as_slice).unwrap_or_default();
+            if copies.is_empty() && reports > 0 && self.was_killed_often(token) {
+                reports -= 1;
+                self.findings.given_up += 1;
+                continue;
+            }
             self.answered(said, copies);
+            if wish(token) != Wish::Nothing {
+                self.decided(said, prompts.get(token).map(Vec::as_slice).unwrap_or_default());
+            }
+        }
+        if reports > 0 {
+            self.add(Kind::Unexpected, format!("{reports} runs were said to be given up and were not"));
         }
         self.in_order(&shown);
         self.run_once();
@@ -124,6 +162,46 @@ impl Checking<'_> {
     fn add(&mut self, kind: Kind, what: impl Into<String>) {
         let (conversation, what) = (self.index, what.into());
         self.findings.violations.push(Violation { kind, conversation, what });
+    }
+
+    fn requests<'a>(&'a self, token: &'a str) -> impl Iterator<Item = &'a Asked> {
+        self.conversation.asked.iter().filter(move |asked| asked.known.last().is_some_and(|last| last == token))
+    }
+
+    fn was_killed_often(&self, token: &str) -> bool {
+        let epochs: HashSet<u64> = self.requests(token).map(|asked| asked.epoch).collect();
+        epochs.len() >= KILLS_TO_GIVE_UP
+    }
+
+    /// One prompt, decided as its sender wants; what it says in the end is what was done and what the model was told.
+    fn decided(&mut self, said: &Said, prompts: &[&Shown]) {
+        let token = &said.token;
+        let copies = if self.on_telegram() { 2 } else { 1 };
+        if prompts.len() > copies {
+            self.add(Kind::ReplyRepeated, format!("{token} was prompted for {} times", prompts.len()));
+        }
+        let Some(decided) = prompts.iter().find(|prompt| !prompt.open) else {
+            return self.add(Kind::Undecided, format!("{token}, {} prompts", prompts.len()));
+        };
+        self.findings.decided += 1;
+        let told = self.requests(token).filter_map(|asked| asked.told.as_deref()).last().unwrap_or_default().to_owned();
+        let unknown = told.starts_with("OUTCOME_UNKNOWN");
+        let (verdict, wish) = (decided.verdict(), wish(token));
+        let as_wished = match verdict {
+            Verdict::Allowed => wish != Wish::Deny,
+            Verdict::Denied => wish != Wish::Allow,
+            Verdict::Void => false,
+        };
+        let as_done = match (verdict, said.done) {
+            (Verdict::Allowed, 1) => !told.contains("rejected"),
+            (Verdict::Allowed, 0) => unknown,
+            (_, done) => done == 0 && told.contains("rejected"),
+        };
+        self.findings.unknown += usize::from(unknown);
+        if !as_wished || !as_done {
+            let (done, shown) = (said.done, &decided.text);
+            self.add(Kind::DecidedWrongly, format!("{token}: {wish:?}, ran {done} times, {shown:?}, told {told:?}"));
+        }
     }
 
     fn answered(&mut self, said: &Said, copies: &[(usize, &Shown)]) {
@@ -167,22 +245,24 @@ impl Checking<'_> {
 
     /// A message is in its session once; its answer is asked for again only after a kill, and then by the same request.
     fn run_once(&mut self) {
-        let mut requests: BTreeMap<&str, Vec<(&[String], u64)>> = BTreeMap::new();
+        // Before and after the command, if there is one.
+        let mut requests: BTreeMap<(&str, bool), Vec<&Asked>> = BTreeMap::new();
         for asked in &self.conversation.asked {
             let Some(token) = asked.known.last() else { continue };
-            requests.entry(token).or_default().push((&asked.known, asked.epoch));
+            requests.entry((token, asked.told.is_some())).or_default().push(asked);
             let mut seen = HashSet::new();
             if let Some(twice) = asked.known.iter().find(|token| !seen.insert(*token)) {
                 self.add(Kind::RunTwice, format!("{twice} is in the session twice"));
             }
         }
-        for (token, requests) in requests {
+        for ((token, _), requests) in requests {
             self.findings.asked_again += requests.len() - 1;
             for pair in requests.windows(2) {
-                let [(first, first_epoch), (second, second_epoch)] = pair else { continue };
-                if first_epoch == second_epoch {
-                    self.add(Kind::RunTwice, format!("{token} was asked for twice by process {first_epoch}"));
-                } else if first != second {
+                let [first, second] = pair else { continue };
+                if first.epoch == second.epoch {
+                    self.add(Kind::RunTwice, format!("{token} was asked for twice by process {}", first.epoch));
+                } else if first.known != second.known {
+                    let (first, second) = (&first.known, &second.known);
                     self.add(Kind::RunTwice, format!("{token} was asked for after {first:?} and after {second:?}"));
                 }
             }

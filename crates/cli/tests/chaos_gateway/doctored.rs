@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     check::{Findings, Kind, check},
-    history::{Asked, Conversation, History, Platform, Said, Shown, Taken, token},
+    history::{Asked, Conversation, History, Platform, Said, Shown, Taken, Wish, token, wish},
 };
 
 fn second(second: u64) -> Duration {
@@ -16,12 +16,14 @@ fn conversation(index: usize, platform: Platform) -> Conversation {
     let tokens: Vec<String> = (0..3).map(|number| token(index, number)).collect();
     let taken = |number| if platform == Platform::Slack { Taken::At(second(number + 1)) } else { Taken::InOrder };
     let said = tokens.iter().zip(0..);
-    let said = said.map(|(token, number)| Said { token: token.clone(), at: second(number), taken: taken(number) });
+    let said =
+        said.map(|(token, number)| Said { token: token.clone(), at: second(number), taken: taken(number), done: 0 });
     let shown = tokens.iter().zip(1..).map(|(token, number)| Shown {
         text: format!("Answer to {token}: number {number} of this session."),
         epoch: number / 2,
+        open: false,
     });
-    let asked = (1..=3).map(|count| Asked { known: tokens[..count].to_vec(), epoch: count as u64 / 2 });
+    let asked = (1..=3).map(|count| Asked { known: tokens[..count].to_vec(), told: None, epoch: count as u64 / 2 });
     let (said, shown, asked) = (said.collect(), shown.collect(), asked.collect());
     Conversation { platform, name: format!("{platform:?}"), said, shown, asked }
 }
@@ -121,7 +123,7 @@ fn a_second_run_is_found_and_a_repeat_after_a_kill_is_not_one() {
         let asked = &mut history.conversations[DISCORD].asked;
         let mut known = asked[2].known.clone();
         known.push(known[2].clone());
-        asked.push(Asked { known, epoch: 2 });
+        asked.push(Asked { known, told: None, epoch: 2 });
     });
     assert!(twice_in_session.contains(&Kind::RunTwice), "{twice_in_session:?}");
 }
@@ -158,7 +160,7 @@ fn a_beginning_is_no_answer() {
 fn what_nobody_asked_for_is_found() {
     let stub = |index: usize| {
         move |history: &mut History| {
-            history.conversations[index].shown.push(Shown { text: "…".to_owned(), epoch: 1 });
+            history.conversations[index].shown.push(Shown { text: "…".to_owned(), epoch: 1, open: false });
         }
     };
     assert_eq!(found(stub(SLACK)), [Kind::Unexpected], "a stub where there are none");
@@ -168,4 +170,68 @@ fn what_nobody_asked_for_is_found() {
         history.conversations[DISCORD].shown.push(shown);
     };
     assert_eq!(found(elsewhere), [Kind::Lost, Kind::Unexpected], "an answer in another chat");
+}
+
+/// A conversation whose sender denies a fourth message's command, or allows it.
+fn with_approval(index: usize, wanted: Wish) -> Conversation {
+    let mut talk = conversation(index, Platform::Discord);
+    let token = token(index, 3);
+    assert_eq!(wish(&token), wanted);
+    let allowed = wanted == Wish::Allow;
+    talk.said.push(Said { token: token.clone(), at: second(3), taken: Taken::InOrder, done: usize::from(allowed) });
+    let verdict = if allowed { "Allowed by Ann." } else { "Denied by Ann." };
+    let prompt = format!("{verdict}\n\n1. run_command\n\necho {token} >> witness");
+    talk.shown.push(Shown { text: prompt, epoch: 2, open: false });
+    talk.shown.push(Shown { text: format!("Answer to {token}: number 4 of this session."), epoch: 2, open: false });
+    let known: Vec<String> = talk.said.iter().map(|said| said.token.clone()).collect();
+    let told = if allowed { "(no output)" } else { "Tool call rejected by user" };
+    for told in [None, Some(told.to_owned())] {
+        talk.asked.push(Asked { known: known.clone(), told, epoch: 2 });
+    }
+    talk
+}
+
+#[test]
+fn an_approval_that_is_lost_or_not_as_it_says_is_found() {
+    let found = |wanted, doctor: &dyn Fn(&mut Conversation)| {
+        let mut talk = with_approval(if wanted == Wish::Allow { 7 } else { 2 }, wanted);
+        doctor(&mut talk);
+        let findings = check(&History { conversations: vec![talk], answers_lost: 0 });
+        findings.violations.into_iter().map(|violation| violation.kind).collect::<Vec<_>>()
+    };
+    for wanted in [Wish::Allow, Wish::Deny] {
+        assert_eq!(found(wanted, &|_| {}), []);
+        assert_eq!(found(wanted, &|talk| talk.shown[3].open = true), [Kind::Undecided]);
+        assert_eq!(found(wanted, &|talk| drop(talk.shown.remove(3))), [Kind::Undecided]);
+        assert_eq!(found(wanted, &|talk| talk.said[3].done += 1), [Kind::DecidedWrongly]);
+        let again = |talk: &mut Conversation| talk.shown.insert(3, talk.shown[3].clone());
+        assert_eq!(found(wanted, &again), [Kind::ReplyRepeated]);
+    }
+    assert_eq!(found(Wish::Allow, &|talk| talk.said[3].done = 0), [Kind::DecidedWrongly], "allowed and not run");
+    let unknown = |talk: &mut Conversation| {
+        talk.said[3].done = 0;
+        talk.asked[4].told = Some("OUTCOME_UNKNOWN".to_owned());
+    };
+    assert_eq!(found(Wish::Allow, &unknown), [], "a kill met it");
+    let other = |talk: &mut Conversation| talk.shown[3].text = talk.shown[3].text.replace("Denied", "Allowed");
+    assert_eq!(found(Wish::Deny, &other), [Kind::DecidedWrongly]);
+}
+
+#[test]
+fn a_run_is_given_up_only_after_three_kills_and_with_a_notice() {
+    let killed = |history: &mut History, epochs: std::ops::Range<u64>| {
+        let talk = &mut history.conversations[DISCORD];
+        talk.asked.truncate(2);
+        let known: Vec<String> = talk.said.iter().map(|said| said.token.clone()).collect();
+        talk.asked.extend(epochs.map(|epoch| Asked { known: known.clone(), told: None, epoch }));
+        talk.shown[2].text = "The run failed: interrupted: the server stopped again and again".to_owned();
+    };
+    let often = findings(|history| killed(history, 2..5));
+    assert_eq!((often.violations, often.given_up), (vec![], 1));
+    assert_eq!(found(|history| killed(history, 2..4)), [Kind::Lost, Kind::Unexpected]);
+    let in_silence = |history: &mut History| {
+        killed(history, 2..5);
+        history.conversations[DISCORD].shown.pop();
+    };
+    assert_eq!(found(in_silence), [Kind::Lost]);
 }

@@ -1,4 +1,4 @@
-//! What people and the model saw: all that the checker knows.
+//! What people, the model and the machine saw: all that the checker knows.
 
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct Said {
     /// From the start of the campaign.
     pub at: Duration,
     pub taken: Taken,
+    /// How often the command of it ran.
+    pub done: usize,
 }
 
 /// Whether the bot took a message, as the platform sees it.
@@ -63,12 +65,41 @@ pub struct Shown {
     pub text: String,
     /// How often the binary had been started when it was seen first.
     pub epoch: u64,
+    /// It can be decided by a button.
+    pub open: bool,
+}
+
+/// What a prompt says of its decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Allowed,
+    Denied,
+    /// It was too late, or there is none.
+    Void,
 }
 
 impl Shown {
     /// Which message it answers.
     pub fn token(&self) -> Option<&str> {
-        token_in(&self.text)
+        self.text.starts_with(ANSWER).then(|| token_in(&self.text)).flatten()
+    }
+
+    /// Whose command it asks to allow.
+    pub fn prompt(&self) -> Option<&str> {
+        token_in(self.text.split_once(COMMAND)?.1)
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        match self.text.split_whitespace().next() {
+            Some("Allowed") if !self.text.contains("too late") => Verdict::Allowed,
+            Some("Denied") if !self.text.contains("too late") => Verdict::Denied,
+            _ => Verdict::Void,
+        }
+    }
+
+    /// The sign of a run that was given up.
+    pub fn gives_up(&self) -> bool {
+        self.text.starts_with("The run failed: interrupted")
     }
 
     /// Which one of its session the model took that message for.
@@ -83,7 +114,40 @@ impl Shown {
 pub struct Asked {
     /// The messages of people in it; it asks for an answer to the last.
     pub known: Vec<String>,
+    /// What it says came of the command for the last.
+    pub told: Option<String>,
     pub epoch: u64,
+}
+
+/// Answers begin with it.
+pub const ANSWER: &str = "Answer to ";
+/// Commands begin with it.
+pub const COMMAND: &str = "echo ";
+
+/// What the sender of a message wants done with the command that the model asks for because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// There is no command.
+    Nothing,
+    Allow,
+    Deny,
+    /// Both buttons are pressed at once.
+    Both,
+}
+
+/// Of the message with this token.
+pub fn wish(token: &str) -> Wish {
+    let numbers: Vec<usize> = token.split('-').filter_map(|number| number.parse().ok()).collect();
+    match numbers[..] {
+        [_, 0..=2] => Wish::Nothing,
+        [conversation, number] => match (conversation + number) % 8 {
+            2 => Wish::Allow,
+            5 => Wish::Deny,
+            7 => Wish::Both,
+            _ => Wish::Nothing,
+        },
+        _ => Wish::Nothing,
+    }
 }
 
 /// Marks message `number` of a conversation.

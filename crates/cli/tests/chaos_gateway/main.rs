@@ -21,15 +21,18 @@ mod campaign;
 mod check;
 mod disturb;
 mod history;
+mod messages;
 mod model;
 mod people;
+mod presses;
 mod report;
 mod world;
 
 mod doctored;
 
-/// G-P1, G-P41 and D1 to D5: nothing accepted is lost, nothing runs twice, everybody is answered in order and once, whenever
-/// the process dies and whatever the platforms do meanwhile.
+/// G-P1, G-P35, G-P36, G-P41 and D1 to D5: nothing accepted is lost, nothing runs twice, everybody is answered in order and
+/// once, and what needs an approval is decided once and as it says, whenever the process dies and whatever the platforms do
+/// meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_guarantees_hold_in_chaos() {
     let report = campaign::campaign(campaign::Size::from_environment()).await;

@@ -3,22 +3,27 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use stakpak_test_support::{FakeDiscord, Saying, SlackApi};
 
 use crate::{
-    history::{Asked, Conversation, History, Platform, Said, Shown, Taken, conversation_of, token, token_in},
+    history::{ANSWER, Asked, Conversation, History, Platform, Said, Shown, Taken, conversation_of, token, token_in},
+    messages::{Message, messages},
+    presses::press,
     world::World,
 };
+
+/// After a press, until it is tried again: a platform may have had nobody to tell.
+const PRESS_AGAIN: Duration = Duration::from_secs(3);
 
 /// Of so many conversations of a platform one is in a group or a thread.
 const GROUP_ONE_IN: usize = 10;
 
 /// Where somebody talks.
 #[derive(Debug, Clone)]
-enum Place {
+pub enum Place {
     Telegram {
         chat: i64,
         user: i64,
@@ -57,6 +62,8 @@ struct Talk {
 
 pub struct People {
     talks: Mutex<Vec<Talk>>,
+    /// When somebody last pressed a button of a prompt, by its payload and its message.
+    pressed: Mutex<HashMap<(String, String), Instant>>,
 }
 
 impl People {
@@ -68,7 +75,7 @@ impl People {
             let place = place(world, guild, index, grouped);
             Talk { place, said: Vec::new(), epochs: Vec::new() }
         };
-        Self { talks: Mutex::new((0..count).map(talk).collect()) }
+        Self { talks: Mutex::new((0..count).map(talk).collect()), pressed: Mutex::default() }
     }
 
     pub fn count(&self) -> usize {
@@ -104,18 +111,40 @@ impl People {
 
     /// Messages that have no answer yet.
     pub fn unanswered(&self, world: &World) -> usize {
-        let texts = self.texts(world);
-        let answered: HashSet<&str> = texts.iter().flatten().filter_map(|text| token_in(text)).collect();
+        let messages = self.messages(world);
+        let answers = messages.iter().flatten().filter(|message| message.text.starts_with(ANSWER));
+        let answered: HashSet<&str> = answers.filter_map(|message| token_in(&message.text)).collect();
         let talks = self.talks.lock().unwrap();
         let said = talks.iter().flat_map(|talk| &talk.said);
         said.filter(|(token, ..)| !answered.contains(token.as_str())).count()
     }
 
+    /// Everybody decides what they are asked; again, as long as nothing comes of it.
+    pub fn decide(&self, world: &World) {
+        let places: Vec<Place> = self.talks.lock().unwrap().iter().map(|talk| talk.place.clone()).collect();
+        for (place, messages) in places.iter().zip(messages(world, places.iter())) {
+            for message in messages.iter().filter(|message| message.allow.is_some()) {
+                let (Some(allow), Some(deny)) = (&message.allow, &message.deny) else { continue };
+                let mut pressed = self.pressed.lock().unwrap();
+                // A copy that the bot does not know of is refused, so each message counts.
+                let prompt = (allow.clone(), message.id.clone());
+                if pressed.get(&prompt).is_none_or(|at| at.elapsed() > PRESS_AGAIN) {
+                    pressed.insert(prompt, Instant::now());
+                    press(world, place, message, allow, deny);
+                }
+            }
+        }
+    }
+
+    fn messages(&self, world: &World) -> Vec<Vec<Message>> {
+        messages(world, self.talks.lock().unwrap().iter().map(|talk| &talk.place))
+    }
+
     /// Everything the bot has sent by now that nobody had seen belongs to this process.
     pub fn look(&self, world: &World) {
-        let (texts, epoch) = (self.texts(world), world.epoch());
-        for (talk, texts) in self.talks.lock().unwrap().iter_mut().zip(texts) {
-            talk.epochs.resize(texts.len().max(talk.epochs.len()), epoch);
+        let (messages, epoch) = (self.messages(world), world.epoch());
+        for (talk, messages) in self.talks.lock().unwrap().iter_mut().zip(messages) {
+            talk.epochs.resize(messages.len().max(talk.epochs.len()), epoch);
         }
     }
 
@@ -145,37 +174,14 @@ impl People {
         }
     }
 
-    /// The bot's messages of each conversation, in the order of the chat, as they are now.
-    fn texts(&self, world: &World) -> Vec<Vec<String>> {
-        let mut telegram: HashMap<i64, Vec<String>> = HashMap::new();
-        for sent in world.telegram.sent() {
-            telegram.entry(sent.chat_id).or_default().push(sent.text);
-        }
-        let mut discord: HashMap<u64, Vec<String>> = world.discord.look(|seen| {
-            let edits: HashMap<u64, &str> =
-                seen.edits.iter().map(|edit| (edit.message, edit.content.as_str())).collect();
-            let mut by_channel: HashMap<u64, Vec<String>> = HashMap::new();
-            for message in &seen.messages {
-                let text = edits.get(&message.id).map_or(message.content.as_str(), |text| text);
-                by_channel.entry(message.channel).or_default().push(text.to_owned());
-            }
-            by_channel
-        });
-        let talks = self.talks.lock().unwrap();
-        let texts = talks.iter().map(|talk| match &talk.place {
-            Place::Telegram { chat, .. } => telegram.remove(chat).unwrap_or_default(),
-            Place::SlackDirect { channel, .. } | Place::SlackThread { channel, .. } => {
-                world.slack.sent(channel).into_iter().map(|message| message.text).collect()
-            }
-            Place::Discord { channel, .. } => discord.remove(channel).unwrap_or_default(),
-        });
-        texts.collect()
-    }
-
     /// Everything, once it is over.
     pub fn history(&self, world: &World) -> History {
         self.look(world);
-        let texts = self.texts(world);
+        let messages = self.messages(world);
+        let mut done: HashMap<String, usize> = HashMap::new();
+        for token in world.book.done() {
+            *done.entry(token).or_default() += 1;
+        }
         let mut asked: HashMap<usize, Vec<Asked>> = HashMap::new();
         for request in world.book.all() {
             let conversation = request.known.last().and_then(|token| conversation_of(token)).unwrap_or_default();
@@ -183,7 +189,7 @@ impl People {
         }
         let offset = world.telegram.offsets().into_iter().flatten().max().unwrap_or_default();
         let talks = self.talks.lock().unwrap();
-        let conversations = talks.iter().zip(texts).enumerate().map(|(index, (talk, texts))| {
+        let conversations = talks.iter().zip(messages).enumerate().map(|(index, (talk, messages))| {
             let taken = |id: &MessageId| match id {
                 MessageId::Telegram(update) if *update >= offset => Taken::Never,
                 MessageId::Telegram(_) | MessageId::Discord => Taken::InOrder,
@@ -192,8 +198,16 @@ impl People {
                     None => Taken::FromHistory,
                 },
             };
-            let said = talk.said.iter().map(|(token, at, id)| Said { token: token.clone(), at: *at, taken: taken(id) });
-            let shown = texts.into_iter().zip(&talk.epochs).map(|(text, epoch)| Shown { text, epoch: *epoch });
+            let said = talk.said.iter().map(|(token, at, id)| {
+                let done = done.get(token).copied().unwrap_or_default();
+                Said { token: token.clone(), at: *at, taken: taken(id), done }
+            });
+            let shown = messages.into_iter().zip(&talk.epochs);
+            let shown = shown.map(|(message, epoch)| Shown {
+                open: message.allow.is_some(),
+                text: message.text,
+                epoch: *epoch,
+            });
             Conversation {
                 platform: talk.place.platform(),
                 name: format!("{:?}", talk.place),

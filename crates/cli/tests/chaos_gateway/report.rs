@@ -104,8 +104,13 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  allowed: {} second copies and {} empty messages on Telegram, {} answers overtaken by one to a message that was delivered earlier",
-            findings.copies, findings.stubs, findings.overtaken,
+            "  {} approvals decided; {} of the allowed commands met by a kill while they ran",
+            findings.decided, findings.unknown,
+        )?;
+        writeln!(
+            f,
+            "  allowed: {} second copies and {} empty messages on Telegram, {} answers overtaken by one to a message that was delivered earlier, {} runs killed three times and given up with a notice",
+            findings.copies, findings.stubs, findings.overtaken, findings.given_up,
         )?;
         let wrong = |kind: &Kind| format!("{} {kind}", self.violations.get(kind).copied().unwrap_or_default());
         write!(f, "  violations: {}", Kind::ALL.iter().map(wrong).collect::<Vec<_>>().join(" · "))
@@ -120,13 +125,19 @@ impl fmt::Display for Dump<'_> {
         let Conversation { name, said, shown, asked, .. } = self.0;
         writeln!(f, "=== {name}")?;
         for said in said {
-            writeln!(f, "said {} at {:?}, taken {:?}", said.token, said.at, said.taken)?;
+            writeln!(f, "said {} at {:?}, taken {:?}, done {}", said.token, said.at, said.taken, said.done)?;
         }
         for shown in shown {
-            writeln!(f, "shown by process {}: {:?}", shown.epoch, shown.text)?;
+            writeln!(
+                f,
+                "shown by process {}: {:?}{}",
+                shown.epoch,
+                shown.text,
+                if shown.open { ", open" } else { "" }
+            )?;
         }
         for asked in asked {
-            writeln!(f, "asked by process {}: {:?}", asked.epoch, asked.known)?;
+            writeln!(f, "asked by process {}: {:?}, told {:?}", asked.epoch, asked.known, asked.told)?;
         }
         Ok(())
     }

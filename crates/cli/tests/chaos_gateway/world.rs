@@ -58,9 +58,9 @@ impl World {
         discord.identify_every(Duration::ZERO);
         discord.identifies_left(u32::MAX);
         slack.set_ack_wait(Duration::from_secs(1));
-        let (llm, book) = (ScriptedLlm::start().await, Arc::new(Book::default()));
-        llm.answer_with(answering(&book));
         let home = tempfile::tempdir().unwrap();
+        let (llm, book) = (ScriptedLlm::start().await, Arc::new(Book::new(home.path().join("witness"))));
+        llm.answer_with(answering(&book));
         let config = format!(
             "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
             llm.base_url()

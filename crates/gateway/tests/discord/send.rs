@@ -143,6 +143,25 @@ async fn a_press_comes_back_and_is_acknowledged_after_it_is_kept() {
     running.stop().await;
 }
 
+/// In a direct chat the presser is a user, not a member of anything.
+#[tokio::test]
+async fn a_press_in_a_direct_chat_comes_back() {
+    let scene = Scene::new().await;
+    let Scene { fake, ann, .. } = &scene;
+    let (channel, sink) = (adapter(fake, ""), Arc::new(Sink::default()));
+    let running = Running::start(&channel, &sink);
+    scene.ready().await;
+    let direct = fake.direct(*ann);
+    let buttons = vec![button("Allow", "a:1:allow", ButtonStyle::Success)];
+    let sent = channel.send_with_buttons(reply(direct, "Run `df`?", "p1"), buttons).await.unwrap();
+    fake.press(sent.message_id.parse().unwrap(), *ann, "a:1:allow");
+    fake.wait_for("the acknowledgement", |seen| !seen.answers.is_empty()).await;
+    let press = sink.presses().remove(0);
+    assert_eq!((press.sender.id.to_string(), press.payload.as_str()), (ann.to_string(), "a:1:allow"));
+    assert!(press.address.direct.is_some(), "{:?}", press.address);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn files_come_in_after_their_link_expired_and_go_out() {
     let scene = Scene::new().await;

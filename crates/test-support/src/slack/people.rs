@@ -156,18 +156,23 @@ impl SlackApi {
     /// If the message has no such button.
     #[expect(clippy::expect_used, reason = "a test that names an unknown button is wrong")]
     pub fn press(&self, channel: &str, ts: &str, user: &str, action_id: &str) -> String {
+        self.try_press(channel, ts, user, action_id).expect("a button of this action id")
+    }
+
+    /// The same, if the button is still there.
+    pub fn try_press(&self, channel: &str, ts: &str, user: &str, action_id: &str) -> Option<String> {
         let (payload, action_ts) = {
             let mut workspace = self.shared.workspace();
             let action_ts = workspace.next_ts();
-            let message = workspace.message_mut(channel, ts).expect("a message that is there").clone();
-            let blocks = message["blocks"].as_array().expect("a message with blocks");
+            let message = workspace.message_mut(channel, ts)?.clone();
+            let blocks = message["blocks"].as_array()?;
             let button = blocks
                 .iter()
                 .flat_map(|block| {
                     block["elements"].as_array().into_iter().flatten().map(move |element| (block, element))
                 })
                 .find(|(_, element)| element["type"] == "button" && element["action_id"] == action_id);
-            let (block, button) = button.expect("a button of this action id");
+            let (block, button) = button?;
             let action = json!({
                 "type": "button", "action_id": action_id, "block_id": block["block_id"].as_str().unwrap_or("b1"),
                 "text": button["text"], "value": button["value"], "style": button["style"], "action_ts": action_ts
@@ -188,7 +193,7 @@ impl SlackApi {
             (payload, action_ts)
         };
         socket::deliver(&self.shared, "interactive", payload);
-        action_ts
+        Some(action_ts)
     }
 
     /// A person types a slash command.

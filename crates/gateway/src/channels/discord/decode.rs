@@ -166,7 +166,7 @@ impl Decoder {
         }
         let interaction = Interaction::deserialize(value).ok()?;
         let member = interaction.member;
-        let user = interaction.user.as_ref().or(member.as_ref()?.user.as_ref())?;
+        let user = interaction.user.as_ref().or_else(|| member.as_ref()?.user.as_ref())?;
         let sender = sender(user, member.as_ref());
         Some(Press {
             address: place.address(snowflake(&value["channel_id"])?, &sender.id),
