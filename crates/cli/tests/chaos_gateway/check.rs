@@ -69,8 +69,9 @@ pub struct Findings {
     pub copies: usize,
     /// Copies within the life of one process; each needs a lost answer.
     copies_without_crash: usize,
-    /// Empty messages that Telegram was left with: the process died before it stored what it had to fill.
-    pub stubs: usize,
+    /// First copies that Telegram was left with: the process died, or the answer was lost, before it stored what it had to
+    /// fill.
+    pub unfinished: usize,
     /// Pairs that were answered in another order than written because the first was delivered after the second was said.
     pub overtaken: usize,
     /// Requests that the model got again after a kill.
@@ -90,8 +91,8 @@ const HINT: &str = "This message waits: an approval is open.";
 /// What becomes of the live message of a long run whose answer is a message of its own.
 const STATUS: &str = "Run completed.";
 
-/// What stands in a chat until a text that may have been sent is filled in.
-const STUB: &str = "…";
+/// What stands in a chat until a text that may have been sent is filled in, and what a live message says of a command.
+const UNFINISHED: [&str; 2] = ["…", "running: run_command"];
 
 pub fn check(history: &History) -> Findings {
     let mut findings = Findings::default();
@@ -125,7 +126,9 @@ impl Checking<'_> {
             }
             match message.token().filter(|token| tokens.contains(token)) {
                 Some(token) => shown.entry(token).or_default().push((place, message)),
-                None if self.on_telegram() && message.text == STUB => self.findings.stubs += 1,
+                None if self.on_telegram() && UNFINISHED.contains(&message.text.as_str()) => {
+                    self.findings.unfinished += 1;
+                }
                 None if message.gives_up() || message.text.starts_with(HINT) || message.text == STATUS => {}
                 None => unexpected.push(format!("{:?}", message.text)),
             }

@@ -164,7 +164,7 @@ fn what_nobody_asked_for_is_found() {
         }
     };
     assert_eq!(found(stub(SLACK)), [Kind::Unexpected], "a stub where there are none");
-    assert_eq!((findings(stub(TELEGRAM)).stubs, found(stub(TELEGRAM))), (1, vec![]));
+    assert_eq!((findings(stub(TELEGRAM)).unfinished, found(stub(TELEGRAM))), (1, vec![]));
     let elsewhere = |history: &mut History| {
         let shown = history.conversations[SLACK].shown.remove(0);
         history.conversations[DISCORD].shown.push(shown);
