@@ -43,6 +43,14 @@ impl Address {
         }
     }
 
+    /// Where people answer a message of the bot, if that is another place: on Slack a thread of the message.
+    pub(crate) fn beneath(&self, message_id: &str) -> Option<Self> {
+        let of_person = self.chat.starts_with(['D', 'U', 'W'])
+            && self.chat.chars().all(|character| character.is_ascii_uppercase() || character.is_ascii_digit());
+        let is_channel = self.channel.as_str() == "slack" && self.direct.is_none() && !of_person;
+        (is_channel && self.thread.is_none()).then(|| Self { thread: Some(message_id.to_owned()), ..self.clone() })
+    }
+
     /// Texts with the same key are sent one after the other.
     #[must_use]
     pub fn chat_key(&self) -> String {

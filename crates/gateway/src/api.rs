@@ -3,6 +3,7 @@
 //! Its errors have an envelope of their own: `{"error": "<code>", "message": "<text>"}`.
 
 mod approvals;
+mod deliveries;
 mod outbox;
 mod pairings;
 mod send;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub(crate) use self::send::Turns;
 use crate::{StoreError, runtime::Parts};
 
 /// Mappings that one answer lists.
@@ -30,7 +32,9 @@ pub(crate) fn router(parts: Arc<Parts>) -> Router {
     let protected = Router::new()
         .route("/channels", get(channels))
         .route("/sessions", get(sessions))
-        .route("/send", post(send::send))
+        .route("/send", post(send::send).layer(DefaultBodyLimit::max(send::MAX_BODY)))
+        .route("/deliveries/{id}", get(deliveries::get))
+        .route("/deliveries/{id}/retry", post(deliveries::retry))
         .route("/approvals", get(approvals::list))
         .route("/approvals/{id}", post(approvals::decide))
         .route("/pairings", get(pairings::list))
@@ -51,17 +55,27 @@ pub(crate) struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
+    /// When to try again, in seconds.
+    retry_after: Option<u32>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "error": self.code, "message": self.message }))).into_response()
+        let mut response = (self.status, Json(json!({ "error": self.code, "message": self.message }))).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }
 

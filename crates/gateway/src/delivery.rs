@@ -54,6 +54,8 @@ pub(crate) struct Sender {
     waits: Waits,
     /// Changes with every message that reached an end.
     settled: watch::Sender<u64>,
+    /// Changes when a prompt need not wait for its texts any more.
+    released: watch::Sender<u64>,
     draining: CancellationToken,
 }
 
@@ -61,12 +63,25 @@ impl Sender {
     pub(crate) fn new(store: GatewayStore, channels: &[Arc<dyn Channel>], draining: CancellationToken) -> Self {
         let pace = Pace::new(channels);
         let channels = channels.iter().map(|channel| (channel.id().to_string(), Arc::clone(channel))).collect();
-        Self { store, channels, pace, waits: WAITS, settled: watch::Sender::new(0), draining }
+        Self {
+            store,
+            channels,
+            pace,
+            waits: WAITS,
+            settled: watch::Sender::new(0),
+            released: watch::Sender::new(0),
+            draining,
+        }
     }
 
     /// Notified with every message that reached an end.
     pub(crate) fn settled(&self) -> watch::Receiver<u64> {
         self.settled.subscribe()
+    }
+
+    /// Notified when a prompt need not wait for its texts any more.
+    pub(crate) fn released(&self) -> watch::Receiver<u64> {
+        self.released.subscribe()
     }
 
     pub(crate) fn channel(&self, id: &str) -> Option<&Arc<dyn Channel>> {
@@ -106,7 +121,9 @@ impl Sender {
 
     async fn record(&self, channel: &dyn Channel, part: &Part, outcome: &Outcome) -> Result<(), StoreError> {
         let error = match outcome {
-            Outcome::Sent(message_id) => return self.store.sent(part.id, message_id.clone()).await,
+            Outcome::Sent(message_id) => {
+                return self.store.sent(part.id, message_id.clone()).await.map(|released| self.release(released));
+            }
             Outcome::Stubbed(message_id) => return self.store.stubbed(part.id, message_id.clone()).await,
             Outcome::Instead(content) => return self.store.replace_content(part.id, content).await,
             Outcome::Failed(error) => error,
@@ -120,7 +137,7 @@ impl Sender {
             ChannelError::Uncertain { .. } if !part.content.is_idempotent() => {
                 let at = self.waits.next_at(error, part.uncertain);
                 let most = if attempt::can_be_found(channel, part) { MOST_UNCERTAIN } else { MOST_COPIES };
-                self.store.perhaps_sent(part.id, reason, at, most).await
+                self.store.perhaps_sent(part.id, reason, at, most).await.map(|released| self.release(released))
             }
             _ => self.store.not_sent(part.id, reason, self.waits.next_at(error, part.attempts)).await,
         }
@@ -135,6 +152,12 @@ impl Sender {
         tokio::select! {
             () = sleep(wait) => true,
             () = self.draining.cancelled() => false,
+        }
+    }
+
+    fn release(&self, released: bool) {
+        if released {
+            self.released.send_modify(|count| *count += 1);
         }
     }
 

@@ -32,7 +32,7 @@ use crate::{
     store::{Content, NewPart, Work},
 };
 
-pub(crate) use attachments::KeptFile;
+pub(crate) use attachments::{KeptFile, safe_name};
 pub(crate) use session::{SessionError, SessionRequest};
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ pub(crate) struct Conversations {
     attachments: PathBuf,
     max_attachment: u64,
     pub(crate) busy_policy: BusyPolicy,
-    long_reply_chunks: usize,
+    pub(crate) long_reply_chunks: usize,
     run_timeout: Option<Duration>,
     run_configs: HashMap<&'static str, ChannelRunConfig>,
 }
@@ -109,7 +109,7 @@ impl Conversations {
             None => return Ok(false),
             Some(Work::Follow(run)) => {
                 let span = tracing::info_span!("follow", session_id = run.session_id, run_id = run.run_id);
-                self.follow(run).instrument(span).await?;
+                self.follow(*run).instrument(span).await?;
             }
             Some(Work::Start(batch)) => self.start(&batch).await?,
         }

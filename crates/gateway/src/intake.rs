@@ -82,7 +82,7 @@ impl InboundSink for Intake {
     async fn takes_part(&self, address: &Address) -> Result<bool, ChannelError> {
         let routing_key = resolve_routing_key(&self.router, address);
         let known = self.store.get(&routing_key).await.map_err(|error| not_stored(&error))?;
-        Ok(known.is_some())
+        Ok(known.is_some() || self.store.opened_thread(address).await.map_err(|error| not_stored(&error))?)
     }
 }
 
@@ -113,7 +113,9 @@ impl Intake {
     fn knock(&self, message: InboundMessage, stream: &StreamId) -> Result<Knock, StoreError> {
         let claim = Claim::of(&message);
         let pair_code = pair_code(&message.text).map(str::to_owned);
-        let InboundMessage { address, sender, event_key, order_key, message_id, text, attachments, metadata } = message;
+        let answers = message.reply_to.iter().chain(&message.address.thread).cloned().collect();
+        let InboundMessage { address, sender, event_key, order_key, message_id, text, attachments, metadata, .. } =
+            message;
         let payload = Payload { text, metadata, attachments, ..Payload::default() };
         let row = NewInbox {
             channel: stream.channel.to_string(),
@@ -128,7 +130,7 @@ impl Intake {
             message_id: Some(message_id),
             payload: serde_json::to_string(&payload)?,
         };
-        Ok(Knock { claim, row, pair_code })
+        Ok(Knock { claim, row, pair_code, answers })
     }
 
     fn press(&self, press: Press, stream: &StreamId) -> Result<NewPress, StoreError> {

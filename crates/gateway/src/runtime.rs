@@ -1,7 +1,10 @@
 //! The gateway as a whole: made from a configuration, run until cancelled.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError, api,
+    Channel, ChannelError, ChannelHealth, ChannelId, GatewayConfig, GatewayStore, InboundSink, StoreError,
+    api::{self, Turns},
     approvals::{Approvals, Desk},
     channels::{build_channels, supervisor::supervise},
     clock::{millis, now_ms},
@@ -31,6 +35,8 @@ const FLUSH: Duration = Duration::from_secs(5);
 const ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// How often old entries of the store are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// The answer of `POST /send` waits this long for the platform.
+const SEND_PATIENCE: Duration = Duration::from_secs(8);
 /// After an absence, what the platforms kept meanwhile comes in within this time.
 const ARRIVES_LATE: Duration = Duration::from_secs(30);
 
@@ -74,6 +80,13 @@ pub(crate) struct Parts {
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) approvals: Arc<Approvals>,
     pub(crate) started: Instant,
+    pub(crate) draining: CancellationToken,
+    /// Keys of `POST /send` at work.
+    pub(crate) turns: Turns,
+    /// How long `POST /send` waits for the platform.
+    pub(crate) send_patience: Duration,
+    /// The store could not be written when that was last tried.
+    pub(crate) store_failing: AtomicBool,
 }
 
 impl Gateway {
@@ -129,9 +142,31 @@ impl Gateway {
             approvals: Arc::clone(&approvals),
             answers: TaskTracker::new(),
         });
-        let parts =
-            Parts { config, store, channels, dispatcher, commands, deliveries, approvals, started: Instant::now() };
+        let parts = Parts {
+            config,
+            store,
+            channels,
+            dispatcher,
+            commands,
+            deliveries,
+            approvals,
+            started: Instant::now(),
+            draining: draining.clone(),
+            turns: Turns::default(),
+            send_patience: SEND_PATIENCE,
+            store_failing: AtomicBool::new(false),
+        };
         Ok(Self { parts: Arc::new(parts), intake, draining })
+    }
+
+    /// How long `POST /send` waits for the platform before it answers that the text is queued; eight seconds unless said
+    /// here. Without effect once the gateway is in use.
+    #[must_use]
+    pub fn with_send_patience(mut self, patience: Duration) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.send_patience = patience;
+        }
+        self
     }
 
     /// [`Gateway::new`] without blocking the caller's thread.
@@ -162,6 +197,7 @@ impl Gateway {
         let obeying = commands.start(stop.clone());
         let deciding = approvals.start(stop.clone());
         deciding.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(approvals).keep_time()));
+        conversing.spawn(stop.clone().run_until_cancelled_owned(release_prompts(Arc::clone(&self.parts))));
         for lane in lanes {
             deliveries.wake(&lane);
         }
@@ -206,6 +242,7 @@ impl Gateway {
                 _ = alive.tick() => store.note_alive(now_ms()).await,
                 _ = prune.tick() => store.prune_all(config.gateway.prune_after, now_ms()).await,
             };
+            self.parts.store_failing.store(kept.is_err(), Ordering::Relaxed);
             if let Err(error) = kept {
                 tracing::error!(%error, "the gateway store could not be kept in order");
             }
@@ -250,5 +287,16 @@ impl Gateway {
     /// The store cannot be read.
     pub async fn queue_counts(&self) -> Result<QueueCounts, StoreError> {
         self.parts.store.queue_counts().await
+    }
+}
+
+/// Prompts of programs run when the texts before them are sent.
+async fn release_prompts(parts: Arc<Parts>) {
+    let mut released = parts.deliveries.worker().released();
+    while released.changed().await.is_ok() {
+        match parts.store.released_prompts().await {
+            Ok(keys) => keys.iter().for_each(|key| parts.dispatcher.wake(key)),
+            Err(error) => tracing::error!(%error, "the prompts of programs could not be read"),
+        }
     }
 }

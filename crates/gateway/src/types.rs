@@ -101,6 +101,8 @@ pub struct InboundMessage {
     pub order_key: i64,
     /// The platform's id of the message, for replies and reactions.
     pub message_id: String,
+    /// The message that it answers, where the platform shows that.
+    pub reply_to: Option<String>,
     /// What was written, without the bot's name at its start.
     pub text: String,
     /// Files that came with it; not fetched yet.

@@ -206,7 +206,8 @@ async fn a_rate_limit_is_waited_out_and_a_refusal_is_parked() {
     assert_eq!(status["outbox_failed"], 1, "what was refused is visible: {status}");
 }
 
-/// `POST /v1/gateway/send`: a text into the chat, and a run whose answer follows; what is not built is refused, not ignored.
+/// `POST /v1/gateway/send`: a text into the chat, a run whose answer follows, and what became of it by its delivery id. A file
+/// larger than other bodies may be is taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_send_texts_and_start_runs() {
     let stage = Stage::new().await;
@@ -229,9 +230,15 @@ async fn programs_send_texts_and_start_runs() {
     assert_eq!(send(body.clone()).await.1["delivery_id"], started.1["delivery_id"], "the key is known");
     assert_eq!(Stage::user_messages(&up).await, BTreeMap::from([("find out why".to_owned(), 1)]));
     assert_eq!(stage.telegram.sent().iter().filter(|sent| sent.text == "Disk 91 %").count(), 1);
-    let mut refused = body;
-    refused["interactive"]["session"] = "new".into();
-    assert_eq!(send(refused).await.1["error"], "invalid_request");
+    let delivery = format!("{}/v1/gateway/deliveries/{}", up.url, started.1["delivery_id"].as_str().unwrap());
+    let delivery: Value = http.get(delivery).bearer_auth(&up.token).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&delivery["state"], &delivery["session_id"]), (&Value::from("sent"), &started.1["session_id"]));
+    let mut other = body;
+    other["attachments"] = serde_json::json!([{"filename": "a.bin", "data_base64": "A".repeat(4 * 1024 * 1024)}]);
+    assert_eq!(send(other.clone()).await.1["error"], "idempotency_key_reused");
+    other["channel"] = "slack".into();
+    other["target"] = serde_json::json!({"channel": "C1"});
+    assert_eq!(send(other).await.1["error"], "channel_not_found", "the body was read");
     let unknown = serde_json::json!({"channel": "slack", "target": {"channel": "C1"}, "text": "x"});
     assert_eq!(send(unknown).await.1["error"], "channel_not_found");
 }

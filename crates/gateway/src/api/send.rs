@@ -1,131 +1,75 @@
 //! `POST /send`: a text into a chat, and perhaps a run that answers there.
 //!
 //! Everything that the request starts is one commit under its key. The answer waits a moment for the platform; what is
-//! not delivered by then is delivered later, and the answer says so.
+//! not delivered by then is delivered later, and the answer says so. A run starts when the texts before it are sent; if one
+//! is refused for good, nothing is run.
 
-use std::{sync::Arc, time::Duration};
+mod request;
+mod turns;
+
+use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{State, rejection::JsonRejection},
+    body::Bytes,
+    extract::{State, rejection::BytesRejection},
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use stakpak_client::CallerContextInput;
-use stakpak_protocol::{AutoApproveOverride, RunOverrides};
+use serde_json::json;
+use stakpak_client::{ClientError, ErrorCode};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::ApiError;
+pub(super) use self::request::MAX_BODY;
+pub(crate) use self::turns::Turns;
+use self::{
+    request::{File, Interactive, SendRequest, Session},
+    turns::Turn,
+};
+use super::{ApiError, deliveries};
 use crate::{
     Address, DeliveryContext, StoreError,
     clock::{millis, now_ms},
     dispatcher::{SessionError, SessionRequest},
     router::resolve_routing_key,
     runtime::Parts,
-    store::{Batch, BatchKind, NewInbox, NewSend, PartState, Payload, RunOptions, SendBegun},
-    targeting::parse_target,
+    store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload},
 };
-
-/// How long the answer waits for the platform.
-const PATIENCE: Duration = Duration::from_secs(8);
-const MAX_PROMPT: usize = 32 * 1024;
-const MAX_CONTEXT_ITEMS: usize = 50;
-const MAX_CONTEXT_NAME: usize = 256;
-const MAX_CONTEXT_ITEM: usize = 10 * 1024;
-const MAX_TOTAL: usize = 100 * 1024;
-
-/// The body.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct SendRequest {
-    channel: String,
-    target: Value,
-    text: String,
-    #[serde(default)]
-    context: Option<Value>,
-    #[serde(default)]
-    interactive: Option<Interactive>,
-    /// Not built yet, and refused.
-    #[serde(default)]
-    attachments: Option<Value>,
-}
-
-/// A run that answers in the chat.
-#[derive(Debug, Serialize, Deserialize)]
-struct Interactive {
-    prompt: String,
-    #[serde(default)]
-    caller_context: Vec<CallerContextInput>,
-    #[serde(default)]
-    title: Option<String>,
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    sandbox: Option<bool>,
-    #[serde(default)]
-    profile: Option<String>,
-    #[serde(default)]
-    max_turns: Option<u64>,
-    #[serde(default)]
-    auto_approve: Option<AutoApproveOverride>,
-    /// Not built yet, and refused: leaving them out silently would change what runs.
-    #[serde(default)]
-    timeout: Option<Value>,
-    #[serde(default)]
-    limits: Option<Value>,
-    #[serde(default)]
-    session: Option<String>,
-    #[serde(default)]
-    cwd: Option<Value>,
-}
 
 pub(super) async fn send(
     State(parts): State<Arc<Parts>>,
     headers: HeaderMap,
-    body: Result<Json<SendRequest>, JsonRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let Json(body) = body.map_err(|error| invalid("invalid_request", error.body_text()))?;
-    let address =
-        parse_target(&body.channel, &body.target).map_err(|error| invalid("invalid_target", error.to_string()))?;
-    if !parts.channels.iter().any(|channel| channel.id() == address.channel) {
-        let message = format!("channel {} is not enabled", address.channel);
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "channel_not_found", message));
+    let request = SendRequest::read(&headers, body)?;
+    let address = request.address()?;
+    let files = channel_files(&parts, &address, &request)?;
+    if request.interactive.is_some() && parts.config.server.token.expose().is_empty() {
+        let message = "interactive sends need a configured bearer token";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "interactive_auth_required", message));
     }
-    if body.text.trim().is_empty() {
-        return Err(invalid("invalid_request", "text: must not be blank"));
+    if parts.draining.is_cancelled() {
+        let message = "the gateway is stopping; try again in a moment";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "dispatcher_unavailable", message));
     }
-    if body.attachments.is_some() {
-        return Err(invalid("invalid_request", "attachments: not supported by this version; leave them out"));
-    }
-    if let Some(interactive) = &body.interactive {
-        check(&parts, interactive)?;
-    }
-    let idem_key = idempotency_key(&headers)?;
-    let run = body.interactive.as_ref().map(|interactive| batch(&parts, &address, interactive));
-    let session_id = match &run {
-        Some(batch) => Some(
-            parts.dispatcher.worker().session(SessionRequest { batch, refresh: false }).await.map_err(no_session)?,
-        ),
-        None => None,
-    };
-    let begun = parts.store.begin_send(new_send(&parts, &body, &address, idem_key, run.as_ref())?, now_ms()).await?;
-    let SendBegun::Delivery { id, .. } = begun else {
-        let message = "this Idempotency-Key was used with another body";
-        return Err(ApiError::new(StatusCode::CONFLICT, "idempotency_key_reused", message));
-    };
-    parts.deliveries.wake(&address.chat_key());
-    if let Some(batch) = &run {
-        parts.dispatcher.wake(&batch.routing_key);
-    }
-    let states = wait(&parts, &id).await?;
-    answer(&id, &address, session_id, &states)
+    let key = idempotency_key(&headers)?;
+    let id = begin(&parts, &request, &address, files, key).await?;
+    answer(&parts, &id).await
 }
 
 fn invalid(code: &'static str, message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, code, message)
+}
+
+fn channel_files(parts: &Parts, address: &Address, request: &SendRequest) -> Result<Vec<File>, ApiError> {
+    match parts.channels.iter().find(|channel| channel.id() == address.channel) {
+        Some(channel) => request.files(&**channel),
+        None => {
+            let message = format!("channel {} is not enabled", address.channel);
+            Err(ApiError::new(StatusCode::NOT_FOUND, "channel_not_found", message))
+        }
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -136,112 +80,170 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     })
 }
 
-fn check(parts: &Parts, interactive: &Interactive) -> Result<(), ApiError> {
-    if parts.config.server.token.expose().is_empty() {
-        let message = "interactive sends need a configured bearer token";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "interactive_auth_required", message));
-    }
-    if interactive.prompt.trim().is_empty() || interactive.prompt.len() > MAX_PROMPT {
-        return Err(invalid("invalid_interactive_prompt", "interactive.prompt: 1 byte to 32 KiB, not blank"));
-    }
-    if interactive.timeout.is_some() {
-        let message = "interactive.timeout: not supported by this version; leave it out";
-        return Err(invalid("invalid_interactive_timeout", message));
-    }
-    let new_session = interactive.session.as_deref().is_some_and(|session| session != "chat");
-    if new_session || interactive.limits.is_some() || interactive.cwd.is_some() {
-        let message =
-            "interactive.session = \"new\", .limits and .cwd are not supported by this version; leave them out";
-        return Err(invalid("invalid_request", message));
-    }
-    let context = &interactive.caller_context;
-    let bad = |item: &CallerContextInput| {
-        item.name.trim().is_empty() || item.name.len() > MAX_CONTEXT_NAME || item.content.len() > MAX_CONTEXT_ITEM
+/// The delivery of the request: a new one, or that of an earlier request with the same key and body.
+async fn begin(
+    parts: &Parts,
+    request: &SendRequest,
+    address: &Address,
+    files: Vec<File>,
+    key: Option<String>,
+) -> Result<String, ApiError> {
+    let body_hash = request.hash()?;
+    let _turn = match &key {
+        Some(key) => Some(turn(parts, key).await?),
+        None => None,
     };
-    let total = interactive.prompt.len() + context.iter().map(|item| item.content.len()).sum::<usize>();
-    if context.len() > MAX_CONTEXT_ITEMS || context.iter().any(bad) || total > MAX_TOTAL {
-        let message = "interactive.caller_context: at most 50 items with a name, 10 KiB each, 100 KiB with the prompt";
-        return Err(invalid("invalid_interactive_caller_context", message));
+    if let Some(key) = &key {
+        match parts.store.known_send(key, &body_hash, now_ms()).await? {
+            KnownSend::New => {}
+            KnownSend::Delivery(id) => return Ok(id),
+            KnownSend::OtherBody => return Err(reused()),
+        }
     }
-    Ok(())
+    let delivery_id = Uuid::new_v4().to_string();
+    let prompt = match &request.interactive {
+        Some(interactive) => Some(prompt(parts, address, interactive, &delivery_id).await?),
+        None => None,
+    };
+    let routing_key = prompt.as_ref().map(|(row, _)| row.routing_key.clone());
+    let expires_at = now_ms() + millis(parts.config.gateway.delivery_context_ttl);
+    let send = NewSend {
+        idem_key: key,
+        body_hash,
+        parts: messages(parts, request, address, files, &delivery_id),
+        delivery_id: delivery_id.clone(),
+        address: address.clone(),
+        prompt,
+        context: request.context.clone().map(|context| (DeliveryContext(context), expires_at)),
+    };
+    let id = match parts.store.begin_send(send, now_ms()).await? {
+        KnownSend::New => delivery_id,
+        KnownSend::Delivery(id) => id,
+        KnownSend::OtherBody => return Err(reused()),
+    };
+    tracing::info!(delivery_id = id, target = address.target_key(), routing_key, "a program sends into a chat");
+    parts.deliveries.wake(&address.chat_key());
+    Ok(id)
 }
 
-/// The prompt as a message of the conversation at this address.
-fn batch(parts: &Parts, address: &Address, interactive: &Interactive) -> Batch {
-    let overrides = RunOverrides {
-        profile: interactive.profile.clone(),
-        max_turns: interactive.max_turns,
-        auto_approve: interactive.auto_approve.clone(),
-        ..RunOverrides::default()
+async fn turn<'a>(parts: &'a Parts, key: &str) -> Result<Turn<'a>, ApiError> {
+    parts.turns.take(key, parts.send_patience).await.ok_or_else(|| {
+        let message = "a request with this Idempotency-Key is being handled";
+        ApiError::new(StatusCode::CONFLICT, "idempotency_in_progress", message).retry_after(1)
+    })
+}
+
+fn reused() -> ApiError {
+    let message = "this Idempotency-Key was used with another body";
+    ApiError::new(StatusCode::CONFLICT, "idempotency_key_reused", message)
+}
+
+/// What the chat is shown, in its order.
+fn messages(
+    parts: &Parts,
+    request: &SendRequest,
+    address: &Address,
+    files: Vec<File>,
+    delivery_id: &str,
+) -> Vec<NewPart> {
+    let worker = parts.dispatcher.worker();
+    let text = |key: &str, text: &str| worker.parts(address, &format!("send:{delivery_id}:{key}"), text);
+    let mut messages = text("text", &request.text);
+    let output = request.context.as_ref().and_then(|context| context["check_output"].as_str());
+    if let Some(output) = output.filter(|output| request.interactive.is_some() && !output.trim().is_empty()) {
+        messages.extend(text("check", output));
+    }
+    for (index, file) in files.into_iter().enumerate() {
+        match file {
+            File::Text { name, text: content } => {
+                messages.extend(text(&format!("file:{index}"), &format!("{name}\n\n{content}")));
+            }
+            File::Upload { name, base64 } => messages.push(NewPart {
+                idem_key: format!("send:{delivery_id}:file:{index}"),
+                address: address.clone(),
+                content: Content::File { name, caption: None, base64 },
+            }),
+        }
+    }
+    messages
+}
+
+/// The prompt as a message of its conversation, with the session it runs in.
+async fn prompt(
+    parts: &Parts,
+    address: &Address,
+    interactive: &Interactive,
+    delivery_id: &str,
+) -> Result<(NewInbox, String), ApiError> {
+    let routing_key = routing_key(parts, address, interactive.session, delivery_id);
+    let payload = Payload { text: interactive.prompt.clone(), options: interactive.options()?, ..Payload::default() };
+    let row = NewInbox {
+        channel: address.channel.to_string(),
+        account: "api".to_owned(),
+        event_key: delivery_id.to_owned(),
+        kind: "api",
+        state: "awaiting",
+        routing_key: routing_key.clone(),
+        address: Some(address.clone()),
+        sender: None,
+        order_key: now_ms(),
+        message_id: None,
+        payload: serde_json::to_string(&payload).map_err(StoreError::from)?,
     };
-    let options = RunOptions {
-        title: interactive.title.clone(),
-        model: interactive.model.clone(),
-        sandbox: interactive.sandbox,
-        context: interactive.caller_context.clone(),
-        overrides: (overrides != RunOverrides::default()).then_some(overrides),
-        files: Vec::new(),
-    };
-    Batch {
-        id: Uuid::new_v4().to_string(),
+    if let Some(cwd) = &interactive.cwd {
+        check_directory(parts, &routing_key, cwd).await?;
+    }
+    let batch = Batch {
+        id: delivery_id.to_owned(),
         kind: BatchKind::Api,
-        routing_key: resolve_routing_key(parts.config.router_config(), address),
+        routing_key,
         address: address.clone(),
         sender: None,
-        payload: Payload { text: interactive.prompt.clone(), options, ..Payload::default() },
+        payload,
         context: None,
         attempts: 0,
         posted: false,
-    }
+    };
+    let worker = parts.dispatcher.worker();
+    let session_id = worker.session(SessionRequest { batch: &batch, refresh: false }).await.map_err(no_session)?;
+    Ok((row, session_id))
 }
 
-fn new_send(
-    parts: &Parts,
-    body: &SendRequest,
-    address: &Address,
-    idem_key: Option<String>,
-    run: Option<&Batch>,
-) -> Result<NewSend, ApiError> {
-    let delivery_id = Uuid::new_v4().to_string();
-    let canonical = serde_json::to_vec(body).map_err(StoreError::from)?;
-    let worker = parts.dispatcher.worker();
-    let mut texts = worker.parts(address, &format!("send:{delivery_id}:text"), &body.text);
-    let check_output = body.context.as_ref().and_then(|context| context["check_output"].as_str());
-    if let Some(output) = check_output.filter(|output| run.is_some() && !output.trim().is_empty()) {
-        texts.extend(worker.parts(address, &format!("send:{delivery_id}:check"), output));
+/// A conversation of its own where the request asks for it, and on Slack, where the first message opens a thread.
+fn routing_key(parts: &Parts, address: &Address, session: Session, delivery_id: &str) -> String {
+    let of_chat = resolve_routing_key(parts.config.router_config(), address);
+    let is_bound = of_chat != format!("{}:group:{}", address.channel, address.chat);
+    let opens_thread = address.beneath(delivery_id).is_some() && !is_bound;
+    if session == Session::New || opens_thread { format!("{of_chat}#{delivery_id}") } else { of_chat }
+}
+
+/// A session stays in the directory it was made in.
+async fn check_directory(parts: &Parts, routing_key: &str, cwd: &str) -> Result<(), ApiError> {
+    let Some(known) = parts.store.get(routing_key).await? else { return Ok(()) };
+    match parts.dispatcher.worker().client.get_session(&known.session_id).await {
+        Ok(session) if session.cwd.as_deref() == Some(cwd) => Ok(()),
+        Ok(session) => {
+            let message = format!(
+                "interactive.cwd: the session of this chat works in {}; leave it out, or use session = \"new\"",
+                session.cwd.as_deref().unwrap_or("the server's directory")
+            );
+            Err(invalid("invalid_request", message))
+        }
+        // It is made anew, there.
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => {
+            let message = format!("the session of this chat cannot be read: {error}; nothing was sent");
+            Err(ApiError::new(StatusCode::BAD_GATEWAY, "session_lookup_failed", message))
+        }
     }
-    let prompt = run.map(|batch| {
-        let payload = serde_json::to_string(&batch.payload).map_err(StoreError::from)?;
-        Ok::<_, StoreError>(NewInbox {
-            channel: address.channel.to_string(),
-            account: "api".to_owned(),
-            event_key: delivery_id.clone(),
-            kind: "api",
-            state: "accepted",
-            routing_key: batch.routing_key.clone(),
-            address: Some(address.clone()),
-            sender: None,
-            order_key: now_ms(),
-            message_id: None,
-            payload,
-        })
-    });
-    // The one-shot context belongs to the run of this request, or else to the next message.
-    let ttl = millis(parts.config.gateway.delivery_context_ttl);
-    let context = body.context.clone().map(|context| (address.clone(), DeliveryContext(context), now_ms() + ttl));
-    Ok(NewSend {
-        idem_key,
-        body_hash: Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect(),
-        delivery_id,
-        parts: texts,
-        prompt: prompt.transpose()?,
-        context,
-    })
 }
 
 fn no_session(error: SessionError) -> ApiError {
     match error {
         SessionError::Store(error) => error.into(),
+        SessionError::Server(ClientError::Server(error)) if error.code == ErrorCode::InvalidRequest => {
+            invalid("invalid_request", format!("interactive: {error}; nothing was sent"))
+        }
         SessionError::Server(error) => {
             let message = format!("the agent server made no session: {error}; nothing was sent");
             ApiError::new(StatusCode::BAD_GATEWAY, "session_create_failed", message)
@@ -249,47 +251,44 @@ fn no_session(error: SessionError) -> ApiError {
     }
 }
 
-/// The states of the delivery's texts, once each has come to an end or the patience has.
-async fn wait(parts: &Parts, delivery_id: &str) -> Result<Vec<PartState>, ApiError> {
+/// What became of the delivery, once each of its messages has come to an end or the patience has.
+async fn answer(parts: &Parts, id: &str) -> Result<Response, ApiError> {
     let mut settled = parts.deliveries.worker().settled();
-    let prefix = format!("send:{delivery_id}:");
     let all_ended = async {
         loop {
             settled.borrow_and_update();
-            let states = parts.store.part_states(prefix.clone()).await?;
-            if states.iter().all(|part| matches!(part.state.as_str(), "sent" | "failed" | "unknown")) {
-                return Ok::<_, StoreError>(());
+            let delivery = deliveries::find(parts, id).await?;
+            if !delivery.parts.iter().any(|part| matches!(part.state.as_str(), "queued" | "sending")) {
+                return Ok::<_, ApiError>(delivery);
             }
             if settled.changed().await.is_err() {
-                return Ok(());
+                return Ok(delivery);
             }
         }
     };
-    if let Ok(ended) = timeout(PATIENCE, all_ended).await {
-        ended?;
-    }
-    Ok(parts.store.part_states(prefix).await?)
+    let delivery = match timeout(parts.send_patience, all_ended).await {
+        Ok(ended) => ended?,
+        Err(_) => deliveries::find(parts, id).await?,
+    };
+    answer_of(id, delivery)
 }
 
-fn answer(
-    delivery_id: &str,
-    address: &Address,
-    session_id: Option<String>,
-    states: &[PartState],
-) -> Result<Response, ApiError> {
-    if let Some(failed) = states.iter().find(|part| matches!(part.state.as_str(), "failed" | "unknown")) {
-        let reason = failed.error.clone().unwrap_or_else(|| "refused by the platform".to_owned());
-        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", reason));
+fn answer_of(id: &str, delivery: Delivery) -> Result<Response, ApiError> {
+    let state = deliveries::state(&delivery.parts);
+    if state == "failed" {
+        let reason = deliveries::reason(&delivery.parts).unwrap_or("refused by the platform");
+        let message = format!("{reason} (delivery {id})");
+        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message));
     }
-    let delivered = states.iter().all(|part| part.state == "sent");
-    let mut body = json!({ "delivered": delivered, "delivery_id": delivery_id });
-    if let Some(session_id) = session_id {
+    let delivered = state == "sent";
+    let mut body = json!({ "delivered": delivered, "delivery_id": id });
+    if let Some(session_id) = delivery.session_id {
         body["session_id"] = session_id.into();
     }
-    if let Some(thread) = &address.thread {
-        body["thread_id"] = thread.as_str().into();
+    if let Some(thread) = delivery.address.thread {
+        body["thread_id"] = thread.into();
     }
-    if let Some(message_id) = states.last().and_then(|part| part.message_id.clone()) {
+    if let Some(message_id) = delivery.parts.into_iter().next().and_then(|part| part.message_id) {
         body["message_id"] = message_id.into();
     }
     if delivered {

@@ -95,6 +95,7 @@ impl Desk {
 
 fn run(approval: &Approval) -> OpenRun {
     OpenRun {
+        timeout_s: None,
         run_id: approval.run_id.clone(),
         session_id: approval.session_id.clone(),
         address: approval.origin.clone(),

@@ -123,7 +123,7 @@ fn longest_run(text: &str) -> usize {
 }
 
 /// A name that stays in its directory and shows what it is.
-fn safe_name(name: &str) -> String {
+pub(crate) fn safe_name(name: &str) -> String {
     let keep = |character: char| character.is_alphanumeric() || matches!(character, '.' | '-' | '_' | ' ');
     let name: String = name.chars().map(|character| if keep(character) { character } else { '_' }).take(100).collect();
     let name = name.trim_matches(['.', ' ']);

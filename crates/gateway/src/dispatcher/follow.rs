@@ -113,8 +113,8 @@ impl Conversations {
 
     /// When the run has taken too long.
     fn deadline(&self, run: &OpenRun) -> Option<Instant> {
-        let limit = millis(self.run_timeout?);
-        let left = u64::try_from(run.started_at + limit - now_ms()).unwrap_or(0);
+        let limit = millis(self.run_timeout.into_iter().chain(run.timeout_s.map(Duration::from_secs)).min()?);
+        let left = u64::try_from(run.started_at.saturating_add(limit) - now_ms()).unwrap_or(0);
         Some(Instant::now() + Duration::from_millis(left))
     }
 

@@ -3,7 +3,8 @@
 pub(super) const NO_ANSWER: &str = "The run ended without an answer.";
 pub(super) const CANCELLED: &str = "The run was cancelled.";
 pub(super) const MAX_TURNS: &str = "The run reached its limit of turns.";
-pub(super) const TIMED_OUT: &str = "The run took longer than `run_timeout_minutes` and was ended.";
+pub(super) const TIMED_OUT: &str =
+    "The run took longer than it may (`run_timeout_minutes`, or the timeout of its request) and was ended.";
 pub(super) const RUN_LOST: &str = "The session of this run was deleted on the server; its answer is lost.";
 pub(super) const SESSION_GONE: &str =
     "The session of this chat was deleted on the server. Going on in a new one, without its history.";

@@ -41,8 +41,9 @@ impl Conversations {
             }
             return Ok(session_id);
         }
-        let (key, title) = self.store.creation(&batch.routing_key, self.title(batch)).await?;
-        let options = CreateSessionOptions { title: title.clone(), cwd: None };
+        let cwd = batch.payload.options.cwd.clone();
+        let (key, title) = self.store.creation(&batch.routing_key, self.title(batch), cwd.clone()).await?;
+        let options = CreateSessionOptions { title: title.clone(), cwd };
         let session = self.client.with_idempotency_key(key).create_session_with(options).await?;
         let session_id = session.id.to_string();
         self.store.set(&mapping(batch, session_id.clone(), title, now)).await?;

@@ -15,6 +15,9 @@ use crate::{
     store::{Batch, BatchKind, RunOptions, StartedRun},
 };
 
+/// What the server takes of caller context: entries, and the length of one.
+const MOST_CONTEXT_ENTRIES: usize = 32;
+const LONGEST_CONTEXT: usize = 50_000;
 /// Restarts that may find the same batch unsent, and for how long: only both together are a crash loop. A few restarts in
 /// quick succession are no reason to give a message up.
 const MOST_ATTEMPTS: u32 = 3;
@@ -90,6 +93,7 @@ impl Conversations {
         let last_resort = self.model.clone().filter(|_| overrides.profile.is_none() && overrides.model.is_none());
         let mut context = sender_context(batch);
         context.extend(asked.context);
+        let context = fit(context);
         RunOptions {
             title: None,
             model: asked.model.or(last_resort),
@@ -97,6 +101,8 @@ impl Conversations {
             context,
             overrides: (overrides != RunOverrides::default()).then_some(overrides),
             files: Vec::new(),
+            timeout_s: None,
+            cwd: None,
         }
     }
 
@@ -136,6 +142,37 @@ fn sender_context(batch: &Batch) -> Vec<CallerContextInput> {
     context
 }
 
+/// The server takes fewer entries than a program may give: those of the lowest priority are put together.
+fn fit(mut context: Vec<CallerContextInput>) -> Vec<CallerContextInput> {
+    if context.len() <= MOST_CONTEXT_ENTRIES {
+        return context;
+    }
+    let rank = |entry: &CallerContextInput| match entry.priority.as_deref() {
+        Some("critical") => 0,
+        Some("high") => 1,
+        Some("normal") => 2,
+        _ => 3,
+    };
+    context.sort_by_key(rank);
+    // All together are 100 KiB at most, and each put together is at least half full: four are enough.
+    let rest = context.split_off(MOST_CONTEXT_ENTRIES - 4);
+    let priority = rest.first().and_then(|entry| entry.priority.clone());
+    let mut content = String::new();
+    let mut close = |content: &mut String| {
+        let (name, content) = ("more_context".to_owned(), std::mem::take(content));
+        context.push(CallerContextInput { name, content, priority: priority.clone() });
+    };
+    for entry in rest {
+        let piece = format!("{}:\n{}\n\n", entry.name, entry.content);
+        if content.len() + piece.len() > LONGEST_CONTEXT {
+            close(&mut content);
+        }
+        content.push_str(&piece);
+    }
+    close(&mut content);
+    context
+}
+
 /// Whether repeating the same request can never work. What an operator can repair (token, address) is not final.
 fn is_final(error: &ClientError) -> bool {
     match error {
@@ -148,5 +185,27 @@ fn is_final(error: &ClientError) -> bool {
             _ => (400..500).contains(&server.status) && !error.is_retryable(),
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_context_than_the_server_takes_is_put_together_lowest_priority_first() {
+        let entry = |index: usize| CallerContextInput {
+            name: format!("n{index}"),
+            content: "x".repeat(2_000),
+            priority: (index == 49).then(|| "critical".to_owned()),
+        };
+        let all: Vec<_> = (0..52).map(entry).collect();
+        let fitted = fit(all.clone());
+        assert!(fitted.len() <= MOST_CONTEXT_ENTRIES, "{}", fitted.len());
+        assert_eq!(fitted[0], all[49]);
+        assert!(fitted.iter().all(|entry| entry.content.len() <= LONGEST_CONTEXT));
+        let rest: String = fitted.iter().map(|entry| format!("{}:\n{}", entry.name, entry.content)).collect();
+        assert!(all.iter().all(|entry| rest.contains(&format!("{}:\n{}", entry.name, entry.content))));
+        assert_eq!(fit(all[..32].to_vec()), all[..32]);
     }
 }

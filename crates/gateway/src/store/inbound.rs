@@ -19,6 +19,7 @@ use super::{
     migrated::{self, Migration},
     notice, outbox,
     pairing::{self, OwnerTry},
+    prompts,
 };
 use crate::{
     Address, ChannelId, GatewayConfig, Press, Reaction, Sender, StreamId,
@@ -102,6 +103,22 @@ pub(crate) struct Knock {
     pub(crate) row: NewInbox,
     /// It is `/pair CODE`.
     pub(crate) pair_code: Option<String>,
+    /// The messages that it answers, or whose thread it is in.
+    pub(crate) answers: Vec<String>,
+}
+
+impl Knock {
+    /// Who answers a message of the bot goes on in the conversation of that message.
+    fn join(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let lane = self.claim.address.chat_key();
+        for message_id in &self.answers {
+            if let Some(routing_key) = prompts::conversation_of(connection, &lane, message_id)? {
+                self.row.routing_key = routing_key;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A row of the inbox.
@@ -236,7 +253,10 @@ impl GatewayStore {
 fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) -> Result<Accepted, StoreError> {
     let IntakeBatch { stream, position, arrivals } = batch;
     let mut accepted = Accepted::default();
-    for arrival in arrivals {
+    for mut arrival in arrivals {
+        if let Arrival::Message(knock) | Arrival::Edited(knock) = &mut arrival {
+            knock.join(connection)?;
+        }
         match arrival {
             Arrival::Message(knock) => take(connection, *knock, gate, &mut accepted, now)?,
             Arrival::Edited(knock) => edit(connection, &knock.row)?,
@@ -269,7 +289,7 @@ fn take(
     accepted: &mut Accepted,
     now: i64,
 ) -> Result<(), StoreError> {
-    let Knock { claim, row, pair_code } = knock;
+    let Knock { claim, row, pair_code, .. } = knock;
     if is_known(connection, &row)? {
         return Ok(());
     }

@@ -50,6 +50,13 @@ pub(super) fn rekey(connection: &Connection, migration: &Migration, now: i64) ->
              WHERE routing_key = ?1 AND address ->> '$.channel' = ?5 AND address ->> '$.chat' = ?3"
         );
         connection.execute(&sql, params![old_key, new_key, from.chat, to.chat, channel])?;
+        // Conversations of their own within the group keep their key.
+        let sql = format!(
+            "UPDATE {table} SET address = json_set(address, '$.chat', ?3)
+             WHERE routing_key >= ?1 || '#' AND routing_key < ?1 || '$'
+               AND address ->> '$.channel' = ?4 AND address ->> '$.chat' = ?2"
+        );
+        connection.execute(&sql, params![old_key, from.chat, to.chat, channel])?;
     }
     for suffix in ["", SIGNS] {
         // What is being sent stays with its sender.

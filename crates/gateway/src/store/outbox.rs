@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{GatewayStore, StoreError};
+use super::{GatewayStore, StoreError, prompts};
 use crate::{Address, ApprovalButton, Body, MessageRef, Reaction, clock::now_ms};
 
 /// Something to be sent.
@@ -45,14 +45,6 @@ pub(crate) struct Part {
     pub(crate) stub_id: Option<String>,
     pub(crate) created_at: i64,
     pub(crate) next_at: i64,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PartState {
-    pub(crate) state: String,
-    pub(crate) message_id: Option<String>,
-    pub(crate) error: Option<String>,
 }
 
 impl Content {
@@ -108,13 +100,16 @@ impl GatewayStore {
         self.update(id, "UPDATE outbox SET state = 'sending' WHERE id = ?1").await
     }
 
-    /// The platform confirmed it.
-    pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<(), StoreError> {
+    /// The platform confirmed it. True if a prompt that waited for it may run now. Nobody reads a file again.
+    pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<bool, StoreError> {
         self.database
             .write(move |connection| {
-                let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, message_id])?;
-                Ok(())
+                let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
+                           payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
+                           WHERE id = ?1 RETURNING idem_key";
+                let key: String =
+                    connection.prepare_cached(sql)?.query_row(params![id, message_id], |row| row.get(0))?;
+                prompts::part_ended(connection, &key, message_id.as_deref())
             })
             .await
     }
@@ -154,14 +149,22 @@ impl GatewayStore {
             .await
     }
 
-    /// Perhaps sent; try again at `next_at`, or park it when it was tried `most` times.
-    pub(crate) async fn perhaps_sent(&self, id: i64, error: String, next_at: i64, most: u32) -> Result<(), StoreError> {
+    /// Perhaps sent; try again at `next_at`, or park it when it was tried `most` times. True as for [`Self::sent`].
+    pub(crate) async fn perhaps_sent(
+        &self,
+        id: i64,
+        error: String,
+        next_at: i64,
+        most: u32,
+    ) -> Result<bool, StoreError> {
         self.database
             .write(move |connection| {
                 let sql = "UPDATE outbox SET uncertain = uncertain + 1, next_at = ?3, error = ?2,
-                           state = CASE WHEN uncertain + 1 >= ?4 THEN 'unknown' ELSE 'queued' END WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, error, next_at, most])?;
-                Ok(())
+                           state = CASE WHEN uncertain + 1 >= ?4 THEN 'unknown' ELSE 'queued' END
+                           WHERE id = ?1 RETURNING idem_key";
+                let values = params![id, error, next_at, most];
+                let key: String = connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+                prompts::part_ended(connection, &key, None)
             })
             .await
     }
@@ -171,9 +174,10 @@ impl GatewayStore {
         let now = now_ms();
         self.database
             .write(move |connection| {
-                let sql = "UPDATE outbox SET state = 'failed', error = ?2 WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute(params![id, error])?;
-                insert(connection, &instead, now)
+                let sql = "UPDATE outbox SET state = 'failed', error = ?2 WHERE id = ?1 RETURNING idem_key";
+                let key: String = connection.prepare_cached(sql)?.query_row(params![id, error], |row| row.get(0))?;
+                insert(connection, &instead, now)?;
+                prompts::part_ended(connection, &key, None).map(drop)
             })
             .await
     }
@@ -219,21 +223,6 @@ impl GatewayStore {
                 let sql = "SELECT count(*) FROM outbox WHERE idem_key = ?1 AND state IN ('queued', 'sending', 'sent')";
                 let found: i64 = connection.prepare_cached(sql)?.query_row([idem_key], |row| row.get(0))?;
                 Ok(found > 0)
-            })
-            .await
-    }
-
-    /// What became of the messages whose keys begin with `prefix`, in order.
-    pub(crate) async fn part_states(&self, prefix: String) -> Result<Vec<PartState>, StoreError> {
-        self.database
-            .read(move |connection| {
-                let sql = "SELECT state, platform_message_id, error FROM outbox
-                           WHERE substr(idem_key, 1, length(?1)) = ?1 ORDER BY id";
-                let mut statement = connection.prepare_cached(sql)?;
-                let rows = statement.query_map([prefix], |row| {
-                    Ok(PartState { state: row.get(0)?, message_id: row.get(1)?, error: row.get(2)? })
-                })?;
-                Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
     }

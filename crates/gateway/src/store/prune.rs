@@ -26,7 +26,7 @@ fn prune(connection: &Connection, idle_since: i64, now: i64) -> Result<(), Store
     let sql = "DELETE FROM sessions WHERE updated_at < ?1
         AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.routing_key = sessions.routing_key AND runs.state = 'open')
         AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.routing_key = sessions.routing_key
-                        AND inbox.state IN ('accepted', 'batched', 'running', 'steered'))
+                        AND inbox.state IN ('accepted', 'awaiting', 'batched', 'running', 'steered'))
         AND NOT EXISTS (SELECT 1 FROM approvals WHERE approvals.session_id = sessions.session_id
                         AND approvals.state <> 'closed')
         RETURNING routing_key";
@@ -42,6 +42,9 @@ fn prune(connection: &Connection, idle_since: i64, now: i64) -> Result<(), Store
     connection.prepare_cached(sql)?.execute([key_kept])?;
     // Parked messages stay until somebody decides about them.
     let sql = "DELETE FROM outbox WHERE created_at < ?1 AND state = 'sent'";
+    connection.prepare_cached(sql)?.execute([text_kept])?;
+    let sql = "DELETE FROM deliveries WHERE created_at < ?1 AND NOT EXISTS
+               (SELECT 1 FROM outbox WHERE idem_key >= 'send:' || deliveries.id || ':' AND idem_key < 'send:' || deliveries.id || ';')";
     connection.prepare_cached(sql)?.execute([text_kept])?;
     let sql = "DELETE FROM runs WHERE finished_at < ?1 AND state = 'done'";
     connection.prepare_cached(sql)?.execute([key_kept])?;

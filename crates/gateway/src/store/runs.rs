@@ -15,7 +15,7 @@ use crate::{Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender, d
 #[derive(Debug)]
 pub(crate) enum Work {
     /// The server accepted a batch and its run has not ended here.
-    Follow(OpenRun),
+    Follow(Box<OpenRun>),
     /// A batch to be sent to the server.
     Start(Box<Batch>),
 }
@@ -45,6 +45,12 @@ pub(crate) struct RunOptions {
     pub(crate) context: Vec<CallerContext>,
     #[serde(default)]
     pub(crate) overrides: Option<RunOverrides>,
+    /// The run is ended after this many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_s: Option<u64>,
+    /// Where the session works, if it is made for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cwd: Option<String>,
     /// Files that go into the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<KeptFile>,
@@ -97,6 +103,8 @@ pub(crate) struct OpenRun {
     pub(crate) question: Option<String>,
     /// Who wrote that message.
     pub(crate) requester: Option<PeerId>,
+    /// How long its request lets it take, in seconds.
+    pub(crate) timeout_s: Option<u64>,
 }
 
 /// Sizes of the queues.
@@ -233,7 +241,8 @@ impl GatewayStore {
         self.database
             .read(|connection| {
                 let sql = "SELECT (SELECT count(*) FROM runs WHERE state = 'open'),
-                    (SELECT count(*) FROM inbox WHERE state IN ('accepted', 'batched') AND kind IN ('message', 'api')),
+                    (SELECT count(*) FROM inbox
+                        WHERE state IN ('accepted', 'awaiting', 'batched') AND kind IN ('message', 'api')),
                     (SELECT count(*) FROM outbox WHERE state IN ('queued', 'sending')),
                     (SELECT count(*) FROM outbox WHERE state = 'unknown'),
                     (SELECT count(*) FROM outbox WHERE state = 'failed')";
@@ -253,7 +262,7 @@ impl GatewayStore {
 
 fn next_work(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<Option<Work>, StoreError> {
     if let Some(run) = open_run(connection, routing_key)? {
-        return Ok(Some(Work::Follow(run)));
+        return Ok(Some(Work::Follow(Box::new(run))));
     }
     if let Some(batch) = batched(connection, routing_key)? {
         return Ok(Some(Work::Start(Box::new(batch))));
@@ -265,7 +274,8 @@ fn next_work(connection: &Connection, routing_key: &str, queued: Queued, now: i6
 }
 
 pub(super) fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
-    let sql = "SELECT runs.run_id, session_id, runs.address, cursor, started_at, message_id, sender
+    let sql = "SELECT runs.run_id, session_id, runs.address, cursor, started_at, message_id, sender,
+                      payload ->> '$.options.timeout_s'
                FROM runs LEFT JOIN inbox ON inbox.batch_id = runs.batch_id
                WHERE runs.routing_key = ?1 AND runs.state = 'open' ORDER BY started_at, inbox.id LIMIT 1";
     connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok(read_run(row))).optional()?.transpose()
@@ -282,6 +292,7 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
         started_at: row.get(4)?,
         question: row.get(5)?,
         requester: sender.map(|sender| sender.id),
+        timeout_s: row.get::<_, Option<i64>>(7)?.and_then(|seconds| u64::try_from(seconds).ok()),
     })
 }
 
@@ -293,11 +304,19 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
                  WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
                    AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
                  ORDER BY id LIMIT 1)
-               SELECT inbox.id, inbox.address FROM inbox JOIN first USING (channel, account, kind)
+               SELECT inbox.id, inbox.address, inbox.kind FROM inbox JOIN first USING (channel, account, kind)
                WHERE inbox.routing_key = ?1 AND inbox.state = 'accepted' ORDER BY inbox.order_key, inbox.id LIMIT 1";
-    let found: Option<(i64, String)> =
-        connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((id, address)) = found else { return Ok(false) };
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let found: Option<(i64, String, String)> =
+        connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?;
+    let Some((id, address, kind)) = found else { return Ok(false) };
+    let batch_id = Uuid::new_v4().to_string();
+    if kind == "api" {
+        // It brought its own context; what was said into the chat is for the people there.
+        let sql = "UPDATE inbox SET state = 'batched', batch_id = ?2 WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute(params![id, batch_id])?;
+        return Ok(true);
+    }
     let address: Address = serde_json::from_str(&address)?;
     let sql = "DELETE FROM delivery_context WHERE channel = ?1 AND target_key = ?2 RETURNING context, expires_at";
     let context: Option<(String, i64)> = connection
@@ -305,16 +324,14 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
         .query_row(params![address.channel.as_str(), address.target_key()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let context = context.filter(|(_, expires_at)| *expires_at > now).map(|(context, _)| context);
-    let batch_id = Uuid::new_v4().to_string();
     let sql = "UPDATE inbox SET state = 'batched', batch_id = ?2, context = ?3 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id, batch_id, context])?;
     if queued == Queued::Merge {
         // Messages of another chat under the same key are answered there.
         let sql = "UPDATE inbox SET state = 'batched', batch_id = ?3 WHERE routing_key = ?1 AND state = 'accepted'
-                   AND kind = 'message' AND address = ?2
-                   AND (SELECT kind FROM inbox AS first WHERE first.id = ?4) = 'message'";
+                   AND kind = 'message' AND address = ?2";
         let address = serde_json::to_string(&address)?;
-        connection.prepare_cached(sql)?.execute(params![routing_key, address, batch_id, id])?;
+        connection.prepare_cached(sql)?.execute(params![routing_key, address, batch_id])?;
     }
     Ok(true)
 }

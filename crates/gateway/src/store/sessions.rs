@@ -94,16 +94,24 @@ impl GatewayStore {
     }
 
     /// Key and title that the conversation's session is created with; the same until the session is forgotten, so that two
-    /// who need it at once, or a repetition after a crash, get one session.
-    pub(crate) async fn creation(&self, routing_key: &str, title: String) -> Result<(String, String), StoreError> {
+    /// who need it at once, or a repetition after a crash, get one session. One that works elsewhere is another.
+    pub(crate) async fn creation(
+        &self,
+        routing_key: &str,
+        title: String,
+        cwd: Option<String>,
+    ) -> Result<(String, String), StoreError> {
         let routing_key = routing_key.to_owned();
         self.database
             .write(move |connection| {
-                let sql = "INSERT INTO session_state (routing_key, creation_key, title) VALUES (?1, ?2, ?3)
-                           ON CONFLICT DO UPDATE SET creation_key = creation_key RETURNING creation_key, title";
+                let sql = "INSERT INTO session_state (routing_key, creation_key, title, cwd) VALUES (?1, ?2, ?3, ?4)
+                           ON CONFLICT DO UPDATE SET cwd = excluded.cwd,
+                               creation_key = iif(cwd IS excluded.cwd, creation_key, excluded.creation_key),
+                               title = iif(cwd IS excluded.cwd, title, excluded.title)
+                           RETURNING creation_key, title";
                 let fresh = format!("gw-session-{}", Uuid::new_v4());
                 let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-                Ok(connection.prepare_cached(sql)?.query_row(params![routing_key, fresh, title], read)?)
+                Ok(connection.prepare_cached(sql)?.query_row(params![routing_key, fresh, title, cwd], read)?)
             })
             .await
     }

@@ -9,7 +9,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, Query, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -35,6 +35,10 @@ struct Core {
     scripts: Vec<Vec<Proposed>>,
     runs: Vec<Run>,
     messages: Vec<String>,
+    /// What sessions were made from, by their keys.
+    created: Vec<(String, Value)>,
+    /// Bodies of messages, with the session of each.
+    posted: Vec<(String, Value)>,
     events: Vec<Value>,
     posts: usize,
     down: bool,
@@ -69,6 +73,7 @@ impl Agent {
             .route("/v1/sessions", post(session))
             .route("/v1/sessions/{id}", get(detail))
             .route("/v1/sessions/{id}/messages", post(message))
+            .route("/v1/sessions/{id}/cancel", post(cancel))
             .route("/v1/sessions/{id}/events", get(events))
             .route("/v1/sessions/{id}/tools/pending", get(pending))
             .route("/v1/sessions/{id}/tools/decisions", post(decide))
@@ -135,6 +140,16 @@ impl Agent {
     /// Texts of the messages, in order.
     pub fn messages(&self) -> Vec<String> {
         self.shared.core().messages.clone()
+    }
+
+    /// What sessions were made from.
+    pub fn created(&self) -> Vec<Value> {
+        self.shared.core().created.iter().map(|(_, body)| body.clone()).collect()
+    }
+
+    /// Bodies of messages, with the session of each.
+    pub fn posted(&self) -> Vec<(String, Value)> {
+        self.shared.core().posted.clone()
     }
 
     /// How often decisions were posted.
@@ -206,23 +221,48 @@ fn ids(calls: &[Proposed]) -> Vec<&'static str> {
     calls.iter().map(|(id, ..)| *id).collect()
 }
 
-async fn session(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!({"id": shared.session, "title": "t", "cwd": "/srv", "created_at": "2026-03-01T09:00:00Z",
-        "updated_at": "2026-03-01T09:00:00Z", "run_status": {"state": "idle"}}))
+fn describe(id: &str) -> Value {
+    json!({"id": id, "title": "t", "cwd": "/srv", "created_at": "2026-03-01T09:00:00Z",
+        "updated_at": "2026-03-01T09:00:00Z", "run_status": {"state": "idle"}})
 }
 
-async fn detail(State(shared): State<Arc<Shared>>) -> Json<Value> {
-    let Json(session) = session(State(shared)).await;
-    Json(json!({"session": session, "config": {"default_model": null, "auto_approve_mode": "none"}}))
+/// One session for each key; the first is always the same.
+async fn session(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(body): Json<Value>) -> Json<Value> {
+    let key = headers["idempotency-key"].to_str().unwrap().to_owned();
+    let mut core = shared.core();
+    let at = core.created.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        core.created.push((key, body));
+        core.created.len() - 1
+    });
+    let id = if at == 0 { shared.session.clone() } else { Uuid::from_u128(at as u128).to_string() };
+    Json(describe(&id))
 }
 
-async fn message(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+async fn cancel(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let mut core = shared.core();
+    let run = core.runs.last_mut().unwrap();
+    run.over = true;
+    let id = run.id.clone();
+    let body = json!({"total_turns": 1, "stop_reason": "cancelled",
+        "total_usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}});
+    shared.publish(&mut core, &id, "RunCompleted", body);
+    drop(core);
+    shared.change();
+    Json(json!({"cancelled": true, "run_id": id}))
+}
+
+async fn detail(Path(id): Path<String>) -> Json<Value> {
+    Json(json!({"session": describe(&id), "config": {"default_model": null, "auto_approve_mode": "none"}}))
+}
+
+async fn message(State(shared): State<Arc<Shared>>, Path(session): Path<String>, Json(body): Json<Value>) -> Response {
     let mut core = shared.core();
     if core.runs.last().is_some_and(|run| !run.over) {
         let body = refusal("session_already_running");
         return (StatusCode::CONFLICT, Json(body)).into_response();
     }
     core.messages.push(body["message"]["content"].to_string());
+    core.posted.push((session, body));
     let calls = if core.scripts.is_empty() { Vec::new() } else { core.scripts.remove(0) };
     let cursor = core.events.len();
     let id = Uuid::new_v4().to_string();

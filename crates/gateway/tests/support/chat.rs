@@ -38,6 +38,9 @@ struct State {
     shown: Vec<Shown>,
     answers: Vec<(String, PressAnswer)>,
     refuses_files: bool,
+    takes_no_files: bool,
+    refuses_texts: bool,
+    silent: bool,
     events: i64,
 }
 
@@ -67,6 +70,21 @@ impl Chat {
 
     pub fn refuse_files(&self) {
         self.state().refuses_files = true;
+    }
+
+    /// From the start: there is no way to send one.
+    pub fn take_no_files(&self) {
+        self.state().takes_no_files = true;
+    }
+
+    pub fn refuse_texts(&self, refuses: bool) {
+        self.state().refuses_texts = refuses;
+    }
+
+    /// Whether nothing that is sent is answered.
+    pub fn is_silent(&self, silent: bool) {
+        self.state().silent = silent;
+        self.change();
     }
 
     pub fn shown(&self) -> Vec<Shown> {
@@ -102,6 +120,11 @@ impl Chat {
     }
 
     pub async fn say_in(&self, address: Address, user: &str, text: &str) {
+        self.say_to(address, user, text, None).await;
+    }
+
+    /// As an answer to a message of the chat.
+    pub async fn say_to(&self, address: Address, user: &str, text: &str, reply_to: Option<&str>) {
         let number = self.number();
         let message = InboundMessage {
             address,
@@ -109,6 +132,7 @@ impl Chat {
             event_key: format!("m{number}"),
             order_key: number,
             message_id: format!("in{number}"),
+            reply_to: reply_to.map(str::to_owned),
             text: text.to_owned(),
             attachments: Vec::new(),
             metadata: serde_json::json!({}),
@@ -232,7 +256,7 @@ impl Channel for Adapter {
             edit_pace: Duration::ZERO,
             group_edit_pace: Duration::ZERO,
             typing_every: None,
-            max_file: 1_000_000,
+            max_file: if self.0.state().takes_no_files { 0 } else { 1_000_000 },
         }
     }
 
@@ -254,6 +278,10 @@ impl Channel for Adapter {
     }
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
+        super::until(&self.0.changed, "an answer", || (!self.0.state().silent).then_some(())).await;
+        if self.0.state().refuses_texts {
+            return Err(ChannelError::Rejected { reason: "chat not found".to_owned() });
+        }
         Ok(self.0.add(&reply.address, &reply.body.text, &[], None))
     }
 

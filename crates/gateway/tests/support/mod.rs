@@ -32,9 +32,18 @@ pub struct Stage {
     pub gateway: Option<Arc<Gateway>>,
     running: Option<JoinHandle<()>>,
     config: String,
+    patience: Duration,
 }
 
 impl Stage {
+    /// The gateway's API does not wait for the platform.
+    pub async fn impatient(mut self) -> Self {
+        self.patience = Duration::ZERO;
+        self.kill().await;
+        self.start().await;
+        self
+    }
+
     /// With these lines under `[gateway]` and these under `[channels.telegram]`.
     pub async fn new(gateway: &str, telegram: &str) -> Self {
         let config = format!("[gateway]\n{gateway}\n[channels.telegram]\ntoken = \"1:x\"\n{telegram}\n");
@@ -45,6 +54,7 @@ impl Stage {
             gateway: None,
             running: None,
             config,
+            patience: PATIENCE,
         };
         stage.start().await;
         stage
@@ -59,16 +69,27 @@ impl Stage {
         std::fs::write(&file, &self.config).unwrap();
         let flags = GatewayCliFlags { store: Some(self.store_path()), ..GatewayCliFlags::default() };
         let config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(self.agent.url(), "token");
-        let gateway = Arc::new(Gateway::with_channels(config, vec![self.chat.channel()]).unwrap());
+        let gateway = Gateway::with_channels(config, vec![self.chat.channel()]).unwrap();
+        let gateway = Arc::new(gateway.with_send_patience(self.patience));
         let running = Arc::clone(&gateway);
         self.running = Some(tokio::spawn(async move { running.run(CancellationToken::new()).await.unwrap() }));
         self.gateway = Some(gateway);
         self.chat.connected().await;
     }
 
+    /// `POST /send` under a key.
+    pub async fn send(&self, key: &str, body: &Value) -> (u16, Value) {
+        let request = Request::builder().method("POST").uri("/send").header("idempotency-key", key);
+        self.call(request, Some(body)).await
+    }
+
     /// A request to the gateway's API: status and body.
     pub async fn api(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("authorization", "Bearer token");
+        self.call(Request::builder().method(method).uri(path), body).await
+    }
+
+    async fn call(&self, request: axum::http::request::Builder, body: Option<&Value>) -> (u16, Value) {
+        let request = request.header("authorization", "Bearer token");
         let request = request.header("content-type", "application/json");
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let mut router = self.gateway.as_ref().unwrap().api_router().into_service::<Body>();

@@ -69,6 +69,8 @@ struct Member {
 
 #[derive(Debug, Deserialize)]
 struct Referenced {
+    #[serde(default)]
+    id: Option<String>,
     author: User,
 }
 
@@ -152,6 +154,7 @@ impl Decoder {
             event_key: message.id.clone(),
             order_key,
             message_id: message.id.clone(),
+            reply_to: message.referenced_message.as_ref().and_then(|referenced| referenced.id.clone()),
             text,
             attachments: message.attachments.iter().map(file).collect(),
             metadata,

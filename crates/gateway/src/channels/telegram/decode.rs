@@ -83,6 +83,7 @@ impl Decoder {
             None => (message.caption.unwrap_or_default(), message.caption_entities),
         };
         let replied = message.reply_to_message.filter(|reply| reply.forum_topic_created.is_none());
+        let reply_to = replied.as_ref().map(|reply| reply.message_id.to_string());
         let answers_bot =
             replied.as_ref().and_then(|reply| reply.from.as_ref()).is_some_and(|user| user.id == self.bot_id);
         let for_another = entities.first().is_some_and(|entity| self.commands_another(entity, &text));
@@ -109,6 +110,7 @@ impl Decoder {
             address: Address { channel: "telegram".into(), chat, thread, direct },
             sender,
             message_id: message.message_id.to_string(),
+            reply_to,
             text,
             attachments: files,
             metadata,

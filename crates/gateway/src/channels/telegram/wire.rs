@@ -38,6 +38,7 @@ pub(super) struct Message {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct ReplyTo {
+    pub(super) message_id: i64,
     #[serde(default)]
     pub(super) from: Option<User>,
     #[serde(default)]
