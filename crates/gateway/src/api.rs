@@ -7,8 +7,9 @@ mod deliveries;
 mod outbox;
 mod pairings;
 mod send;
+mod sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     Json, Router,
@@ -25,13 +26,11 @@ use subtle::ConstantTimeEq;
 pub(crate) use self::send::Turns;
 use crate::{StoreError, runtime::Parts};
 
-/// Mappings that one answer lists.
-const MOST_SESSIONS: usize = 1_000;
-
 pub(crate) fn router(parts: Arc<Parts>) -> Router {
     let protected = Router::new()
         .route("/channels", get(channels))
-        .route("/sessions", get(sessions))
+        .route("/sessions", get(sessions::list))
+        .route("/sessions/{session_id}", get(sessions::get))
         .route("/send", post(send::send).layer(DefaultBodyLimit::max(send::MAX_BODY)))
         .route("/deliveries/{id}", get(deliveries::get))
         .route("/deliveries/{id}/retry", post(deliveries::retry))
@@ -111,7 +110,7 @@ fn same(token: &str, expected: &str) -> bool {
 
 async fn status(State(parts): State<Arc<Parts>>, request: Request) -> Result<Json<Value>, ApiError> {
     let mut body = json!({
-        "status": "ok",
+        "status": if parts.store_failing.load(Ordering::Relaxed) { "degraded" } else { "ok" },
         "channels": parts.channels.len(),
         "active_sessions": parts.store.session_count().await?,
         "uptime_seconds": parts.started.elapsed().as_secs(),
@@ -145,22 +144,4 @@ async fn channels(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, ApiErr
         channels.push(json!({ "id": name, "name": name, "status": "disabled", "last_error": finding.to_string() }));
     }
     Ok(Json(json!({ "channels": channels })))
-}
-
-async fn sessions(State(parts): State<Arc<Parts>>) -> Result<Json<Value>, ApiError> {
-    let mappings = parts.store.list(MOST_SESSIONS).await?;
-    let sessions: Vec<Value> = mappings
-        .iter()
-        .map(|mapping| {
-            json!({
-                "routing_key": mapping.routing_key,
-                "session_id": mapping.session_id,
-                "channel": mapping.channel,
-                "target_key": mapping.channel_meta["target_key"],
-                "title": mapping.title,
-                "updated_at": mapping.updated_at,
-            })
-        })
-        .collect();
-    Ok(Json(json!({ "sessions": sessions })))
 }

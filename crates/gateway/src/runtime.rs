@@ -239,10 +239,13 @@ impl Gateway {
         let (mut alive, mut prune) = (interval(ALIVE_EVERY), interval(PRUNE_EVERY));
         loop {
             let kept = tokio::select! {
-                _ = alive.tick() => store.note_alive(now_ms()).await,
+                _ = alive.tick() => {
+                    let noted = store.note_alive(now_ms()).await;
+                    self.parts.store_failing.store(noted.is_err(), Ordering::Relaxed);
+                    noted
+                }
                 _ = prune.tick() => store.prune_all(config.gateway.prune_after, now_ms()).await,
             };
-            self.parts.store_failing.store(kept.is_err(), Ordering::Relaxed);
             if let Err(error) = kept {
                 tracing::error!(%error, "the gateway store could not be kept in order");
             }

@@ -20,6 +20,7 @@ mod runs;
 mod schema;
 mod sends;
 mod sessions;
+mod sightings;
 mod undelivered;
 
 use std::path::Path;
@@ -36,9 +37,10 @@ pub(crate) use migrated::Migration;
 pub(crate) use outbox::{Content, NewPart, Part};
 pub use pairing::{Approved, Pairing};
 pub use runs::QueueCounts;
-pub(crate) use runs::{Batch, BatchKind, OpenRun, Payload, RunOptions, StartedRun, Work};
+pub(crate) use runs::{Batch, BatchKind, EndedRun, OpenRun, Payload, RunOptions, StartedRun, Work};
 pub(crate) use sends::{Delivery, KnownSend, NewSend, PartState};
 pub use sessions::SessionMapping;
+pub(crate) use sightings::{Page, SessionSighting};
 pub use undelivered::Undelivered;
 
 /// A failure of the store.

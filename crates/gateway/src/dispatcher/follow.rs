@@ -19,7 +19,7 @@ use crate::{
     approvals::DeskError,
     backoff::Backoff,
     clock::{millis, now_ms},
-    store::{Content, NewPart, OpenRun},
+    store::{Content, EndedRun, NewPart, OpenRun},
 };
 
 /// After this long without an event the server is asked whether the run still goes on.
@@ -196,9 +196,10 @@ impl Conversations {
             Some(live) => live.end(&self.store, run).await?,
             None => Place::New,
         };
-        let unconsumed = answer.unconsumed.clone();
+        let error = ending.remark.clone().filter(|_| ending.outcome == "failed");
+        let ended = EndedRun { outcome: ending.outcome, error, unconsumed: answer.unconsumed.clone() };
         let parts = self.answer_parts(run, &answer.into_text(&ending), place, ending.outcome);
-        self.store.finish_run(&run.run_id, ending.outcome, unconsumed, parts.clone(), now_ms()).await?;
+        self.store.finish_run(&run.run_id, ended, parts.clone(), now_ms()).await?;
         self.approvals.wake(&run.run_id);
         self.deliveries.wake_for(&parts);
         Ok(())

@@ -89,6 +89,17 @@ pub(crate) struct StartedRun {
     pub(crate) cursor: u64,
 }
 
+/// How a run ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EndedRun {
+    /// `completed`, `failed`, `cancelled` or `timed_out`.
+    pub(crate) outcome: &'static str,
+    /// Why it failed.
+    pub(crate) error: Option<String>,
+    /// Texts that were to go into it and did not.
+    pub(crate) unconsumed: Vec<String>,
+}
+
 /// A run to be followed.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenRun {
@@ -120,6 +131,8 @@ pub struct QueueCounts {
     pub outbox_unknown: i64,
     /// Texts the platform refused.
     pub outbox_failed: i64,
+    /// Requests that wait for a person.
+    pub approvals_pending: i64,
 }
 
 impl GatewayStore {
@@ -187,17 +200,17 @@ impl GatewayStore {
     pub(crate) async fn finish_run(
         &self,
         run_id: &str,
-        outcome: &'static str,
-        unconsumed: Vec<String>,
+        ended: EndedRun,
         answer: Vec<NewPart>,
         now: i64,
     ) -> Result<(), StoreError> {
         let run_id = run_id.to_owned();
         self.database
             .write(move |connection| {
-                let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3
+                let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3, error = ?4
                            WHERE run_id = ?1 AND state = 'open'";
-                connection.prepare_cached(sql)?.execute(params![run_id, outcome, now])?;
+                let EndedRun { outcome, error, unconsumed } = ended;
+                connection.prepare_cached(sql)?.execute(params![run_id, outcome, now, error])?;
                 for text in unconsumed {
                     let sql = "UPDATE inbox SET state = 'accepted', run_id = NULL
                                WHERE run_id = ?1 AND state = 'steered' AND payload ->> 'text' = ?2";
@@ -245,7 +258,8 @@ impl GatewayStore {
                         WHERE state IN ('accepted', 'awaiting', 'batched') AND kind IN ('message', 'api')),
                     (SELECT count(*) FROM outbox WHERE state IN ('queued', 'sending')),
                     (SELECT count(*) FROM outbox WHERE state = 'unknown'),
-                    (SELECT count(*) FROM outbox WHERE state = 'failed')";
+                    (SELECT count(*) FROM outbox WHERE state = 'failed'),
+                    (SELECT count(*) FROM approvals WHERE state = 'open')";
                 Ok(connection.query_row(sql, [], |row| {
                     Ok(QueueCounts {
                         active_runs: row.get(0)?,
@@ -253,6 +267,7 @@ impl GatewayStore {
                         outbox_pending: row.get(2)?,
                         outbox_unknown: row.get(3)?,
                         outbox_failed: row.get(4)?,
+                        approvals_pending: row.get(5)?,
                     })
                 })?)
             })

@@ -29,6 +29,9 @@ CREATE TABLE deliveries (
 );
 -- Where the next session of a conversation works, if a program said so.
 ALTER TABLE session_state ADD COLUMN cwd TEXT;
+-- Why a run failed, as the chat was told.
+ALTER TABLE runs ADD COLUMN error TEXT;
+CREATE INDEX runs_session ON runs (session_id);
 -- Which conversation a message of the bot belongs to that somebody answers.
 CREATE INDEX outbox_message ON outbox (platform_message_id) WHERE platform_message_id IS NOT NULL;
 ",

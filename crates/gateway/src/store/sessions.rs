@@ -30,7 +30,7 @@ pub struct SessionMapping {
     pub updated_at: i64,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "routing_key, session_id, title, channel, peer_id, chat_type, channel_meta, created_at, updated_at";
 
 impl GatewayStore {
@@ -149,7 +149,7 @@ pub(super) fn keep_context(
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> stakpak_sqlite::rusqlite::Result<SessionMapping> {
+pub(super) fn read(row: &Row<'_>) -> stakpak_sqlite::rusqlite::Result<SessionMapping> {
     let chat_type: String = row.get(5)?;
     let channel_meta: String = row.get(6)?;
     Ok(SessionMapping {
