@@ -39,13 +39,10 @@ fn add(home: &Home, json: bool, args: &ScheduleAddArgs) -> Result<()> {
         check(&path, document, &args.name)
     });
     let schedule = added.map_err(edit_error)?;
-    let Definition::Valid { cron, spec } = schedule.definition else { bail!("schedule {} is invalid", args.name) };
-    let mut fires = vec![];
-    let mut after = Utc::now();
-    while let Some(next) = cron.next_after(after).filter(|_| fires.len() < 3) {
-        fires.push(next);
-        after = next;
-    }
+    let Definition::Valid { timing, spec, .. } = schedule.definition else {
+        bail!("schedule {} is invalid", args.name)
+    };
+    let fires: Vec<_> = timing.fires_after(Utc::now()).take(3).collect();
     if json {
         say!("{}", json!({ "command": "autopilot.schedule.add", "ok": true, "name": args.name, "next_fires": fires }));
         return Ok(());

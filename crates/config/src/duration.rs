@@ -25,6 +25,11 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     humantime::parse_duration(text).map_err(|source| DurationError { text: text.to_owned(), source })
 }
 
+/// A duration as [`parse`] reads it, such as `1h 30m`.
+pub fn show(duration: Duration) -> impl fmt::Display {
+    humantime::format_duration(duration)
+}
+
 /// Reads a duration from a string.
 ///
 /// # Errors
@@ -38,7 +43,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duratio
 /// # Errors
 /// Those of the serializer.
 pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
+    serializer.collect_str(&show(*duration))
 }
 
 struct DurationVisitor;

@@ -1,7 +1,7 @@
 //! Cron expressions: the one evaluator behind preview, validation and firing.
 //!
 //! `croner` parses an expression and walks it on wall-clock time; what a wall-clock time means in a zone with daylight
-//! saving is decided here, in [`local_time`], by one stated rule:
+//! saving is decided here, with [`local_time`], by one stated rule:
 //!
 //! * An expression is *fixed-time* when its seconds, minutes and hours hold no `*`, `?` or `/`; otherwise *interval*.
 //! * A time that a clock change leaves out: fixed-time fires once, at the first instant after the gap; interval does not fire.
@@ -9,7 +9,7 @@
 //!
 //! Invariant: [`Cron::next_after`] is strictly later than its argument, and later arguments never give earlier answers.
 
-mod local_time;
+mod fields;
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 use croner::parser::CronParser;
 
-/// Fields of an expression of seven, in order.
-const FIELDS: [&str; 7] = ["second", "minute", "hour", "day-of-month", "month", "day-of-week", "year"];
+use crate::local_time;
+pub use fields::CronOddity;
 
 /// Why an expression cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,7 @@ pub struct Cron {
     expression: Arc<croner::Cron>,
     zone: Tz,
     fixed_time: bool,
+    oddities: Vec<CronOddity>,
 }
 
 impl Cron {
@@ -61,14 +62,17 @@ impl Cron {
     /// # Errors
     /// Names the first field that is wrong, and why.
     pub fn parse(expression: &str, zone: Tz) -> Result<Self, CronError> {
-        let fields = fields_of(expression)?;
-        let text = fields.join(" ");
-        let parsed = CronParser::new().parse(&text).map_err(|cause| blame(&fields, &cause))?;
-        for (name, field) in FIELDS.iter().zip(&fields) {
-            check_names(name, field)?;
-        }
+        let fields = fields::split(expression)?;
+        let parsed = parser().parse(&fields.join(" ")).map_err(|cause| fields::blame(&fields, &cause))?;
+        fields::check(&fields)?;
         let fixed_time = !fields[..3].iter().any(|field| field.contains(['*', '?', '/']));
-        Ok(Self { expression: Arc::new(parsed), zone, fixed_time })
+        Ok(Self { expression: Arc::new(parsed), zone, fixed_time, oddities: fields::oddities(&fields) })
+    }
+
+    /// What is allowed but may not be what was meant.
+    #[must_use]
+    pub fn oddities(&self) -> &[CronOddity] {
+        &self.oddities
     }
 
     /// The first instant strictly after `instant`, or `None` if there is none.
@@ -127,71 +131,7 @@ impl Cron {
     }
 }
 
-/// Always seven fields.
-fn fields_of(expression: &str) -> Result<Vec<String>, CronError> {
-    let text = expression.trim();
-    let expanded = match text.to_ascii_lowercase().as_str() {
-        "@yearly" | "@annually" => "0 0 1 1 *",
-        "@monthly" => "0 0 1 * *",
-        "@weekly" => "0 0 * * 0",
-        "@daily" | "@midnight" => "0 0 * * *",
-        "@hourly" => "0 * * * *",
-        shortcut if shortcut.starts_with('@') => return Err(CronError::Shortcut { text: text.to_owned() }),
-        _ => text,
-    };
-    let mut fields: Vec<String> = expanded.split_whitespace().map(str::to_owned).collect();
-    let found = fields.len();
-    if !(5..=7).contains(&found) {
-        return Err(CronError::FieldCount { found });
-    }
-    if found == 5 {
-        fields.insert(0, "0".to_owned());
-    }
-    if fields.len() == 6 {
-        fields.push("*".to_owned());
-    }
-    Ok(fields)
-}
-
-/// `croner` does not say which field it refused: parse them one by one.
-fn blame(fields: &[String], cause: &croner::errors::CronError) -> CronError {
-    for (index, (field, text)) in FIELDS.into_iter().zip(fields).enumerate() {
-        let mut alone = ["*"; 7];
-        alone[index] = text;
-        if let Err(reason) = CronParser::new().parse(&alone.join(" ")) {
-            return CronError::Field { field, text: text.clone(), reason: reason_of(&reason) };
-        }
-    }
-    CronError::Field { field: "cron", text: fields.join(" "), reason: reason_of(cause) }
-}
-
-fn reason_of(cause: &croner::errors::CronError) -> String {
-    use croner::errors::CronError as Cause;
-    match cause {
-        Cause::InvalidPattern(text) | Cause::IllegalCharacters(text) | Cause::ComponentError(text) => {
-            text.trim_end_matches('.').to_owned()
-        }
-        other => other.to_string().trim_end_matches('.').to_owned(),
-    }
-}
-
-/// `croner` replaces names of days and months wherever they stand, so that `1MON` would be read as 11. Only whole names count.
-fn check_names(field: &'static str, text: &str) -> Result<(), CronError> {
-    let months = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-    let days = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-    let names: &[&str] = match field {
-        "month" => &months,
-        "day-of-week" => &days,
-        _ => &[],
-    };
-    for word in text.to_ascii_lowercase().split(|c: char| !c.is_ascii_alphanumeric()) {
-        let bare = word.trim_end_matches('l');
-        let named = names.contains(&word) || (field == "day-of-week" && names.contains(&bare));
-        let plain = word.chars().all(|c| c.is_ascii_digit() || matches!(c, 'l' | 'w'));
-        if !named && !plain {
-            let reason = format!("`{word}` is neither a number nor a name known here");
-            return Err(CronError::Field { field, text: text.to_owned(), reason });
-        }
-    }
-    Ok(())
+/// `5/10` is read as `5-59/10`, as other programs do.
+fn parser() -> CronParser {
+    CronParser::builder().sloppy_ranges(true).build()
 }

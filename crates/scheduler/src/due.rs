@@ -1,4 +1,4 @@
-//! Which instants are due, which of them fire, and which were missed: a pure function of (cron, cursor, now).
+//! Which instants are due, which of them fire, and which were missed: a pure function of (timing, cursor, now).
 //!
 //! Invariants: every instant in (cursor, now] is accounted for exactly once; the cursor never moves back; an instant that is
 //! not late always fires. Late ones follow the catch-up policy `latest`: the newest due instant fires if it is inside its
@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{cron::Cron, ledger::Reason};
+use crate::{ledger::Reason, timing::Timing};
 
 /// An instant older than this was missed by the process, not merely reached a little late.
 const LATE_AFTER: TimeDelta = TimeDelta::seconds(10);
@@ -49,12 +49,12 @@ pub(crate) struct MissedRange {
 }
 
 /// `None` when nothing lies in (cursor, now].
-pub(crate) fn due(cron: &Cron, cursor: DateTime<Utc>, now: DateTime<Utc>) -> Option<Due> {
+pub(crate) fn due(timing: &Timing, cursor: DateTime<Utc>, now: DateTime<Utc>) -> Option<Due> {
     let mut held = VecDeque::new();
     let mut range: Option<MissedRange> = None;
     let mut newest = cursor;
     let mut following = None;
-    while let Some(instant) = cron.next_after(newest) {
+    while let Some(instant) = timing.next_after(newest) {
         if instant > now {
             following = Some(instant);
             break;
@@ -108,13 +108,14 @@ mod tests {
     use chrono_tz::Tz;
 
     use super::*;
+    use crate::Cron;
 
     fn at(text: &str) -> DateTime<Utc> {
         DateTime::parse_from_rfc3339(text).unwrap().to_utc()
     }
 
     fn due_of(expression: &str, cursor: &str, now: &str) -> Option<Due> {
-        due(&Cron::parse(expression, Tz::UTC).unwrap(), at(cursor), at(now))
+        due(&Timing::Cron(Cron::parse(expression, Tz::UTC).unwrap()), at(cursor), at(now))
     }
 
     #[test]

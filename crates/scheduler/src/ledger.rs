@@ -47,9 +47,18 @@ pub struct Ledger {
 /// What the ledger knows of one schedule.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScheduleFacts {
-    pub(crate) cursor: Option<DateTime<Utc>>,
+    /// None when it is not tracked.
+    pub(crate) tracked: Option<Seen>,
     pub(crate) last_run: Option<RunRecord>,
     pub(crate) active: Vec<RunNumber>,
+}
+
+/// How far a schedule is accounted for.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// Hash of the definition that it was tracked with.
+    pub(crate) timing: String,
+    pub(crate) cursor: DateTime<Utc>,
 }
 
 impl Ledger {
@@ -140,8 +149,10 @@ impl Ledger {
         let schedule = schedule.to_owned();
         self.database
             .read(move |connection| {
-                let cursor: Option<i64> = connection
-                    .query_row("SELECT cursor_at FROM schedule_state WHERE name = ?1", [&schedule], |row| row.get(0))
+                let tracked = connection
+                    .query_row("SELECT spec_hash, cursor_at FROM schedule_state WHERE name = ?1", [&schedule], |row| {
+                        Ok(Seen { timing: row.get(0)?, cursor: record::instant(row.get(1)?).unwrap_or_default() })
+                    })
                     .optional()?;
                 let last_run = connection
                     .query_row(
@@ -154,7 +165,7 @@ impl Ledger {
                     .prepare_cached("SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused')")?
                     .query_map([&schedule], |row| row.get(0).map(RunNumber))?
                     .collect::<Result<_, _>>()?;
-                Ok(ScheduleFacts { cursor: record::instant(cursor), last_run, active })
+                Ok(ScheduleFacts { tracked, last_run, active })
             })
             .await
     }

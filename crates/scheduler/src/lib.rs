@@ -5,7 +5,7 @@
 //! The agent server is reached by HTTP and SSE only.
 //!
 //! * [`ScheduleSet`] reads `autopilot.toml`; a wrong entry disables only itself.
-//! * [`Cron`] is the one evaluator of instants: preview, validation and firing agree.
+//! * [`Timing`] is the one evaluator of instants: preview, validation and firing agree.
 //! * [`Scheduler`] plans, dispatches and follows; [`Handle`] asks it; a [`Ledger`] alone answers when none runs.
 //! * [`agent`] runs an agent once, for programs.
 
@@ -16,18 +16,22 @@ mod due;
 mod fire;
 mod handle;
 mod ledger;
+mod local_time;
 mod overview;
+mod prompt;
 mod pulse;
 mod runner;
 mod scheduler;
 mod spec;
 mod tally;
+mod timing;
 
 pub use clock::{Clock, SystemClock};
-pub use cron::{Cron, CronError};
+pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{Ledger, LedgerError, OpenRuns, Reason, RunNumber, RunRecord, RunStatus, Source};
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
-pub use spec::{Definition, Schedule, ScheduleSet, ScheduleSpec};
+pub use spec::{Definition, Prompt, Schedule, ScheduleSet, ScheduleSpec, When};
+pub use timing::{Interval, Timing};

@@ -1,13 +1,16 @@
 //! What lists and status show: the definitions of a file beside the facts of a ledger. Works with or without a running
 //! scheduler.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use stakpak_config::Finding;
 
 use crate::{
     handle::TriggerError,
-    ledger::{Ledger, LedgerError, RunNumber, RunRecord},
-    spec::{Definition, ScheduleSet, ScheduleSpec},
+    ledger::{Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts},
+    spec::{Definition, Schedule, ScheduleSet, ScheduleSpec},
+    timing::Timing,
 };
 
 /// Whether a schedule fires.
@@ -20,6 +23,8 @@ pub enum ScheduleState {
     Disabled,
     /// Its entry has errors.
     Invalid,
+    /// Its only instant has passed.
+    Done,
 }
 
 /// One schedule with what became of it.
@@ -30,7 +35,7 @@ pub struct ScheduleOverview {
     /// Whether it fires.
     pub state: ScheduleState,
     /// What it runs; none when invalid.
-    pub spec: Option<std::sync::Arc<ScheduleSpec>>,
+    pub spec: Option<Arc<ScheduleSpec>>,
     /// Why it is invalid.
     pub errors: Vec<Finding>,
     /// Its next instant; none unless active.
@@ -68,35 +73,46 @@ pub async fn list(
     let mut overviews = Vec::new();
     for schedule in &set.schedules {
         let facts = ledger.facts(&schedule.name).await?;
-        let name = schedule.name.clone();
-        let (last_run, active_runs) = (facts.last_run, facts.active);
-        overviews.push(match &schedule.definition {
-            Definition::Invalid(errors) => ScheduleOverview {
-                name,
-                state: ScheduleState::Invalid,
-                spec: None,
-                errors: errors.clone(),
-                next_run_at: None,
-                last_run,
-                active_runs,
-            },
-            Definition::Valid { spec, cron } => {
-                let state = if spec.enabled { ScheduleState::Active } else { ScheduleState::Disabled };
-                let from = facts.cursor.map_or(now, |cursor| cursor.max(now));
-                let next_run_at = spec.enabled.then(|| cron.next_after(from)).flatten();
-                ScheduleOverview {
-                    name,
-                    state,
-                    spec: Some(spec.clone()),
-                    errors: Vec::new(),
-                    next_run_at,
-                    last_run,
-                    active_runs,
-                }
-            }
-        });
+        overviews.push(overview(schedule, facts, now));
     }
     Ok(overviews)
+}
+
+fn overview(schedule: &Schedule, facts: ScheduleFacts, now: DateTime<Utc>) -> ScheduleOverview {
+    let mut overview = ScheduleOverview {
+        name: schedule.name.clone(),
+        state: ScheduleState::Invalid,
+        spec: None,
+        errors: Vec::new(),
+        next_run_at: None,
+        last_run: facts.last_run,
+        active_runs: facts.active,
+    };
+    let (spec, timing, past) = match &schedule.definition {
+        Definition::Invalid(errors) => {
+            overview.errors.clone_from(errors);
+            return overview;
+        }
+        Definition::Valid { spec, timing, past } => (spec, timing, past),
+    };
+    let known = facts.tracked.filter(|seen| seen.timing == spec.timing_hash());
+    overview.spec = Some(Arc::clone(spec));
+    overview.state = match past {
+        _ if !spec.enabled => ScheduleState::Disabled,
+        Some(error) if known.is_none() => {
+            overview.errors.push(error.clone());
+            ScheduleState::Invalid
+        }
+        _ => ScheduleState::Active,
+    };
+    if overview.state == ScheduleState::Active {
+        let from = known.map_or(now, |seen| seen.cursor.max(now));
+        overview.next_run_at = timing.next_after(from);
+        if matches!(timing, Timing::At(_)) && overview.next_run_at.is_none() {
+            overview.state = ScheduleState::Done;
+        }
+    }
+    overview
 }
 
 /// The work at a glance.

@@ -19,12 +19,12 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     due::due,
-    fire::hex,
     handle::Handle,
     ledger::{Job, Ledger, LedgerError, Reason, RunStatus, Source, Tracked, Verdict},
     pulse::{BEAT, Beating, Heart},
     runner,
     spec::{Definition, ScheduleSet, ScheduleSpec},
+    timing::Timing,
 };
 
 /// What a scheduler is made of.
@@ -64,7 +64,7 @@ pub struct Scheduler {
 /// A schedule as the loop sees it: only valid and enabled ones.
 struct Tracking {
     spec: Arc<ScheduleSpec>,
-    cron: crate::Cron,
+    timing: Timing,
     cursor: DateTime<Utc>,
     /// The first instant after the cursor, so that a wake-up costs nothing for schedules that are not due.
     next: Option<DateTime<Utc>>,
@@ -151,21 +151,34 @@ impl Scheduler {
         let mut kept = Vec::new();
         for schedule in &set.schedules {
             match &schedule.definition {
-                Definition::Valid { spec, cron } => valid.push((spec, cron)),
+                Definition::Valid { spec, timing, .. } => valid.push((spec, timing)),
                 Definition::Invalid(_) => kept.push(schedule.name.clone()),
             }
         }
-        let tracked = valid.iter().map(|(spec, _)| Tracked { name: spec.name.clone(), timing: timing(spec) }).collect();
+        let tracked = valid.iter().map(|(spec, timing)| Tracked {
+            name: spec.name.clone(),
+            timing: spec.timing_hash(),
+            only_instant: match timing {
+                Timing::At(at) => Some(*at),
+                Timing::Cron(_) | Timing::Every(_) => None,
+            },
+        });
+        let tracked = tracked.collect();
         let cursors = self.ledger.track(tracked, kept, self.clock.now()).await?;
-        let enabled = valid.into_iter().zip(cursors).filter(|((spec, _), _)| spec.enabled);
-        Ok(enabled
-            .map(|((spec, cron), cursor)| Tracking {
-                spec: Arc::clone(spec),
-                cron: cron.clone(),
-                cursor,
-                next: cron.next_after(cursor),
-            })
-            .collect())
+        let mut tracking = Vec::new();
+        for ((spec, timing), cursor) in valid.into_iter().zip(cursors) {
+            match cursor {
+                None => tracing::warn!(schedule = %spec.name, "never fires: its time has passed"),
+                Some(_) if !spec.enabled => {}
+                Some(cursor) => tracking.push(Tracking {
+                    spec: Arc::clone(spec),
+                    timing: timing.clone(),
+                    cursor,
+                    next: timing.next_after(cursor),
+                }),
+            }
+        }
+        Ok(tracking)
     }
 
     /// A ledger that cannot be written is no reason to stop: nothing is lost until something is due.
@@ -184,9 +197,9 @@ impl Scheduler {
         let oldest = tracking.iter().filter_map(|schedule| schedule.next).min();
         let mut planned = Vec::new();
         for schedule in tracking.iter_mut().filter(|schedule| schedule.next.is_some_and(|next| next <= now)) {
-            if let Some(due) = due(&schedule.cron, schedule.cursor, now) {
+            if let Some(due) = due(&schedule.timing, schedule.cursor, now) {
                 schedule.cursor = due.cursor;
-                schedule.next = schedule.cron.next_after(due.cursor);
+                schedule.next = schedule.timing.next_after(due.cursor);
                 planned.push((schedule.spec.name.clone(), due));
             }
         }
@@ -226,12 +239,6 @@ fn verdict(set: &ScheduleSet, schedule: &str, source: Source) -> Verdict {
         }
         Some(Definition::Valid { spec, .. }) => Verdict::Run(Arc::clone(spec)),
     }
-}
-
-/// Hash of all that decides when a schedule fires: a change starts its cursor anew.
-fn timing(spec: &ScheduleSpec) -> String {
-    use sha2::{Digest, Sha256};
-    hex(&Sha256::digest(format!("{}\n{}\n{}", spec.cron, spec.timezone, spec.enabled)))
 }
 
 async fn sleep_until(clock: &dyn Clock, instant: Option<DateTime<Utc>>) {

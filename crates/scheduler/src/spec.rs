@@ -1,31 +1,35 @@
 //! Schedules as `autopilot.toml` defines them.
 //!
 //! Invariants: a wrong entry is invalid by itself and leaves its siblings alone; an entry whose safety rests on something this
-//! build does not do (a check, a sandbox, a budget) is invalid, never run without it.
+//! build does not do (a check, a budget) is invalid, never run without it.
 
 mod entry;
 mod read;
+mod when;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use stakpak_config::{Document, Finding, Location};
 
-use crate::cron::Cron;
+use crate::{fire::hex, timing::Timing};
 
 /// What one schedule runs, and when. Stored with each run, so that a run keeps the version it was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleSpec {
     /// Identity in the ledger.
     pub name: String,
-    /// As written.
-    pub cron: String,
-    /// The zone its fields are read in.
+    /// When, as written.
+    #[serde(flatten)]
+    pub when: When,
+    /// The zone that times are read and shown in.
     pub timezone: Tz,
     /// The user message.
-    pub prompt: String,
+    #[serde(flatten)]
+    pub prompt: Prompt,
     /// Whether it fires by itself.
     pub enabled: bool,
     /// Profile of its runs.
@@ -39,8 +43,63 @@ pub struct ScheduleSpec {
     pub max_turns: Option<u64>,
     /// Directory of its tools; none: the server's own.
     pub workdir: Option<String>,
+    /// Whether it must be isolated; without isolation it fails.
+    #[serde(default)]
+    pub sandbox: bool,
     /// Whether a call that policy asks about waits for a person.
     pub pause_on_approval: bool,
+}
+
+/// When a schedule fires, as written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// An expression.
+    Cron(String),
+    /// An interval.
+    Every(#[serde(with = "stakpak_config::duration")] Duration),
+    /// Once.
+    At(DateTime<Utc>),
+}
+
+impl When {
+    /// The expression, if it is one.
+    #[must_use]
+    pub fn cron(&self) -> Option<&str> {
+        match self {
+            Self::Cron(expression) => Some(expression),
+            Self::Every(_) | Self::At(_) => None,
+        }
+    }
+}
+
+/// The expression; `every 5m`; `at` an instant.
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cron(expression) => f.write_str(expression),
+            Self::Every(every) => write!(f, "every {}", stakpak_config::duration::show(*every)),
+            Self::At(at) => write!(f, "at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+        }
+    }
+}
+
+/// Where the user message comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// The definition.
+    #[serde(rename = "prompt")]
+    Text(String),
+    /// A file, read at each fire.
+    #[serde(rename = "prompt_file")]
+    File(String),
+}
+
+impl ScheduleSpec {
+    /// Hash of all that decides when it fires: a change starts its cursor anew.
+    pub(crate) fn timing_hash(&self) -> String {
+        hex(&Sha256::digest(format!("{}\n{}\n{}", self.when, self.timezone, self.enabled)))
+    }
 }
 
 /// One `[[schedules]]` entry.
@@ -62,7 +121,9 @@ pub enum Definition {
         /// What, and how.
         spec: Arc<ScheduleSpec>,
         /// When.
-        cron: Cron,
+        timing: Timing,
+        /// Why it is invalid all the same, if the ledger has never seen it: its only instant has passed.
+        past: Option<Finding>,
     },
     /// It cannot, for these reasons.
     Invalid(Vec<Finding>),

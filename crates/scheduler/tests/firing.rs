@@ -312,3 +312,98 @@ async fn the_pulse_lasts_as_long_as_the_loop_and_ends_are_counted() {
     running.kill().await;
     assert!(handle.pulse().is_none() && handle.has_run());
 }
+
+#[tokio::test]
+async fn an_interval_fires_at_its_multiples() {
+    let toml = "[[schedules]]\nname = 'beat'\nevery = '90m'\nprompt = 'status'\n";
+    let world = World::new("2026-01-01T00:30:30Z", toml).await;
+    let running = world.start().await;
+    assert_eq!(running.handle.list().await.unwrap()[0].next_run_at, Some(at("2026-01-01T01:30:00Z")));
+    world.clock.set("2026-01-01T01:30:00Z");
+    let run = world.ended("beat").await;
+    assert_eq!((run.status, run.nominal_at), (RunStatus::Completed, Some(at("2026-01-01T01:30:00Z"))));
+    let context = world.server.posted()[0]["context"][0]["content"].as_str().unwrap().to_owned();
+    assert!(context.contains("when: every 1h 30m"), "{context}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_instant_fires_once_and_is_done() {
+    let toml = "[[schedules]]\nname = 'once'\nat = '2026-01-01T02:00'\ntimezone = 'Europe/Berlin'\nprompt = 'p'\n";
+    let world = World::new("2026-01-01T00:30:00Z", toml).await;
+    let state = async |handle: &stakpak_scheduler::Handle| handle.list().await.unwrap()[0].state;
+    let running = world.start().await;
+    assert_eq!(state(&running.handle).await, ScheduleState::Active);
+    world.clock.set("2026-01-01T01:00:00Z");
+    assert_eq!(world.ended("once").await.nominal_at, Some(at("2026-01-01T01:00:00Z")));
+    assert_eq!(state(&running.handle).await, ScheduleState::Done);
+    running.stop().await;
+    // Read again long after: it did its work.
+    world.clock.set("2026-02-01T00:00:00Z");
+    let running = world.start().await;
+    assert_eq!(state(&running.handle).await, ScheduleState::Done);
+    assert_eq!(world.told("once").await, ["completed"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn one_instant_that_had_passed_when_it_was_first_seen_never_fires() {
+    let toml = format!("[[schedules]]\nname = 'once'\nat = '2026-01-01T00:00:00Z'\nprompt = 'p'\n{BEAT}");
+    let world = World::new("2026-01-01T00:00:05Z", &toml).await;
+    let scheduler = world.scheduler();
+    let handle = scheduler.handle();
+    let work = tokio::spawn(async move { scheduler.run(tokio_util::sync::CancellationToken::new()).await });
+    eventually("the loop lives", async || handle.pulse().is_some()).await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    world.ended("beat").await;
+    let once = &handle.list().await.unwrap()[0];
+    assert_eq!((once.state, once.errors[0].code, once.errors[0].line), (ScheduleState::Invalid, "E103", 3));
+    assert_eq!(world.history("once").await, []);
+    work.abort();
+}
+
+#[tokio::test]
+async fn a_prompt_file_is_read_at_each_fire() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("prompt.md");
+    let toml = format!("[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt_file = '{}'\n", file.display());
+    let world = World::new("2026-01-01T00:00:30Z", &toml).await;
+    let running = world.start().await;
+    for (now, text, outcome) in [
+        ("2026-01-01T00:01:00Z", Some(" first\n"), "completed"),
+        ("2026-01-01T00:02:00Z", Some("second"), "completed"),
+        ("2026-01-01T00:03:00Z", Some("  "), "failed(agent_error)"),
+        ("2026-01-01T00:04:00Z", None, "failed(agent_error)"),
+    ] {
+        match text {
+            Some(text) => std::fs::write(&file, text).unwrap(),
+            None => std::fs::remove_file(&file).unwrap(),
+        }
+        world.clock.set(now);
+        let nominal = at(now);
+        eventually("it ends", async || {
+            let rows = world.history("beat").await;
+            rows.iter().any(|row| row.nominal_at == Some(nominal) && support::told(row) == outcome)
+        })
+        .await;
+    }
+    let sent: Vec<_> = world.server.posted().iter().map(|body| body["message"]["content"].clone()).collect();
+    assert_eq!(sent, [" first\n", "second"]);
+    assert!(world.history("beat").await[0].error.as_ref().unwrap().contains("prompt.md cannot be read: No such file"));
+    running.stop().await;
+}
+
+/// A-P22: without isolation the run fails; it is never started unprotected.
+#[tokio::test]
+async fn a_sandbox_is_asked_for_and_its_absence_is_a_failure() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{BEAT}sandbox = true\n")).await;
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    assert_eq!(world.ended("beat").await.status, RunStatus::Completed);
+    assert_eq!(world.server.posted()[0]["sandbox"], true);
+    world.server.play(Play::Refuse(503, "sandbox_unavailable"));
+    world.clock.set("2026-01-01T00:02:00Z");
+    eventually("it fails", async || world.told("beat").await[1..] == ["failed(sandbox_unavailable)"]).await;
+    assert_eq!(world.server.runs(), 1);
+    running.stop().await;
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
-use stakpak_scheduler::{Definition, ScheduleSet, ScheduleSpec};
+use stakpak_scheduler::{Definition, Prompt, ScheduleSet, ScheduleSpec, When};
 
 fn now() -> DateTime<Utc> {
     DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc()
@@ -19,7 +19,8 @@ fn read(toml: &str) -> Result<ScheduleSet, Vec<Finding>> {
 /// Code and key of every error of the entry that holds these lines besides a name, a cron and a prompt.
 fn errors(lines: &str) -> Vec<String> {
     let base = [("name", "\"x\""), ("cron", "\"0 * * * *\""), ("prompt", "\"p\"")];
-    let has = |key: &str| lines.lines().any(|line| line.split('=').next().unwrap().trim() == key);
+    let says = |key: &str| lines.lines().any(|line| line.split('=').next().unwrap().trim() == key);
+    let has = |key: &str| says(key) || key == "cron" && (says("every") || says("at"));
     let rest: String =
         base.iter().filter(|(key, _)| !has(key)).map(|(key, value)| format!("{key} = {value}\n")).collect();
     let set = read(&format!("[[schedules]]\n{rest}{lines}\n")).unwrap();
@@ -46,15 +47,16 @@ fn an_entry_in_full() {
         spec("disk"),
         ScheduleSpec {
             name: "disk".into(),
-            cron: "*/15 * * * *".into(),
+            when: When::Cron("*/15 * * * *".into()),
             timezone: Tz::Europe__Berlin,
-            prompt: "look".into(),
+            prompt: Prompt::Text("look".into()),
             enabled: true,
             profile: "ops".into(),
             model: Some("a/b".into()),
             timeout: Duration::from_secs(600),
             max_turns: Some(12),
             workdir: Some("/srv".into()),
+            sandbox: false,
             pause_on_approval: true,
         }
     );
@@ -78,7 +80,7 @@ fn every_error_has_its_code_and_its_key() {
     assert_eq!(errors("max_turns = 0"), ["E110 max_turns"]);
     assert_eq!(errors("max_turns = 257"), ["E110 max_turns"]);
     assert_eq!(errors("max_turns = 256"), Vec::<String>::new());
-    assert_eq!(errors("every = '5m'"), ["E112 every"]);
+    assert_eq!(errors("max_turns = 1"), Vec::<String>::new());
     assert_eq!(
         errors("prompt = ''\ntimezone = 'x'\nmax_turns = 300"),
         ["E104 timezone", "E101 prompt", "E110 max_turns"]
@@ -86,14 +88,67 @@ fn every_error_has_its_code_and_its_key() {
 }
 
 #[test]
+fn when_is_said_once() {
+    assert_eq!(errors("every = '5m'"), Vec::<String>::new());
+    assert_eq!(errors("at = '2026-05-01T09:00'"), Vec::<String>::new());
+    assert_eq!(errors("at = 2026-05-01T09:00:00Z"), Vec::<String>::new());
+    assert_eq!(errors("cron = '@daily'\nevery = '5m'"), ["E112 every"]);
+    assert_eq!(errors("every = '5m'\nat = '2026-05-01T09:00'"), ["E112 at"]);
+    assert_eq!(errors("every = ' '"), ["E101 every"]);
+    assert_eq!(errors("every = 'often'"), ["E109 every"]);
+    assert_eq!(errors("every = '9s'"), ["E110 every"]);
+    assert_eq!(errors("every = '1000years'"), ["E103 every"]);
+    assert_eq!(errors("at = 'tomorrow'"), ["E110 at"]);
+    assert_eq!(errors("at = '2096-05-01T09:00'"), ["E103 at"]);
+    let berlin = "timezone = 'Europe/Berlin'";
+    assert_eq!(errors(&format!("at = '2026-03-29T02:30'\n{berlin}")), ["E107 at"]);
+    assert_eq!(errors(&format!("at = '2026-10-25T02:30'\n{berlin}")), ["E107 at"]);
+    assert_eq!(errors(&format!("at = '2026-10-25T02:30:00+01:00'\n{berlin}")), Vec::<String>::new());
+    let none = read("[[schedules]]\nname = 'x'\nprompt = 'p'\n").unwrap();
+    assert_eq!(none.errors().map(|error| error.code).collect::<Vec<_>>(), ["E101"]);
+}
+
+#[test]
+fn the_prompt_is_a_text_or_a_file() {
+    let file = "[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt_file = '/etc/prompt.md'\n";
+    let set = read(file).unwrap();
+    let Definition::Valid { spec, .. } = &set.get("x").unwrap().definition else { panic!() };
+    assert_eq!(spec.prompt, Prompt::File("/etc/prompt.md".into()));
+    assert_eq!(errors("prompt_file = '/etc/prompt.md'"), ["E110 prompt_file"]);
+    let blank = read("[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt_file = ''\n").unwrap();
+    assert_eq!(blank.errors().map(|error| error.code).collect::<Vec<_>>(), ["E101"]);
+}
+
+#[test]
+fn what_may_not_be_meant_is_a_warning() {
+    let warnings = |cron: &str| {
+        let set = read(&format!("[[schedules]]\nname = 'x'\ncron = '{cron}'\nprompt = 'p'\n")).unwrap();
+        assert_eq!(set.errors().count(), 0, "{cron}");
+        set.warnings.iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("0 9 13 * 5"), ["W303"]);
+    assert_eq!(warnings("0 9 13 * +5"), Vec::<&str>::new());
+    assert_eq!(warnings("0 9 ? * 5"), Vec::<&str>::new());
+    assert_eq!(warnings("*/90 * * * *"), ["W305"]);
+    assert_eq!(warnings("0 0 */2 * 5/9"), ["W303", "W305"]);
+}
+
+/// A run keeps the version it was started with, whatever way it says when.
+#[test]
+fn a_definition_is_the_same_after_it_was_stored() {
+    for lines in ["cron = '0 * * * *'", "every = '90m'", "at = '2026-05-01T09:00'"] {
+        let set = read(&format!("[[schedules]]\nname = 'x'\n{lines}\nprompt = 'p'\ntimeout = '90s'\n")).unwrap();
+        let Definition::Valid { spec, .. } = &set.get("x").unwrap().definition else { panic!("{lines}") };
+        let stored = serde_json::to_string(&**spec).unwrap();
+        assert_eq!(serde_json::from_str::<ScheduleSpec>(&stored).unwrap(), **spec, "{stored}");
+    }
+}
+
+#[test]
 fn what_would_run_without_its_guard_does_not_run() {
     assert_eq!(errors("check = '~/checks/disk.sh'"), ["E108 check"]);
-    assert_eq!(errors("sandbox = true"), ["E110 sandbox"]);
-    assert_eq!(errors("sandbox = false"), Vec::<String>::new());
     assert_eq!(errors("budget = { usd_per_day = 2.0 }"), ["E110 budget"]);
     let entry = "[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n";
-    assert_eq!(read(&format!("[defaults]\nsandbox = true\n{entry}")).unwrap().errors().count(), 1);
-    assert_eq!(read(&format!("[defaults]\nsandbox = true\n{entry}sandbox = false\n")).unwrap().errors().count(), 0);
     assert_eq!(read(&format!("[budget]\nusd_per_day = 5\n{entry}")).unwrap().errors().count(), 1);
 }
 
@@ -110,7 +165,7 @@ fn one_wrong_entry_disables_only_itself_and_says_where() {
     assert_eq!(told, [(3, "E102"), (12, "E105"), (18, "E110")]);
     assert!(set.errors().next().unwrap().message.starts_with("hour field `25`"), "{:?}", set.errors().next());
     let Definition::Valid { spec, .. } = &set.get("good").unwrap().definition else { panic!() };
-    assert_eq!(spec.cron, "@daily");
+    assert_eq!(spec.when.cron(), Some("@daily"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) fn schedules(schedules: &[ScheduleOverview]) -> Table {
     let mut table = plain(&["NAME", "CRON", "STATUS", "ZONE", "NEXT RUN", "LAST"]);
     for schedule in schedules {
         let (cron, zone) = match &schedule.spec {
-            Some(spec) => (spec.cron.clone(), spec.timezone),
+            Some(spec) => (spec.when.to_string(), spec.timezone),
             None => ("-".to_owned(), Tz::UTC),
         };
         table.add_row([
@@ -43,13 +43,14 @@ fn state(state: ScheduleState) -> &'static str {
         ScheduleState::Active => "active",
         ScheduleState::Disabled => "disabled",
         ScheduleState::Invalid => "invalid",
+        ScheduleState::Done => "done",
     }
 }
 
 pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
     json!({
         "name": schedule.name,
-        "cron": schedule.spec.as_ref().map(|spec| &spec.cron),
+        "cron": schedule.spec.as_ref().and_then(|spec| spec.when.cron()),
         "enabled": schedule.state == ScheduleState::Active,
         "state": schedule.state,
         "timezone": schedule.spec.as_ref().map(|spec| spec.timezone.name()),

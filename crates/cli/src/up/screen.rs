@@ -124,9 +124,10 @@ fn describe(schedule: &ScheduleOverview) -> String {
         (Some(spec), ScheduleState::Active) => {
             let next =
                 schedule.next_run_at.map_or_else(|| "never".to_owned(), |next| schedule::local(next, spec.timezone));
-            format!("{name}  {}  next {next}", spec.cron)
+            format!("{name}  {}  next {next}", spec.when)
         }
         (_, ScheduleState::Disabled) => format!("{name}  disabled"),
+        (Some(spec), ScheduleState::Done) => format!("{name}  {}  done", spec.when),
         _ => {
             let error = schedule.errors.first().map_or_else(String::new, |error| format!(": {}", error.message));
             format!("{name}  invalid{error}")

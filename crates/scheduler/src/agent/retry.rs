@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use stakpak_client::ClientError;
+use stakpak_protocol::ErrorCode;
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// Whether the same request, under the same key, may be answered later: no answer, 408, 429, any 5xx, and the 409 that says the
-/// first request with this key is still at work.
+/// Whether the same request, under the same key, may be answered later: no answer, 408, 429, any 5xx but the one that says that
+/// there is no isolation, and the 409 that says the first request with this key is still at work.
 pub(super) fn is_transient(error: &ClientError) -> bool {
+    if error.code() == Some(ErrorCode::SandboxUnavailable) {
+        return false;
+    }
     match error.status() {
         Some(status) => status == 408 || status == 429 || status >= 500 || error.is_retryable(),
         None => error.is_retryable(),

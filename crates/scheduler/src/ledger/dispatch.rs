@@ -22,6 +22,8 @@ pub(crate) struct Job {
     /// The version it was started with.
     pub(crate) spec: Arc<ScheduleSpec>,
     pub(crate) started_at: DateTime<Utc>,
+    /// The message, once it was read from its file.
+    pub(crate) prompt: Option<String>,
     /// Time spent waiting for a person, which the limit does not count.
     pub(crate) waited: chrono::TimeDelta,
     pub(crate) progress: Progress,
@@ -167,6 +169,7 @@ fn start(
         nominal_at,
         spec,
         started_at: now,
+        prompt: None,
         waited: chrono::TimeDelta::zero(),
         progress: Progress::default(),
     })
@@ -175,7 +178,8 @@ fn start(
 /// A row whose definition cannot be read (written by another version) ends as `unknown`: what became of it, nobody here can find out.
 fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
     let (spec, job) = connection.query_row(
-        "SELECT spec_json, fire_key, source, nominal_at, started_at, waited_ms, session_id, run_id, cursor, paused_at
+        "SELECT spec_json, fire_key, source, nominal_at, started_at, waited_ms, session_id, run_id, cursor, paused_at,
+                prompt
          FROM runs WHERE id = ?1",
         [id],
         |row| {
@@ -183,6 +187,7 @@ fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Op
             let (fire_key, source) = (row.get(1)?, row.get(2)?);
             let (nominal_at, started_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
             let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
+            let prompt = row.get(10)?;
             let progress = Progress {
                 session: record::parsed(row.get(6)?),
                 run: record::parsed(row.get(7)?),
@@ -196,6 +201,7 @@ fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Op
                 nominal_at,
                 spec: Arc::new(spec),
                 started_at: started_at.unwrap_or(now),
+                prompt,
                 waited,
                 progress,
             };

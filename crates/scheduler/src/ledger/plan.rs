@@ -12,6 +12,8 @@ pub(crate) struct Tracked {
     pub(crate) name: String,
     /// Hash of all that decides its instants: cron, zone, enabled.
     pub(crate) timing: String,
+    /// Its instant, if it has one only.
+    pub(crate) only_instant: Option<DateTime<Utc>>,
 }
 
 /// Stored for a name that is no longer in the file, so that coming back counts as a change.
@@ -20,13 +22,14 @@ const ABSENT: &str = "";
 impl Ledger {
     /// Takes note of the schedules of a file and returns their cursors, in the same order. The cursor of a schedule that is
     /// new, was away, or whose timing changed, moves up to `now`. `kept` names entries that are in the file but cannot be
-    /// tracked at present; their cursors stay.
+    /// tracked at present; their cursors stay. `None`: its only instant had passed when it was first seen, so that it is
+    /// not tracked.
     pub(crate) async fn track(
         &self,
         schedules: Vec<Tracked>,
         kept: Vec<String>,
         now: DateTime<Utc>,
-    ) -> Result<Vec<DateTime<Utc>>, LedgerError> {
+    ) -> Result<Vec<Option<DateTime<Utc>>>, LedgerError> {
         self.database
             .write(move |connection| {
                 let known: Vec<String> = connection
@@ -89,12 +92,20 @@ fn beat(connection: &Connection, now: DateTime<Utc>) -> Result<(), LedgerError> 
     Ok(())
 }
 
-fn cursor_of(connection: &Connection, schedule: &Tracked, now: DateTime<Utc>) -> Result<DateTime<Utc>, LedgerError> {
+fn cursor_of(
+    connection: &Connection,
+    schedule: &Tracked,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, LedgerError> {
     let stored: Option<(String, i64)> = connection
         .query_row("SELECT spec_hash, cursor_at FROM schedule_state WHERE name = ?1", [&schedule.name], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })
         .optional()?;
+    let is_known = stored.as_ref().is_some_and(|(timing, _)| *timing == schedule.timing);
+    if !is_known && schedule.only_instant.is_some_and(|at| at <= now) {
+        return Ok(None);
+    }
     let now = now.timestamp_millis();
     let cursor = match stored {
         Some((timing, cursor)) if timing == schedule.timing => cursor,
@@ -106,7 +117,7 @@ fn cursor_of(connection: &Connection, schedule: &Tracked, now: DateTime<Utc>) ->
          ON CONFLICT (name) DO UPDATE SET spec_hash = ?2, cursor_at = ?3",
         params![schedule.name, schedule.timing, cursor],
     )?;
-    Ok(record::instant(Some(cursor)).unwrap_or_default())
+    Ok(record::instant(Some(cursor)))
 }
 
 fn record_due(connection: &Connection, schedule: &str, due: &Due, now: DateTime<Utc>) -> Result<(), LedgerError> {

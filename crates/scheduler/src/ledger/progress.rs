@@ -24,7 +24,29 @@ pub(crate) struct Finish {
     pub(crate) error: Option<String>,
 }
 
+impl Finish {
+    /// Nothing was started on the server.
+    pub(crate) fn not_started(status: RunStatus, reason: Option<Reason>, error: String) -> Self {
+        Self {
+            status,
+            reason,
+            stop_reason: None,
+            turns: None,
+            usage: None,
+            checkpoint_id: None,
+            stdout: String::new(),
+            message: None,
+            error: Some(error),
+        }
+    }
+}
+
 impl Ledger {
+    /// The message was read from its file; it is sent as it was then, whatever becomes of the file.
+    pub(crate) async fn prompt_read(&self, id: RunNumber, prompt: String) -> Result<(), LedgerError> {
+        self.update(id, "prompt = ?2", prompt).await
+    }
+
     /// The session exists; the message may be posted now.
     pub(crate) async fn session_created(&self, id: RunNumber, session: SessionId) -> Result<(), LedgerError> {
         self.update(id, "session_id = ?2", session.to_string()).await

@@ -96,6 +96,8 @@ words!(
         ProfileInvalid = "profile_invalid",
         /// The server does not know the model.
         ModelUnavailable = "model_unavailable",
+        /// The schedule must be isolated and the server has no isolation.
+        SandboxUnavailable = "sandbox_unavailable",
         /// Recovered three times already.
         CrashLimit = "crash_limit",
         /// By a person, or by another program.

@@ -3,7 +3,9 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT];
+
+const RUNS: Migration = Migration {
     name: "runs by fire key",
     sql: "
         CREATE TABLE schedule_state (
@@ -64,4 +66,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[Migration {
             heartbeat_at INTEGER NOT NULL
         ) STRICT;
     ",
-}];
+};
+
+/// The message of a run whose definition names a file.
+const PROMPT: Migration = Migration { name: "prompt of a run", sql: "ALTER TABLE runs ADD COLUMN prompt TEXT;" };

@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::{DateTime, Days, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
-use super::{Definition, ScheduleSpec, read::Defaults};
-use crate::cron::Cron;
+use super::{Definition, Prompt, ScheduleSpec, read::Defaults};
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
 pub(super) const NOT_YET: &[&str] = &[
@@ -44,19 +42,17 @@ pub(super) const NOT_YET: &[&str] = &[
 const LONGEST_NAME: usize = 128;
 const MAX_TURNS: std::ops::RangeInclusive<u64> = 1..=256;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// An expression without an instant in this time is a mistake.
-const SEARCHED: Days = Days::new(20 * 366);
 
 /// An entry as written. Values of keys that are refused or ignored are not looked at.
 #[derive(Debug, Deserialize)]
 pub(super) struct RawSchedule {
     name: Option<String>,
-    cron: Option<String>,
-    every: Option<serde::de::IgnoredAny>,
-    at: Option<serde::de::IgnoredAny>,
+    pub(super) cron: Option<String>,
+    pub(super) every: Option<String>,
+    pub(super) at: Option<String>,
     timezone: Option<String>,
     prompt: Option<String>,
-    prompt_file: Option<serde::de::IgnoredAny>,
+    prompt_file: Option<String>,
     enabled: Option<bool>,
     check: Option<serde::de::IgnoredAny>,
     profile: Option<String>,
@@ -84,8 +80,8 @@ impl Entry<'_> {
         let mut findings = self.unguarded(&raw);
         let name = self.name(raw.name.as_deref(), &mut findings);
         let timezone = self.timezone(raw.timezone.as_deref(), &mut findings);
-        let expression = self.expression(&raw, &mut findings);
-        let prompt = self.prompt(raw.prompt, raw.prompt_file.is_some(), &mut findings);
+        let when = self.when(&raw, timezone, &mut findings);
+        let prompt = self.prompt(raw.prompt, raw.prompt_file, &mut findings);
         let timeout = raw.timeout.or(self.defaults.timeout).unwrap_or(DEFAULT_TIMEOUT);
         if timeout.is_zero() {
             findings.push(self.error("timeout", "E110", "must be longer than nothing"));
@@ -93,19 +89,15 @@ impl Entry<'_> {
         if raw.max_turns.is_some_and(|turns| !MAX_TURNS.contains(&turns)) {
             findings.push(self.error("max_turns", "E110", "must be between 1 and 256"));
         }
-        let cron = match (&expression, timezone) {
-            (Some(expression), Some(zone)) => self.cron(expression, zone, &mut findings),
-            _ => None,
-        };
-        let (Some(name), Some(timezone), Some(expression), Some(prompt), Some(cron), true) =
-            (name, timezone, expression, prompt, cron, findings.is_empty())
+        let (Some(name), Some(timezone), Some((when, timing)), Some(prompt), true) =
+            (name, timezone, when, prompt, findings.is_empty())
         else {
             return Definition::Invalid(findings);
         };
         let profile = raw.profile.or_else(|| self.defaults.profile.clone());
         let spec = ScheduleSpec {
             name,
-            cron: expression,
+            when,
             timezone,
             prompt,
             enabled: raw.enabled.unwrap_or(true),
@@ -114,9 +106,11 @@ impl Entry<'_> {
             timeout,
             max_turns: raw.max_turns,
             workdir: raw.workdir.or_else(|| self.defaults.workdir.clone()).map(|path| below_home(&path)),
+            sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
         };
-        Definition::Valid { spec: Arc::new(spec), cron }
+        let past = self.past(&timing);
+        Definition::Valid { spec: Arc::new(spec), timing, past }
     }
 
     /// Guards that this build does not have: refusing is the only safe way to not have them.
@@ -129,10 +123,6 @@ impl Entry<'_> {
         if raw.budget.is_some() || self.document.locate(&["budget"]).is_some() {
             let text = "budgets are not enforced yet in this build; the schedule is not run without its budget";
             findings.push(self.error("budget", "E110", text));
-        }
-        if raw.sandbox.or(self.defaults.sandbox) == Some(true) {
-            let text = "sandboxes are not supported yet in this build; the schedule is not run unprotected";
-            findings.push(self.error("sandbox", "E110", text));
         }
         findings
     }
@@ -153,71 +143,26 @@ impl Entry<'_> {
         None
     }
 
-    fn timezone(&self, own: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tz> {
-        let written = own.or(self.defaults.timezone.as_deref()).unwrap_or("UTC").trim();
-        let host = || iana_time_zone::get_timezone().ok();
-        let zone = match written {
-            "local" => host().and_then(|name| name.parse().ok()),
-            name => name.parse().ok(),
-        };
-        if zone.is_none() {
-            let text = match written {
-                "local" => "the host's time zone cannot be found out; name one, such as Europe/Berlin".to_owned(),
-                name => {
-                    format!("unknown time zone {name:?}, expected an IANA name such as Europe/Berlin, or \"local\"")
-                }
-            };
-            findings.push(self.error("timezone", "E104", &text));
-        }
-        zone
-    }
-
-    fn expression(&self, raw: &RawSchedule, findings: &mut Vec<Finding>) -> Option<String> {
-        let others = [("every", raw.every.is_some()), ("at", raw.at.is_some())];
-        for (key, _) in others.into_iter().filter(|(_, present)| *present) {
-            let text = match raw.cron {
-                Some(_) => "exactly one of `cron`, `every` and `at` can be set",
-                None => "not supported yet in this build; use `cron`",
-            };
-            findings.push(self.error(key, "E112", text));
-        }
-        match raw.cron.as_deref().map(str::trim) {
-            Some("") => findings.push(self.error("cron", "E101", "is blank")),
-            Some(expression) => return Some(expression.to_owned()),
-            None if others.iter().any(|(_, present)| *present) => {}
-            None => findings.push(self.error("cron", "E101", "required key is missing")),
-        }
-        None
-    }
-
-    fn prompt(&self, prompt: Option<String>, file: bool, findings: &mut Vec<Finding>) -> Option<String> {
-        if file {
-            findings.push(self.error("prompt_file", "E101", "not supported yet in this build; use `prompt`"));
-        }
-        let prompt = prompt.filter(|prompt| !prompt.trim().is_empty());
-        if prompt.is_none() && !file {
-            findings.push(self.error("prompt", "E101", "required key is missing or blank"));
-        }
-        prompt
-    }
-
-    fn cron(&self, expression: &str, zone: Tz, findings: &mut Vec<Finding>) -> Option<Cron> {
-        let cron = match Cron::parse(expression, zone) {
-            Ok(cron) => cron,
-            Err(error) => {
-                findings.push(self.error("cron", "E102", &error.to_string()));
+    fn prompt(&self, prompt: Option<String>, file: Option<String>, findings: &mut Vec<Finding>) -> Option<Prompt> {
+        let (key, text) = match (prompt, file) {
+            (Some(_), Some(_)) => {
+                findings.push(self.error("prompt_file", "E110", "`prompt` and `prompt_file` cannot both be set"));
                 return None;
             }
+            (None, Some(file)) => ("prompt_file", file),
+            (prompt, None) => ("prompt", prompt.unwrap_or_default()),
         };
-        let horizon = self.now.checked_add_days(SEARCHED)?;
-        if cron.next_after(self.now).is_none_or(|first| first > horizon) {
-            findings.push(self.error("cron", "E103", "never fires in the next 20 years"));
+        if text.trim().is_empty() {
+            findings.push(self.error(key, "E101", "required key is missing or blank"));
             return None;
         }
-        Some(cron)
+        Some(match key {
+            "prompt_file" => Prompt::File(below_home(text.trim())),
+            _ => Prompt::Text(text),
+        })
     }
 
-    fn error(&self, key: &str, code: &'static str, text: &str) -> Finding {
+    pub(super) fn error(&self, key: &str, code: &'static str, text: &str) -> Finding {
         self.document.finding(&["schedules", self.index, key], code, Severity::Error, text)
     }
 }

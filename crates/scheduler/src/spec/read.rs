@@ -89,7 +89,14 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         let name = document.text(&[path[0], path[1], "name"]).unwrap_or_default().trim().to_owned();
         let definition = match read {
             Err(finding) => Definition::Invalid(vec![finding]),
-            Ok((raw, _)) => Entry { document, index: &index, defaults: &defaults, now }.define(raw),
+            Ok((raw, _)) => {
+                let entry = Entry { document, index: &index, defaults: &defaults, now };
+                let definition = entry.define(raw);
+                if let Definition::Valid { timing, .. } = &definition {
+                    warnings.extend(entry.oddities(timing));
+                }
+                definition
+            }
         };
         let definition = refuse_duplicate(document, &index, definition, !names.insert(name.clone()));
         let location = document.locate(&path).unwrap_or(stakpak_config::Location { line: 1, column: 1 });

@@ -10,12 +10,12 @@ use chrono_tz::Tz;
 const WIDEST_OFFSET: TimeDelta = TimeDelta::hours(26);
 
 /// The wall-clock time at `instant`.
-pub(super) fn of(zone: Tz, instant: DateTime<Utc>) -> NaiveDateTime {
+pub(crate) fn of(zone: Tz, instant: DateTime<Utc>) -> NaiveDateTime {
     instant.with_timezone(&zone).naive_local()
 }
 
 /// The instants at which clocks show `local`, earliest first: none in a gap, two in a repeated hour.
-pub(super) fn occurrences(zone: Tz, local: NaiveDateTime) -> [Option<DateTime<Utc>>; 2] {
+pub(crate) fn occurrences(zone: Tz, local: NaiveDateTime) -> [Option<DateTime<Utc>>; 2] {
     match zone.from_local_datetime(&local) {
         LocalResult::None => [None, None],
         LocalResult::Single(only) => [Some(only.to_utc()), None],
@@ -24,7 +24,7 @@ pub(super) fn occurrences(zone: Tz, local: NaiveDateTime) -> [Option<DateTime<Ut
 }
 
 /// The first instant at which clocks show `local`, or the end of the gap that it falls into.
-pub(super) fn first_instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
+pub(crate) fn first_instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(first) | LocalResult::Ambiguous(first, _) => Some(first.to_utc()),
         LocalResult::None => {
@@ -36,7 +36,7 @@ pub(super) fn first_instant(zone: Tz, local: NaiveDateTime) -> Option<DateTime<U
 }
 
 /// Where the second pass of a repeated hour begins, if `instant` lies in the first.
-pub(super) fn second_pass_after(zone: Tz, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub(crate) fn second_pass_after(zone: Tz, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let LocalResult::Ambiguous(first, second) = zone.from_local_datetime(&of(zone, instant)) else { return None };
     if first.to_utc() != instant {
         return None;
