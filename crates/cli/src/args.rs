@@ -172,6 +172,22 @@ pub(crate) enum ScheduleCommand {
         /// Schedule
         name: String,
     },
+    /// Keeps a schedule from firing; what comes meanwhile is skipped, not caught up on
+    Pause {
+        /// Schedule
+        name: String,
+        /// For this long [default: until it is resumed]
+        #[arg(long = "for", value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
+        duration: Option<Duration>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Lets a paused schedule fire again, from now on
+    Resume {
+        /// Schedule
+        name: String,
+    },
     /// What ran, when, and what came of it
     History {
         /// Schedule

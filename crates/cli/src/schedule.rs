@@ -2,13 +2,13 @@
 
 mod table;
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use anyhow::{Result, bail};
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use stakpak_config::{Document, edit};
-use stakpak_scheduler::{Definition, Ledger, Schedule, ScheduleSet, list, trigger};
+use stakpak_scheduler::{Definition, HeldBy, Hold, Ledger, Schedule, ScheduleSet, list, trigger};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 pub(crate) use table::{json as schedule_json, local, schedules as schedule_table};
@@ -27,6 +27,8 @@ pub(crate) async fn run(home: &Home, json: bool, command: ScheduleCommand) -> Re
         ScheduleCommand::Add(args) => add(home, json, &args),
         ScheduleCommand::List => show_list(home, json).await,
         ScheduleCommand::Trigger { name } => start(home, json, &name).await,
+        ScheduleCommand::Pause { name, duration, note } => pause(home, json, &name, duration, note).await,
+        ScheduleCommand::Resume { name } => resume(home, json, &name).await,
         ScheduleCommand::History { name, limit, .. } => history(home, json, name.as_deref(), limit).await,
         ScheduleCommand::Remove { name } => remove(home, json, &name),
     }
@@ -183,6 +185,39 @@ async fn start(home: &Home, json: bool, name: &str) -> Result<()> {
         say!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
     } else {
         say!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
+    }
+    Ok(())
+}
+
+/// Held in the ledger, where a running instance looks before each start.
+async fn pause(home: &Home, json: bool, name: &str, duration: Option<Duration>, note: Option<String>) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    if set.get(name).is_none() {
+        bail!("there is no schedule named {name}");
+    }
+    let since = Utc::now();
+    let until = duration.map(|duration| anyhow::Ok(since + TimeDelta::from_std(duration)?)).transpose()?;
+    ledger.hold(name, Hold { since, until, by: HeldBy::User, note }).await?;
+    if json {
+        say!("{}", json!({ "command": "autopilot.schedule.pause", "ok": true, "name": name, "until": until }));
+    } else {
+        say!("Schedule {name} is paused. Let it go on with: stakpak schedule resume {name}");
+    }
+    Ok(())
+}
+
+async fn resume(home: &Home, json: bool, name: &str) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    if !ledger.release(name, Utc::now()).await? {
+        match set.get(name) {
+            Some(_) => bail!("schedule {name} is not paused"),
+            None => bail!("there is no schedule named {name}"),
+        }
+    }
+    if json {
+        say!("{}", json!({ "command": "autopilot.schedule.resume", "ok": true, "name": name }));
+    } else {
+        say!("Schedule {name} fires again, from now on.");
     }
     Ok(())
 }

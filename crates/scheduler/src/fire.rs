@@ -1,6 +1,6 @@
 //! The identity of a fire: one key for a schedule and a nominal instant, whatever crashes, reloads or clocks do.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -20,6 +20,15 @@ impl FireKey {
     /// Of a manual trigger.
     pub(crate) fn manual(schedule: &str) -> Self {
         Self(format!("sched:{}:manual:{}", encoded(schedule), Uuid::new_v4()))
+    }
+
+    /// How much later than its nominal instant it is dispatched: from zero to `most`, the same each time it is asked for.
+    pub(crate) fn jitter(&self, most: TimeDelta) -> TimeDelta {
+        let digest = Sha256::digest(self.0.as_bytes());
+        let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let most = u64::try_from(most.num_milliseconds()).unwrap_or_default();
+        let millis = number % most.saturating_add(1);
+        TimeDelta::milliseconds(i64::try_from(millis).unwrap_or_default())
     }
 
     /// Its text.
@@ -57,5 +66,19 @@ mod tests {
         let long = FireKey::nominal(&"x".repeat(128), instant);
         assert_eq!(long.as_str().len(), "sched:".len() + 64 + ":1700000000".len());
         assert_ne!(long, FireKey::nominal(&"y".repeat(128), instant));
+    }
+
+    #[test]
+    fn jitter_is_spread_and_stays_the_same() {
+        let most = TimeDelta::seconds(60);
+        let offsets: Vec<_> = (0..1000)
+            .map(|second| FireKey::nominal("disk", DateTime::from_timestamp(second * 60, 0).unwrap()).jitter(most))
+            .collect();
+        assert!(offsets.iter().all(|offset| *offset >= TimeDelta::zero() && *offset <= most));
+        let mean = offsets.iter().sum::<TimeDelta>() / 1000;
+        assert!(mean > TimeDelta::seconds(25) && mean < TimeDelta::seconds(35), "{mean}");
+        let key = FireKey::nominal("disk", DateTime::from_timestamp(0, 0).unwrap());
+        assert_eq!(key.jitter(most), offsets[0]);
+        assert_eq!(key.jitter(TimeDelta::zero()), TimeDelta::zero());
     }
 }

@@ -4,9 +4,12 @@
 //! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
 
 mod dispatch;
+mod hold;
 mod plan;
 mod progress;
 mod record;
+mod recover;
+mod round;
 mod schema;
 
 use std::{collections::BTreeMap, path::Path};
@@ -15,12 +18,13 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 use stakpak_sqlite::Database;
 
-pub(crate) use dispatch::{Job, Verdict};
-pub(crate) use plan::Tracked;
+pub(crate) use dispatch::{Dispatched, Job, Verdict};
+pub use hold::{HeldBy, Hold};
+pub(crate) use plan::{Planned, Tracked};
 pub(crate) use progress::Finish;
 pub use record::{Reason, RunNumber, RunRecord, RunStatus, Source};
 
-use crate::{fire::FireKey, tally::Tally};
+use crate::{fire::FireKey, spec::Overlap, tally::Tally};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,7 @@ pub struct Ledger {
 pub(crate) struct ScheduleFacts {
     /// None when it is not tracked.
     pub(crate) tracked: Option<Seen>,
+    pub(crate) hold: Option<Hold>,
     pub(crate) last_run: Option<RunRecord>,
     pub(crate) active: Vec<RunNumber>,
 }
@@ -98,18 +103,25 @@ impl Ledger {
     }
 
     /// Writes a run to be started now by the running scheduler, or at its next start. While another run of the schedule is
-    /// active the row is `skipped(overlap)` at once.
+    /// active and `overlap` says so, the row is `skipped(overlap)` at once.
     ///
     /// # Errors
     /// Only of the file.
-    pub async fn trigger(&self, schedule: &str, now: DateTime<Utc>) -> Result<RunRecord, LedgerError> {
+    pub async fn trigger(
+        &self,
+        schedule: &str,
+        overlap: Overlap,
+        now: DateTime<Utc>,
+    ) -> Result<RunRecord, LedgerError> {
         let schedule = schedule.to_owned();
         let run: RunRecord = self
             .database
             .write(move |connection| {
                 let key = FireKey::manual(&schedule);
-                let id = plan::insert(connection, &schedule, Source::Manual, None, &key, now)?;
-                if let Some(active) = dispatch::active_run(connection, &schedule)? {
+                let id = plan::insert(connection, &schedule, Source::Manual, None, &key, (now, now))?;
+                if overlap == Overlap::Skip
+                    && let Some(active) = dispatch::active_run(connection, &schedule)?
+                {
                     dispatch::skip_for_overlap(connection, id, active, now)?;
                 }
                 run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))
@@ -165,7 +177,8 @@ impl Ledger {
                     .prepare_cached("SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused')")?
                     .query_map([&schedule], |row| row.get(0).map(RunNumber))?
                     .collect::<Result<_, _>>()?;
-                Ok(ScheduleFacts { tracked, last_run, active })
+                let hold = hold::of(connection, &schedule)?;
+                Ok(ScheduleFacts { tracked, hold, last_run, active })
             })
             .await
     }

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_config::Finding;
 
 use crate::{
     handle::TriggerError,
-    ledger::{Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts},
+    ledger::{Hold, Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts},
     spec::{Definition, Schedule, ScheduleSet, ScheduleSpec},
     timing::Timing,
 };
@@ -25,6 +25,8 @@ pub enum ScheduleState {
     Invalid,
     /// Its only instant has passed.
     Done,
+    /// It is held; see [`ScheduleOverview::hold`].
+    Paused,
 }
 
 /// One schedule with what became of it.
@@ -38,6 +40,8 @@ pub struct ScheduleOverview {
     pub spec: Option<Arc<ScheduleSpec>>,
     /// Why it is invalid.
     pub errors: Vec<Finding>,
+    /// Who holds it, and until when.
+    pub hold: Option<Hold>,
     /// Its next instant; none unless active.
     pub next_run_at: Option<DateTime<Utc>>,
     /// The newest row.
@@ -84,6 +88,7 @@ fn overview(schedule: &Schedule, facts: ScheduleFacts, now: DateTime<Utc>) -> Sc
         state: ScheduleState::Invalid,
         spec: None,
         errors: Vec::new(),
+        hold: facts.hold.filter(|hold| hold.holds(now)),
         next_run_at: None,
         last_run: facts.last_run,
         active_runs: facts.active,
@@ -111,6 +116,10 @@ fn overview(schedule: &Schedule, facts: ScheduleFacts, now: DateTime<Utc>) -> Sc
         if matches!(timing, Timing::At(_)) && overview.next_run_at.is_none() {
             overview.state = ScheduleState::Done;
         }
+        if let Some(hold) = &overview.hold {
+            overview.state = ScheduleState::Paused;
+            overview.next_run_at = hold.until.and_then(|until| timing.next_after(until - TimeDelta::milliseconds(1)));
+        }
     }
     overview
 }
@@ -132,7 +141,7 @@ pub async fn status(set: &ScheduleSet, ledger: &Ledger, now: DateTime<Utc>) -> R
 }
 
 /// Writes a run of the schedule to be started by the running scheduler, or by the next one. While another run of it is active
-/// the row comes back `skipped`, with the reason and the active run.
+/// and its policy is to skip, the row comes back `skipped`, with the reason and the active run.
 ///
 /// # Errors
 /// Unknown and invalid schedules are refused; else only of the ledger file.
@@ -147,6 +156,6 @@ pub async fn trigger(
         Some(Definition::Invalid(errors)) => {
             Err(TriggerError::Invalid { name: name.to_owned(), errors: errors.clone() })
         }
-        Some(Definition::Valid { .. }) => Ok(ledger.trigger(name, now).await?),
+        Some(Definition::Valid { spec, .. }) => Ok(ledger.trigger(name, spec.firing.overlap, now).await?),
     }
 }

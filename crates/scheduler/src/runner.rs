@@ -3,11 +3,14 @@
 //! Invariant: the request is a function of the stored row alone, so that a repeat after a crash has the same body under the
 //! same key.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
 use stakpak_protocol::{ErrorCode, EventId, RunId, RunOverrides, SessionId};
 use stakpak_redact::Redactor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{
@@ -19,31 +22,109 @@ use crate::{
     spec::Prompt,
 };
 
-/// Starts the job, or takes it up where it was, and records its end.
-pub(crate) async fn run(
-    ledger: &Ledger,
-    client: &StakpakClient,
-    clock: &dyn Clock,
-    redactor: &Redactor,
-    stop_grace: TimeDelta,
-    job: Job,
-) -> Result<(), LedgerError> {
-    let observer = InLedger { ledger, clock, id: job.id };
-    let limits = Limits { deadline: deadline(&job), stop_grace };
-    let finish = match message(ledger, &job).await? {
-        Err(error) => {
-            Finish::not_started(RunStatus::Failed, Some(Reason::AgentError), redacted(redactor, &told(&error)))
+/// What every run is worked on with.
+#[derive(Debug, Clone)]
+pub(crate) struct Runner {
+    pub(crate) ledger: Ledger,
+    pub(crate) client: StakpakClient,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) redactor: Redactor,
+}
+
+impl Runner {
+    /// Starts the job, or takes it up where it was, and records its end. One that `stop` asks to end is cancelled; if the server
+    /// does not confirm that, the row says so, and the true end is recorded when it is learnt.
+    pub(crate) async fn run(
+        &self,
+        job: Job,
+        stop_grace: TimeDelta,
+        stop: CancellationToken,
+    ) -> Result<(), LedgerError> {
+        if job.cancel.is_some() {
+            stop.cancel();
         }
-        Ok(message) => {
-            match agent::drive(client, clock, &order(&job, message), limits, job.progress, &observer).await {
-                Ok(report) => ended(report, redactor),
-                Err(DriveError::Agent(error)) => not_started(&error, redactor),
-                Err(DriveError::Observer(error)) => return Err(error),
+        let limits = Limits { deadline: deadline(&job), stop_grace, stop };
+        if !job.unconfirmed {
+            let finish = self.work(&job, limits.clone()).await?;
+            let unconfirmed = finish.unconfirmed;
+            self.finish(&job, finish).await?;
+            if !unconfirmed {
+                return Ok(());
             }
         }
-    };
-    tracing::info!(status = %finish.status, "scheduled run ended");
-    ledger.finish(job.id, finish, clock.now()).await
+        self.settle(&job, limits).await
+    }
+
+    async fn work(&self, job: &Job, limits: Limits) -> Result<Finish, LedgerError> {
+        let message = match message(&self.ledger, job).await? {
+            Ok(message) => message,
+            Err(error) => {
+                let text = redacted(&self.redactor, &told(&error));
+                return Ok(Finish::not_started(RunStatus::Failed, Some(Reason::AgentError), text));
+            }
+        };
+        let (order, observer) = (order(job, message), self.observer(job));
+        let stop = limits.stop.clone();
+        match agent::drive(&self.client, &*self.clock, &order, limits, job.progress, &observer).await {
+            Ok(report) => self.ended(job, report).await,
+            Err(DriveError::Agent(_)) if stop.is_cancelled() && job.progress.session.is_none() => {
+                let reason = self.cancel_reason(job).await?;
+                Ok(Finish::not_started(RunStatus::Cancelled, Some(reason), "cancelled before it began".to_owned()))
+            }
+            Err(DriveError::Agent(error)) => Ok(not_started(&error, &self.redactor)),
+            Err(DriveError::Observer(error)) => Err(error),
+        }
+    }
+
+    /// Until the server answers, however long that takes.
+    async fn settle(&self, job: &Job, limits: Limits) -> Result<(), LedgerError> {
+        let Some(row) = self.ledger.run(job.id).await? else { return Ok(()) };
+        let Some(known) = row.session_id.zip(row.run_id) else { return Ok(()) };
+        tracing::warn!(run = %job.id, "the server has not confirmed the end of a run; it counts as active until it does");
+        let (order, observer) = (order(job, String::new()), self.observer(job));
+        let report = agent::settle(&self.client, &*self.clock, &order, limits, known, &observer).await;
+        let finish = self.ended(job, report).await?;
+        self.finish(job, finish).await
+    }
+
+    async fn ended(&self, job: &Job, report: AgentReport) -> Result<Finish, LedgerError> {
+        let (status, reason) = match report.outcome {
+            AgentOutcome::Completed => (RunStatus::Completed, None),
+            AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
+            AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
+            AgentOutcome::Cancelled => (RunStatus::Cancelled, Some(self.cancel_reason(job).await?)),
+            AgentOutcome::TimedOut => (RunStatus::TimedOut, None),
+            AgentOutcome::Paused | AgentOutcome::Unknown | AgentOutcome::Unconfirmed => (RunStatus::Unknown, None),
+        };
+        let unconfirmed = report.outcome == AgentOutcome::Unconfirmed;
+        let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
+        Ok(Finish {
+            status,
+            reason,
+            stop_reason,
+            turns,
+            usage,
+            checkpoint_id: result.checkpoint_id.and_then(|id| id.parse().ok()),
+            stdout: result.stdout,
+            message: final_message,
+            error: Some(result.stderr).filter(|text| !text.is_empty()).map(|text| redacted(&self.redactor, &text)),
+            unconfirmed,
+        })
+    }
+
+    /// What the ledger says, else somebody did it at the server.
+    async fn cancel_reason(&self, job: &Job) -> Result<Reason, LedgerError> {
+        Ok(self.ledger.cancel_reason(job.id).await?.unwrap_or(Reason::User))
+    }
+
+    async fn finish(&self, job: &Job, finish: Finish) -> Result<(), LedgerError> {
+        tracing::info!(status = %finish.status, "scheduled run ended");
+        self.ledger.finish(job.id, finish, job.spec.firing.pause_after_failures, self.clock.now()).await
+    }
+
+    fn observer(&self, job: &Job) -> InLedger<'_> {
+        InLedger { ledger: &self.ledger, clock: &*self.clock, id: job.id }
+    }
 }
 
 /// The message, which stays the same once it was read.
@@ -107,29 +188,6 @@ fn context(job: &Job) -> CallerContextInput {
             spec.name, job.id, job.source, spec.when
         ),
         priority: Some("high".to_owned()),
-    }
-}
-
-fn ended(report: AgentReport, redactor: &Redactor) -> Finish {
-    let (status, reason) = match report.outcome {
-        AgentOutcome::Completed => (RunStatus::Completed, None),
-        AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
-        AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
-        AgentOutcome::Cancelled => (RunStatus::Cancelled, Some(Reason::User)),
-        AgentOutcome::TimedOut => (RunStatus::TimedOut, None),
-        AgentOutcome::Paused | AgentOutcome::Unknown => (RunStatus::Unknown, None),
-    };
-    let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
-    Finish {
-        status,
-        reason,
-        stop_reason,
-        turns,
-        usage,
-        checkpoint_id: result.checkpoint_id.and_then(|id| id.parse().ok()),
-        stdout: result.stdout,
-        message: final_message,
-        error: Some(result.stderr).filter(|text| !text.is_empty()).map(|text| redacted(redactor, &text)),
     }
 }
 

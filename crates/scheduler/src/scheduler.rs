@@ -3,7 +3,7 @@
 //! Invariants: a plan is durable before anything of it is dispatched; every run belongs to this loop, which learns of its end,
 //! error or panic; dropping the loop at any point loses nothing that a new one does not find in the ledger.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
@@ -20,9 +20,9 @@ use crate::{
     clock::Clock,
     due::due,
     handle::Handle,
-    ledger::{Job, Ledger, LedgerError, Reason, RunStatus, Source, Tracked, Verdict},
+    ledger::{Dispatched, Job, Ledger, LedgerError, Planned, Reason, RunNumber, RunStatus, Source, Tracked, Verdict},
     pulse::{BEAT, Beating, Heart},
-    runner,
+    runner::Runner,
     spec::{Definition, ScheduleSet, ScheduleSpec},
     timing::Timing,
 };
@@ -52,10 +52,7 @@ pub enum SchedulerError {
 /// The service. One at a time may [`run`](Scheduler::run) on a ledger file; the instance lock sees to that.
 #[derive(Debug)]
 pub struct Scheduler {
-    ledger: Ledger,
-    client: StakpakClient,
-    clock: Arc<dyn Clock>,
-    redactor: Redactor,
+    runner: Runner,
     schedules: watch::Sender<Arc<ScheduleSet>>,
     triggered: Arc<Notify>,
     heart: Heart,
@@ -79,10 +76,7 @@ impl Scheduler {
         let ledger = Ledger::open(&config.ledger)?;
         let (schedules, _) = watch::channel(Arc::new(config.schedules));
         Ok(Self {
-            ledger,
-            client,
-            clock,
-            redactor: config.redactor,
+            runner: Runner { ledger, client, clock, redactor: config.redactor },
             schedules,
             triggered: Arc::default(),
             heart: Heart::default(),
@@ -93,8 +87,8 @@ impl Scheduler {
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
-            ledger: self.ledger.clone(),
-            clock: Arc::clone(&self.clock),
+            ledger: self.runner.ledger.clone(),
+            clock: Arc::clone(&self.runner.clock),
             schedules: self.schedules.clone(),
             triggered: Arc::clone(&self.triggered),
             heart: self.heart.clone(),
@@ -114,13 +108,13 @@ impl Scheduler {
 
     async fn work(&self) -> Result<(), SchedulerError> {
         let mut changes = self.schedules.subscribe();
-        let mut runs = JoinSet::new();
-        let now = self.clock.now();
-        self.ledger.started(Uuid::new_v4().to_string(), now).await?;
+        let mut runs = Runs::default();
+        let now = self.runner.clock.now();
+        self.runner.ledger.started(Uuid::new_v4().to_string(), now).await?;
         let mut set = changes.borrow_and_update().clone();
-        for job in self.ledger.recover(now).await? {
+        for job in self.runner.ledger.recover(now).await? {
             tracing::info!(run = %job.id, schedule = %job.spec.name, "scheduled run is taken up again");
-            self.start(&mut runs, &set, job);
+            runs.start(&self.runner, &set, job);
         }
         let mut tracking = self.track(&set).await?;
         let beating = self.heart.start();
@@ -128,16 +122,19 @@ impl Scheduler {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.plan(&mut tracking, &beating).await?;
-            for job in self.dispatch(&set).await? {
-                self.start(&mut runs, &set, job);
+            let dispatched = self.dispatch(&set).await?;
+            for job in dispatched.jobs {
+                runs.start(&self.runner, &set, job);
             }
-            let next = tracking.iter().filter_map(|schedule| schedule.next).min();
-            beating.waits_for(next);
+            dispatched.superseded.into_iter().for_each(|id| runs.stop(id));
+            let planned = tracking.iter().filter_map(|schedule| schedule.next).min();
+            beating.waits_for(planned);
+            let next = planned.into_iter().chain(dispatched.next).min();
             tokio::select! {
                 _ = beat.tick() => beating.beat(self.beat().await),
-                () = sleep_until(&*self.clock, next) => {}
+                () = sleep_until(&*self.runner.clock, next) => {}
                 () = self.triggered.notified() => {}
-                Some(ended) = runs.join_next() => ended.map_err(SchedulerError::Panicked)??,
+                Some(ended) = runs.tasks.join_next() => runs.forget(ended.map_err(SchedulerError::Panicked)??),
                 Ok(()) = changes.changed() => {
                     set = changes.borrow_and_update().clone();
                     tracking = self.track(&set).await?;
@@ -164,7 +161,7 @@ impl Scheduler {
             },
         });
         let tracked = tracked.collect();
-        let cursors = self.ledger.track(tracked, kept, self.clock.now()).await?;
+        let cursors = self.runner.ledger.track(tracked, kept, self.runner.clock.now()).await?;
         let mut tracking = Vec::new();
         for ((spec, timing), cursor) in valid.into_iter().zip(cursors) {
             match cursor {
@@ -183,7 +180,7 @@ impl Scheduler {
 
     /// A ledger that cannot be written is no reason to stop: nothing is lost until something is due.
     async fn beat(&self) -> bool {
-        match self.ledger.beat(self.clock.now()).await {
+        match self.runner.ledger.beat(self.runner.clock.now()).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the ledger cannot be written");
@@ -193,39 +190,66 @@ impl Scheduler {
     }
 
     async fn plan(&self, tracking: &mut [Tracking], beating: &Beating) -> Result<(), LedgerError> {
-        let now = self.clock.now();
+        let now = self.runner.clock.now();
         let oldest = tracking.iter().filter_map(|schedule| schedule.next).min();
         let mut planned = Vec::new();
         for schedule in tracking.iter_mut().filter(|schedule| schedule.next.is_some_and(|next| next <= now)) {
-            if let Some(due) = due(&schedule.timing, schedule.cursor, now) {
+            let firing = &schedule.spec.firing;
+            if let Some(due) = due(&schedule.timing, firing, schedule.cursor, now) {
                 schedule.cursor = due.cursor;
                 schedule.next = schedule.timing.next_after(due.cursor);
-                planned.push((schedule.spec.name.clone(), due));
+                planned.push(Planned {
+                    schedule: schedule.spec.name.clone(),
+                    jitter: TimeDelta::from_std(firing.jitter).unwrap_or(TimeDelta::MAX),
+                    due,
+                });
             }
         }
         if planned.is_empty() {
             return Ok(());
         }
-        self.ledger.plan(planned, now).await?;
+        self.runner.ledger.plan(planned, now).await?;
         if let Some(oldest) = oldest {
             beating.planned(oldest, now);
         }
         Ok(())
     }
 
-    async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Vec<Job>, LedgerError> {
+    async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Dispatched, LedgerError> {
         let slots = set.max_concurrent_runs;
         let set = Arc::clone(set);
-        self.ledger.dispatch(move |schedule, source| verdict(&set, schedule, source), slots, self.clock.now()).await
+        self.runner
+            .ledger
+            .dispatch(move |schedule, source| verdict(&set, schedule, source), slots, self.runner.clock.now())
+            .await
     }
+}
 
-    fn start(&self, runs: &mut JoinSet<Result<(), LedgerError>>, set: &ScheduleSet, job: Job) {
-        let (ledger, client) = (self.ledger.clone(), self.client.clone());
-        let (clock, redactor) = (Arc::clone(&self.clock), self.redactor.clone());
+/// Runs under way, each with what makes it end.
+#[derive(Default)]
+struct Runs {
+    tasks: JoinSet<Result<RunNumber, LedgerError>>,
+    stops: HashMap<RunNumber, CancellationToken>,
+}
+
+impl Runs {
+    fn start(&mut self, runner: &Runner, set: &ScheduleSet, job: Job) {
         let stop_grace = TimeDelta::from_std(set.stop_grace).unwrap_or(TimeDelta::MAX);
         let span = tracing::info_span!("scheduled_run", number = %job.id, schedule = %job.spec.name);
-        let run = async move { runner::run(&ledger, &client, &*clock, &redactor, stop_grace, job).await };
-        runs.spawn(run.instrument(span));
+        let (id, stop, runner) = (job.id, CancellationToken::new(), runner.clone());
+        self.stops.insert(id, stop.clone());
+        let run = async move { runner.run(job, stop_grace, stop).await.map(|()| id) };
+        self.tasks.spawn(run.instrument(span));
+    }
+
+    fn stop(&self, id: RunNumber) {
+        if let Some(stop) = self.stops.get(&id) {
+            stop.cancel();
+        }
+    }
+
+    fn forget(&mut self, id: RunNumber) {
+        self.stops.remove(&id);
     }
 }
 

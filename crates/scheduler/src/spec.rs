@@ -4,6 +4,7 @@
 //! build does not do (a check, a budget) is invalid, never run without it.
 
 mod entry;
+mod firing;
 mod read;
 mod when;
 
@@ -14,6 +15,8 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stakpak_config::{Document, Finding, Location};
+
+pub use firing::{Catchup, Firing, Overlap};
 
 use crate::{fire::hex, timing::Timing};
 
@@ -43,6 +46,9 @@ pub struct ScheduleSpec {
     pub max_turns: Option<u64>,
     /// Directory of its tools; none: the server's own.
     pub workdir: Option<String>,
+    /// Fires that overlap, come late, or fail.
+    #[serde(default)]
+    pub firing: Firing,
     /// Whether it must be isolated; without isolation it fails.
     #[serde(default)]
     pub sandbox: bool,

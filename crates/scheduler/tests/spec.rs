@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
-use stakpak_scheduler::{Definition, Prompt, ScheduleSet, ScheduleSpec, When};
+use stakpak_scheduler::{Catchup, Definition, Firing, Overlap, Prompt, ScheduleSet, ScheduleSpec, When};
 
 fn now() -> DateTime<Utc> {
     DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc()
@@ -32,7 +32,7 @@ fn an_entry_in_full() {
     let set = read(
         "[watch]\nmax_concurrent_runs = 2\nstop_grace = '5s'\n\
          [defaults]\ntimezone = 'Europe/Berlin'\nprofile = 'ops'\ntimeout = '10m'\n\
-         [[schedules]]\nname = 'disk'\ncron = '*/15 * * * *'\nprompt = 'look'\nmodel = 'a/b'\nmax_steps = 12\n\
+         overlap = 'queue_one'\n[[schedules]]\nname = 'disk'\ncron = '*/15 * * * *'\nprompt = 'look'\nmodel = 'a/b'\nmax_steps = 12\n\
          pause_on_approval = true\nworkdir = '/srv'\n\
          [[schedules]]\nname = 'off'\ncron = '@daily'\nprompt = 'look'\nenabled = false\ntimezone = 'UTC'\nprofile = 'own'\n",
     )
@@ -57,6 +57,7 @@ fn an_entry_in_full() {
             max_turns: Some(12),
             workdir: Some("/srv".into()),
             sandbox: false,
+            firing: Firing { overlap: Overlap::QueueOne, ..Firing::default() },
             pause_on_approval: true,
         }
     );
@@ -106,6 +107,36 @@ fn when_is_said_once() {
     assert_eq!(errors(&format!("at = '2026-10-25T02:30:00+01:00'\n{berlin}")), Vec::<String>::new());
     let none = read("[[schedules]]\nname = 'x'\nprompt = 'p'\n").unwrap();
     assert_eq!(none.errors().map(|error| error.code).collect::<Vec<_>>(), ["E101"]);
+}
+
+#[test]
+fn policies_have_their_bounds_and_their_defaults() {
+    assert_eq!(errors("overlap = 'sometimes'"), ["E114 overlap"]);
+    assert_eq!(errors("catchup = 'some'"), ["E114 catchup"]);
+    assert_eq!(errors("catchup_window = 'auto'"), Vec::<String>::new());
+    assert_eq!(errors("catchup_window = '9s'"), ["E110 catchup_window"]);
+    assert_eq!(errors("catchup_window = 'wide'"), ["E109 catchup_window"]);
+    assert_eq!(errors("catchup_limit = 0"), ["E110 catchup_limit"]);
+    assert_eq!(errors("queue_limit = 0"), ["E110 queue_limit"]);
+    assert_eq!(errors("jitter = 'some'"), ["E109 jitter"]);
+    assert_eq!(errors("exclusive_group = ' '"), ["E110 exclusive_group"]);
+    let set = read(
+        "[defaults]\ncatchup = 'none'\ncatchup_window = '1h'\njitter = '20s'\npause_after_failures = 0\n\
+         [[schedules]]\nname = 'x'\ncron = '@hourly'\nprompt = 'p'\ncatchup = 'all'\ncatchup_window = 'auto'\n",
+    )
+    .unwrap();
+    let Definition::Valid { spec, .. } = &set.get("x").unwrap().definition else { panic!() };
+    let expected =
+        Firing { catchup: Catchup::All, jitter: Duration::from_secs(20), pause_after_failures: 0, ..Firing::default() };
+    assert_eq!(spec.firing, expected);
+    assert_eq!((Firing::default().pause_after_failures, Firing::default().queue_limit), (5, 100));
+
+    let jitter = |jitter: &str| {
+        let entry = format!("[[schedules]]\nname = 'x'\ncron = '0 0,1 * * *'\nprompt = 'p'\njitter = '{jitter}'\n");
+        read(&entry).unwrap().warnings.iter().map(|warning| warning.code).collect::<Vec<_>>()
+    };
+    assert_eq!(jitter("59m"), Vec::<&str>::new());
+    assert_eq!(jitter("60m"), ["W304"]);
 }
 
 #[test]
@@ -171,8 +202,8 @@ fn one_wrong_entry_disables_only_itself_and_says_where() {
 #[test]
 fn keys_without_effect_are_named_with_their_line() {
     let set = read(
-        "[defaults]\njitter = '5s'\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
-         overlap = 'queue_one'\nretries = 3\nnotfiy_on = 'all'\n",
+        "[defaults]\nretries = 2\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
+         on_crash = 'fail'\nretries = 3\nnotfiy_on = 'all'\n",
     )
     .unwrap();
     assert_eq!(set.errors().count(), 0);
@@ -181,8 +212,8 @@ fn keys_without_effect_are_named_with_their_line() {
     assert_eq!(
         told,
         [
-            (2, "W302", "defaults.jitter"),
-            (7, "W302", "schedules.x.overlap"),
+            (2, "W302", "defaults.retries"),
+            (7, "W302", "schedules.x.on_crash"),
             (8, "W302", "schedules.x.retries"),
             (9, "W301", "schedules.x.notfiy_on"),
         ]

@@ -44,6 +44,7 @@ fn state(state: ScheduleState) -> &'static str {
         ScheduleState::Disabled => "disabled",
         ScheduleState::Invalid => "invalid",
         ScheduleState::Done => "done",
+        ScheduleState::Paused => "paused",
     }
 }
 
@@ -51,7 +52,7 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
     json!({
         "name": schedule.name,
         "cron": schedule.spec.as_ref().and_then(|spec| spec.when.cron()),
-        "enabled": schedule.state == ScheduleState::Active,
+        "enabled": schedule.spec.as_ref().is_some_and(|spec| spec.enabled),
         "state": schedule.state,
         "timezone": schedule.spec.as_ref().map(|spec| spec.timezone.name()),
         "next_run": schedule.next_run_at.map(|next| next.format("%Y-%m-%d %H:%M").to_string()),
@@ -59,6 +60,7 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
         "last_run": schedule.last_run,
         "active_run_ids": schedule.active_runs,
         "errors": schedule.errors,
+        "hold": schedule.hold,
     })
 }
 

@@ -127,6 +127,7 @@ fn describe(schedule: &ScheduleOverview) -> String {
             format!("{name}  {}  next {next}", spec.when)
         }
         (_, ScheduleState::Disabled) => format!("{name}  disabled"),
+        (_, ScheduleState::Paused) => format!("{name}  paused; stakpak schedule resume {name}"),
         (Some(spec), ScheduleState::Done) => format!("{name}  {}  done", spec.when),
         _ => {
             let error = schedule.errors.first().map_or_else(String::new, |error| format!(": {}", error.message));

@@ -14,6 +14,7 @@ use stakpak_client::{
     CallerContextInput, ClientError, CreateSessionOptions, ProposedToolCall, SendMessageOptions, StakpakClient,
 };
 use stakpak_protocol::{EventId, Message, RunId, RunOverrides, SessionId};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub(crate) use follow::pause_reason;
@@ -40,12 +41,14 @@ pub(crate) struct Order {
 }
 
 /// How long it may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// Then it is cancelled; moves on while a person is waited for.
     pub(crate) deadline: DateTime<Utc>,
     /// Then a cancel that is not confirmed leaves it unknown.
     pub(crate) stop_grace: TimeDelta,
+    /// Then it is cancelled too.
+    pub(crate) stop: CancellationToken,
 }
 
 /// How far an earlier process got.
@@ -102,7 +105,7 @@ pub(crate) async fn drive<O: Observer>(
     let session = match progress.session {
         Some(session) => session,
         None => {
-            let session = until(clock, limits.deadline, AgentRequest::Session, || create(client, order)).await?;
+            let session = until(clock, &limits, AgentRequest::Session, || create(client, order)).await?;
             observer.session_created(session).await.map_err(DriveError::Observer)?;
             session
         }
@@ -110,8 +113,7 @@ pub(crate) async fn drive<O: Observer>(
     let (run, cursor) = match progress.run {
         Some(run) => (run, progress.cursor),
         None => {
-            let (run, cursor) =
-                until(clock, limits.deadline, AgentRequest::Message, || post(client, order, session)).await?;
+            let (run, cursor) = until(clock, &limits, AgentRequest::Message, || post(client, order, session)).await?;
             observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
             (run, cursor)
         }
@@ -143,10 +145,24 @@ async fn post(client: &StakpakClient, order: &Order, session: SessionId) -> Resu
     Ok((RunId(accepted.run_id), EventId(accepted.cursor)))
 }
 
-/// Repeats a request, under its key, until it is answered or the time is up.
+/// Cancels a run that should have ended until the server tells how it ended, or that it does not know the run.
+pub(crate) async fn settle<O: Observer>(
+    client: &StakpakClient,
+    clock: &dyn Clock,
+    order: &Order,
+    limits: Limits,
+    (session, run): (SessionId, RunId),
+    observer: &O,
+) -> AgentReport {
+    let at_limit = !limits.stop.is_cancelled();
+    follow::Follower::new(client, clock, order, limits, observer, (session, run), None).settle(at_limit).await
+}
+
+/// Repeats a request, under its key, until it is answered or the time is up. A run that is to be stopped may exist already: its
+/// request is repeated for as long as a cancel may take.
 async fn until<T, F: Future<Output = Result<T, ClientError>>>(
     clock: &dyn Clock,
-    deadline: DateTime<Utc>,
+    limits: &Limits,
     request: AgentRequest,
     attempt: impl Fn() -> F,
 ) -> Result<T, AgentError> {
@@ -167,7 +183,13 @@ async fn until<T, F: Future<Output = Result<T, ClientError>>>(
     };
     let in_time = tokio::select! {
         answer = answered => Some(answer),
-        () = clock.sleep_until(deadline) => None,
+        () = clock.sleep_until(limits.deadline) => None,
+        () = stopped(clock, limits) => None,
     };
     in_time.unwrap_or_else(|| Err(AgentError::NoAnswer { request, source: last }))
+}
+
+async fn stopped(clock: &dyn Clock, limits: &Limits) {
+    limits.stop.cancelled().await;
+    clock.sleep_until(clock.now() + limits.stop_grace).await;
 }

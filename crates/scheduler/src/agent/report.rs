@@ -63,8 +63,10 @@ pub enum AgentOutcome {
     TimedOut,
     /// It has not: calls wait for a person.
     Paused,
-    /// The server does not know the run, or did not confirm its end.
+    /// The server does not know the run.
     Unknown,
+    /// It was to be cancelled, and the server has not confirmed it.
+    Unconfirmed,
 }
 
 /// How an agent run went, in full.

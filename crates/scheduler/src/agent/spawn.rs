@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
 use stakpak_protocol::{EventId, RunId, RunOverrides, SessionId};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{AgentError, AgentReport, AgentResult, DriveError, Limits, Observer, Order, Progress, WhenAsked, drive};
@@ -111,7 +112,7 @@ pub async fn spawn_agent_report(config: SpawnConfig) -> Result<AgentReport, Agen
     let timeout = TimeDelta::from_std(config.timeout).unwrap_or(TimeDelta::MAX);
     let clock = SystemClock;
     let deadline = clock.now().checked_add_signed(timeout).unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC);
-    let limits = Limits { deadline, stop_grace: STOP_GRACE };
+    let limits = Limits { deadline, stop_grace: STOP_GRACE, stop: CancellationToken::new() };
     match drive(&client, &clock, &order, limits, Progress::default(), &Unobserved).await {
         Ok(report) => Ok(report),
         Err(DriveError::Agent(error)) => Err(error),

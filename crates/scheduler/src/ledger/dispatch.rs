@@ -1,16 +1,15 @@
 //! From `pending` to `running`: who may start now is decided in the transaction that starts it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
-use stakpak_protocol::EventId;
 
-use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record};
+use super::{
+    Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record,
+    round::{ACTIVE, Round},
+};
 use crate::{agent::Progress, spec::ScheduleSpec};
-
-/// A run is taken up again this often; the next time it fails.
-const RECOVERIES: u32 = 3;
 
 /// A run that somebody has to see to its end, and how far it got.
 #[derive(Debug, Clone)]
@@ -24,6 +23,10 @@ pub(crate) struct Job {
     pub(crate) started_at: DateTime<Utc>,
     /// The message, once it was read from its file.
     pub(crate) prompt: Option<String>,
+    /// Why it must end, if it must.
+    pub(crate) cancel: Option<Reason>,
+    /// It should have ended, and the server has not said so.
+    pub(crate) unconfirmed: bool,
     /// Time spent waiting for a person, which the limit does not count.
     pub(crate) waited: chrono::TimeDelta,
     pub(crate) progress: Progress,
@@ -38,100 +41,66 @@ pub(crate) enum Verdict {
     End(RunStatus, Reason),
 }
 
+/// What may go on after a look at all rows that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatched {
+    /// To be started.
+    pub(crate) jobs: Vec<Job>,
+    /// Active runs that must make way for a newer one.
+    pub(crate) superseded: Vec<RunNumber>,
+    /// When the next row is due that is planned for later.
+    pub(crate) next: Option<DateTime<Utc>>,
+}
+
 impl Ledger {
-    /// Ends or starts pending rows, oldest first, until `slots` runs are at work. A run that waits for a person holds no slot.
+    /// Ends or starts pending rows that are due, oldest first, until `slots` runs are at work. A run that waits for a person
+    /// holds no slot.
     pub(crate) async fn dispatch(
         &self,
         verdict: impl Fn(&str, Source) -> Verdict + Send + 'static,
         slots: usize,
         now: DateTime<Utc>,
-    ) -> Result<Vec<Job>, LedgerError> {
-        let (jobs, ended) = self
+    ) -> Result<Dispatched, LedgerError> {
+        let (dispatched, ended) = self
             .database
             .write(move |connection| {
-                let mut ended = Vec::new();
-                let mut active = active_runs(connection)?;
-                let mut free = slots.saturating_sub(running(connection)?);
-                let mut jobs = Vec::new();
-                for row in pending(connection)? {
-                    let spec = match verdict(&row.schedule, row.source) {
-                        Verdict::Run(spec) => spec,
-                        Verdict::End(status, reason) => {
-                            end(connection, row.id, status, reason, None, now)?;
-                            ended.push((row.schedule, status));
-                            continue;
-                        }
-                    };
-                    if let Some(blocking) = active.get(&row.schedule) {
-                        skip_for_overlap(connection, row.id, *blocking, now)?;
-                        ended.push((row.schedule, RunStatus::Skipped));
-                    } else if free > 0 {
-                        free -= 1;
-                        active.insert(row.schedule.clone(), row.id);
-                        jobs.push(start(connection, row, spec, now)?);
+                let mut round = Round::begin(connection, slots, now)?;
+                for row in pending(connection, now)? {
+                    match verdict(&row.schedule, row.source) {
+                        Verdict::Run(spec) => round.admit(row, spec)?,
+                        Verdict::End(status, reason) => round.end(&row, status, reason, None)?,
                     }
                 }
-                Ok::<_, LedgerError>((jobs, ended))
+                let next = next_pending(connection, now)?;
+                Ok::<_, LedgerError>((Dispatched { next, ..round.dispatched }, round.ended))
             })
             .await?;
         self.count(&ended);
-        Ok(jobs)
+        Ok(dispatched)
     }
 
-    /// The runs that were under way when the process died. Each time counts; one too many fails the run.
-    pub(crate) async fn recover(&self, now: DateTime<Utc>) -> Result<Vec<Job>, LedgerError> {
-        let (jobs, ended) = self
-            .database
-            .write(move |connection| {
-                let ids: Vec<(i64, String, RunStatus, u32)> = connection
-                    .prepare_cached(
-                        "SELECT id, schedule, status, recoveries FROM runs WHERE status IN ('running', 'paused')
-                         ORDER BY id",
-                    )?
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-                    .collect::<Result<_, _>>()?;
-                let (mut jobs, mut ended) = (Vec::new(), Vec::new());
-                for (id, schedule, status, recoveries) in ids {
-                    if status == RunStatus::Running && recoveries >= RECOVERIES {
-                        let text = "the process died too often while this run was under way";
-                        end(connection, RunNumber(id), RunStatus::Failed, Reason::CrashLimit, Some(text), now)?;
-                        ended.push((schedule, RunStatus::Failed));
-                        continue;
-                    }
-                    if status == RunStatus::Running {
-                        connection.execute("UPDATE runs SET recoveries = recoveries + 1 WHERE id = ?1", [id])?;
-                    }
-                    match stored_job(connection, id, now)? {
-                        Some(job) => jobs.push(job),
-                        None => ended.push((schedule, RunStatus::Unknown)),
-                    }
-                }
-                Ok::<_, LedgerError>((jobs, ended))
-            })
-            .await?;
-        self.count(&ended);
-        Ok(jobs)
-    }
-
-    fn count(&self, ended: &[(String, RunStatus)]) {
+    pub(super) fn count(&self, ended: &[(String, RunStatus)]) {
         ended.iter().for_each(|(schedule, status)| self.ended.add(schedule, *status, 1));
     }
 }
 
-struct Pending {
-    id: RunNumber,
-    schedule: String,
-    source: Source,
-    nominal_at: Option<DateTime<Utc>>,
-    fire_key: String,
+/// A row that waits and is due.
+pub(super) struct Pending {
+    pub(super) id: RunNumber,
+    pub(super) schedule: String,
+    pub(super) source: Source,
+    pub(super) nominal_at: Option<DateTime<Utc>>,
+    pub(super) fire_key: String,
 }
 
-fn pending(connection: &Connection) -> Result<Vec<Pending>, LedgerError> {
+/// Those that are due. What a person started is due whatever a clock says that was set back.
+fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, schedule, source, nominal_at, fire_key FROM runs WHERE status = 'pending'
+        "SELECT id, schedule, source, nominal_at, fire_key FROM runs
+         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source = 'manual')
          ORDER BY dispatch_at, schedule, id",
     )?;
-    let rows = statement.query_map([], |row| {
+    let rows = statement.query_map([now.timestamp_millis()], |row| {
         Ok(Pending {
             id: RunNumber(row.get(0)?),
             schedule: row.get(1)?,
@@ -143,14 +112,21 @@ fn pending(connection: &Connection) -> Result<Vec<Pending>, LedgerError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn start(
+fn next_pending(connection: &Connection, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, LedgerError> {
+    let sql = "SELECT min(dispatch_at) FROM runs WHERE status = 'pending' AND dispatch_at > ?1";
+    let next = connection.query_row(sql, [now.timestamp_millis()], |row| row.get(0))?;
+    Ok(record::instant(next))
+}
+
+pub(super) fn start(
     connection: &Connection,
     row: Pending,
     spec: Arc<ScheduleSpec>,
     now: DateTime<Utc>,
 ) -> Result<Job, LedgerError> {
     connection.execute(
-        "UPDATE runs SET status = ?2, spec_json = ?3, profile = ?4, model = ?5, started_at = ?6, updated_at = ?6
+        "UPDATE runs SET status = ?2, spec_json = ?3, profile = ?4, model = ?5, started_at = ?6, updated_at = ?6,
+                exclusive_group = ?7
          WHERE id = ?1",
         params![
             row.id.0,
@@ -158,7 +134,8 @@ fn start(
             serde_json::to_string(&*spec)?,
             spec.profile,
             spec.model,
-            now.timestamp_millis()
+            now.timestamp_millis(),
+            spec.firing.exclusive_group
         ],
     )?;
     let Pending { id, source, nominal_at, fire_key, schedule: _ } = row;
@@ -170,76 +147,23 @@ fn start(
         spec,
         started_at: now,
         prompt: None,
+        cancel: None,
+        unconfirmed: false,
         waited: chrono::TimeDelta::zero(),
         progress: Progress::default(),
     })
 }
 
-/// A row whose definition cannot be read (written by another version) ends as `unknown`: what became of it, nobody here can find out.
-fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
-    let (spec, job) = connection.query_row(
-        "SELECT spec_json, fire_key, source, nominal_at, started_at, waited_ms, session_id, run_id, cursor, paused_at,
-                prompt
-         FROM runs WHERE id = ?1",
-        [id],
-        |row| {
-            let spec: Option<ScheduleSpec> = record::json(row.get(0)?);
-            let (fire_key, source) = (row.get(1)?, row.get(2)?);
-            let (nominal_at, started_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
-            let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
-            let prompt = row.get(10)?;
-            let progress = Progress {
-                session: record::parsed(row.get(6)?),
-                run: record::parsed(row.get(7)?),
-                cursor: EventId(record::natural(row.get(8)?)),
-                paused_since: record::instant(row.get(9)?),
-            };
-            let job = move |spec| Job {
-                id: RunNumber(id),
-                fire_key,
-                source,
-                nominal_at,
-                spec: Arc::new(spec),
-                started_at: started_at.unwrap_or(now),
-                prompt,
-                waited,
-                progress,
-            };
-            Ok((spec, job))
-        },
-    )?;
-    if spec.is_none() {
-        connection.execute(
-            "UPDATE runs SET status = ?2, error = ?3, finished_at = ?4, updated_at = ?4 WHERE id = ?1",
-            params![id, RunStatus::Unknown, "its stored definition cannot be read", now.timestamp_millis()],
-        )?;
-    }
-    Ok(spec.map(job))
-}
-
-fn running(connection: &Connection) -> Result<usize, LedgerError> {
-    let count: i64 =
-        connection.query_row("SELECT count(*) FROM runs WHERE status = 'running'", [], |row| row.get(0))?;
-    Ok(usize::try_from(count).unwrap_or(usize::MAX))
-}
-
-fn active_runs(connection: &Connection) -> Result<HashMap<String, RunNumber>, LedgerError> {
-    let mut statement =
-        connection.prepare_cached("SELECT schedule, id FROM runs WHERE status IN ('running', 'paused')")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, RunNumber(row.get(1)?))))?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// The run of the schedule that is under way, if there is one.
+/// The run of the schedule that is active, if there is one.
 pub(super) fn active_run(connection: &Connection, schedule: &str) -> Result<Option<RunNumber>, LedgerError> {
-    let id = connection
-        .query_row(
-            "SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused') LIMIT 1",
-            [schedule],
-            |row| row.get(0),
-        )
-        .optional()?;
+    let sql = format!("SELECT id FROM runs WHERE schedule = ?1 AND {ACTIVE} LIMIT 1");
+    let id = connection.query_row(&sql, [schedule], |row| row.get(0)).optional()?;
     Ok(id.map(RunNumber))
+}
+
+pub(super) fn block(connection: &Connection, id: RunNumber, blocking: RunNumber) -> Result<(), LedgerError> {
+    connection.execute("UPDATE runs SET blocking_run = ?2 WHERE id = ?1", params![id.0, blocking.0])?;
+    Ok(())
 }
 
 pub(super) fn skip_for_overlap(
@@ -248,11 +172,11 @@ pub(super) fn skip_for_overlap(
     blocking: RunNumber,
     now: DateTime<Utc>,
 ) -> Result<(), LedgerError> {
-    connection.execute("UPDATE runs SET blocking_run = ?2 WHERE id = ?1", params![id.0, blocking.0])?;
+    block(connection, id, blocking)?;
     end(connection, id, RunStatus::Skipped, Reason::Overlap, None, now)
 }
 
-fn end(
+pub(super) fn end(
     connection: &Connection,
     id: RunNumber,
     status: RunStatus,

@@ -1,6 +1,6 @@
 //! Planning: rows for due instants and the cursors that say what was accounted for, in one transaction.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record};
@@ -14,6 +14,15 @@ pub(crate) struct Tracked {
     pub(crate) timing: String,
     /// Its instant, if it has one only.
     pub(crate) only_instant: Option<DateTime<Utc>>,
+}
+
+/// What a schedule owes, to be written down.
+#[derive(Debug, Clone)]
+pub(crate) struct Planned {
+    pub(crate) schedule: String,
+    /// Its fires are spread over this time.
+    pub(crate) jitter: TimeDelta,
+    pub(crate) due: Due,
 }
 
 /// Stored for a name that is no longer in the file, so that coming back counts as a change.
@@ -51,12 +60,13 @@ impl Ledger {
     }
 
     /// Writes a row for every due instant and moves the cursors. An instant that has a row already keeps it.
-    pub(crate) async fn plan(&self, due: Vec<(String, Due)>, now: DateTime<Utc>) -> Result<(), LedgerError> {
-        let missed: Vec<(String, u64)> = due.iter().map(|(schedule, due)| (schedule.clone(), due.missed())).collect();
+    pub(crate) async fn plan(&self, planned: Vec<Planned>, now: DateTime<Utc>) -> Result<(), LedgerError> {
+        let missed: Vec<(String, u64)> =
+            planned.iter().map(|planned| (planned.schedule.clone(), planned.due.missed())).collect();
         self.database
             .write(move |connection| {
-                for (schedule, due) in &due {
-                    record_due(connection, schedule, due, now)?;
+                for planned in &planned {
+                    record_due(connection, planned, now)?;
                 }
                 beat(connection, now)
             })
@@ -120,14 +130,18 @@ fn cursor_of(
     Ok(record::instant(Some(cursor)))
 }
 
-fn record_due(connection: &Connection, schedule: &str, due: &Due, now: DateTime<Utc>) -> Result<(), LedgerError> {
+fn record_due(connection: &Connection, planned: &Planned, now: DateTime<Utc>) -> Result<(), LedgerError> {
+    let Planned { schedule, jitter, due } = planned;
     for (instant, reason) in &due.missed {
         let key = FireKey::nominal(schedule, *instant);
         insert_missed(connection, schedule, *instant, &key, *reason, now)?;
     }
-    for instant in &due.fires {
-        let key = FireKey::nominal(schedule, *instant);
-        insert(connection, schedule, Source::Cron, Some(*instant), &key, now)?;
+    for fire in &due.fires {
+        let key = FireKey::nominal(schedule, fire.nominal);
+        // One fire does not overtake the next.
+        let gap = fire.next.map_or(TimeDelta::MAX, |next| next - fire.nominal - TimeDelta::milliseconds(1));
+        let dispatch_at = fire.nominal + key.jitter((*jitter).min(gap));
+        insert(connection, schedule, Source::Cron, Some(fire.nominal), &key, (now, dispatch_at))?;
     }
     if let Some(range) = due.range {
         connection.execute(
@@ -155,9 +169,8 @@ pub(super) fn insert(
     source: Source,
     nominal_at: Option<DateTime<Utc>>,
     key: &FireKey,
-    now: DateTime<Utc>,
+    (now, dispatch_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<RunNumber, LedgerError> {
-    let dispatch_at = nominal_at.unwrap_or(now);
     connection.execute(
         "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, planned_at, dispatch_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (fire_key) DO NOTHING",

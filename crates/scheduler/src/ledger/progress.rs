@@ -1,11 +1,11 @@
 //! How far a run under way has got, and how it ended. Each fact is written before the step that follows from it.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, record::integer};
+use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, hold, record::integer};
 
 /// All output of an agent that is kept.
 const STDOUT_CHARACTERS: usize = 100_000;
@@ -22,6 +22,8 @@ pub(crate) struct Finish {
     pub(crate) stdout: String,
     pub(crate) message: Option<String>,
     pub(crate) error: Option<String>,
+    /// The server may still be at it.
+    pub(crate) unconfirmed: bool,
 }
 
 impl Finish {
@@ -37,6 +39,7 @@ impl Finish {
             stdout: String::new(),
             message: None,
             error: Some(error),
+            unconfirmed: false,
         }
     }
 }
@@ -99,40 +102,34 @@ impl Ledger {
             .await
     }
 
-    /// Records the end, once: an ended run stays as it is.
-    pub(crate) async fn finish(&self, id: RunNumber, finish: Finish, now: DateTime<Utc>) -> Result<(), LedgerError> {
-        let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;
-        let stop_reason = finish.stop_reason.map(serde_json::to_value).transpose()?;
-        let stdout: String = finish.stdout.chars().take(STDOUT_CHARACTERS).collect();
-        let status = finish.status;
-        let ended: Option<String> = self
-            .database
-            .write(move |connection| {
-                let schedule = connection.query_row(
-                    "UPDATE runs SET status = ?2, reason = ?3, stop_reason = ?4, turns = ?5, usage_json = ?6,
-                            checkpoint_id = ?7, agent_stdout = ?8, agent_message = ?9, error = ?10, pause_json = NULL,
-                            finished_at = ?11, updated_at = ?11
-                     WHERE id = ?1 AND status IN ('running', 'paused') RETURNING schedule",
-                    params![
-                        id.0,
-                        finish.status,
-                        finish.reason,
-                        stop_reason.as_ref().and_then(serde_json::Value::as_str),
-                        finish.turns.map(integer),
-                        usage,
-                        finish.checkpoint_id.map(|id| id.to_string()),
-                        stdout,
-                        finish.message,
-                        finish.error,
-                        now.timestamp_millis()
-                    ],
-                    |row| row.get(0),
-                );
-                Ok::<_, LedgerError>(schedule.optional()?)
+    /// Why the run must end, if it must.
+    pub(crate) async fn cancel_reason(&self, id: RunNumber) -> Result<Option<Reason>, LedgerError> {
+        self.database
+            .read(move |connection| {
+                let sql = "SELECT cancel_reason FROM runs WHERE id = ?1";
+                let reason: Option<Option<Reason>> = connection.query_row(sql, [id.0], |row| row.get(0)).optional()?;
+                Ok(reason.flatten())
             })
-            .await?;
-        if let Some(schedule) = ended {
+            .await
+    }
+
+    /// Records the end, once: an ended run stays as it is, unless its end was not confirmed. `pause_after` failures in a row
+    /// hold the schedule.
+    pub(crate) async fn finish(
+        &self,
+        id: RunNumber,
+        finish: Finish,
+        pause_after: u32,
+        now: DateTime<Utc>,
+    ) -> Result<(), LedgerError> {
+        let status = finish.status;
+        let ended =
+            self.database.write(move |connection| record_end(connection, id, &finish, pause_after, now)).await?;
+        if let Some(End { schedule, holds }) = ended {
             self.ended.add(&schedule, status, 1);
+            if holds {
+                tracing::warn!(%schedule, "too many failures in a row: the schedule is paused; resume it with: stakpak schedule resume {schedule}");
+            }
         }
         Ok(())
     }
@@ -150,4 +147,52 @@ impl Ledger {
             })
             .await
     }
+}
+
+/// What follows from an end.
+struct End {
+    schedule: String,
+    /// The schedule fires no more by itself.
+    holds: bool,
+}
+
+fn record_end(
+    connection: &Connection,
+    id: RunNumber,
+    finish: &Finish,
+    pause_after: u32,
+    now: DateTime<Utc>,
+) -> Result<Option<End>, LedgerError> {
+    let sql = "SELECT schedule, status FROM runs
+               WHERE id = ?1 AND (status IN ('running', 'paused') OR status = 'unknown' AND unconfirmed = 1)";
+    let open: Option<(String, RunStatus)> =
+        connection.query_row(sql, [id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((schedule, before)) = open else { return Ok(None) };
+    let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;
+    let stop_reason = finish.stop_reason.map(serde_json::to_value).transpose()?;
+    let stdout: String = finish.stdout.chars().take(STDOUT_CHARACTERS).collect();
+    connection.execute(
+        "UPDATE runs SET status = ?2, reason = ?3, stop_reason = ?4, turns = ?5, usage_json = ?6,
+                checkpoint_id = ?7, agent_stdout = ?8, agent_message = ?9, error = ?10, pause_json = NULL,
+                finished_at = ?11, updated_at = ?11, unconfirmed = ?12
+         WHERE id = ?1",
+        params![
+            id.0,
+            finish.status,
+            finish.reason,
+            stop_reason.as_ref().and_then(serde_json::Value::as_str),
+            finish.turns.map(integer),
+            usage,
+            finish.checkpoint_id.map(|id| id.to_string()),
+            stdout,
+            finish.message,
+            finish.error,
+            now.timestamp_millis(),
+            finish.unconfirmed
+        ],
+    )?;
+    // It was counted when it was given up on.
+    let holds =
+        before != RunStatus::Unknown && hold::count_outcome(connection, &schedule, finish.status, pause_after, now)?;
+    Ok(Some(End { schedule, holds }))
 }

@@ -78,6 +78,12 @@ words!(
     Reason {
         /// Another run of the schedule was active.
         Overlap = "overlap",
+        /// As many wait as may.
+        QueueFull = "queue_full",
+        /// The active run should have made way, and its end was not confirmed.
+        OverlapCancelFailed = "overlap_cancel_failed",
+        /// The schedule is held.
+        Paused = "paused",
         /// The schedule is disabled, or its entry has errors.
         Disabled = "disabled",
         /// The schedule is no longer in the file.
@@ -86,6 +92,8 @@ words!(
         Policy = "policy",
         /// Later than the catch-up window allows.
         Window = "window",
+        /// Late, and as many newer ones fire as may.
+        Limit = "limit",
         /// The agent run ended in an error.
         AgentError = "agent_error",
         /// The agent run used up its turns.
@@ -102,6 +110,8 @@ words!(
         CrashLimit = "crash_limit",
         /// By a person, or by another program.
         User = "user",
+        /// It made way for a newer run of the schedule.
+        Superseded = "superseded",
     }
 );
 

@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -70,3 +70,18 @@ const RUNS: Migration = Migration {
 
 /// The message of a run whose definition names a file.
 const PROMPT: Migration = Migration { name: "prompt of a run", sql: "ALTER TABLE runs ADD COLUMN prompt TEXT;" };
+
+/// What decides who may start, and schedules that are held.
+const FIRING: Migration = Migration {
+    name: "firing policies",
+    sql: "
+        ALTER TABLE runs ADD COLUMN exclusive_group TEXT;
+        ALTER TABLE runs ADD COLUMN cancel_reason TEXT;
+        ALTER TABLE runs ADD COLUMN unconfirmed INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE schedule_state ADD COLUMN paused_at INTEGER;
+        ALTER TABLE schedule_state ADD COLUMN paused_until INTEGER;
+        ALTER TABLE schedule_state ADD COLUMN paused_by TEXT;
+        ALTER TABLE schedule_state ADD COLUMN pause_note TEXT;
+        ALTER TABLE schedule_state ADD COLUMN failure_streak INTEGER NOT NULL DEFAULT 0;
+    ",
+};

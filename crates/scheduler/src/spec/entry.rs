@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
-use super::{Definition, Prompt, ScheduleSpec, read::Defaults};
+use super::{Catchup, Definition, Overlap, Prompt, ScheduleSpec, read::Defaults};
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
 pub(super) const NOT_YET: &[&str] = &[
@@ -16,19 +16,11 @@ pub(super) const NOT_YET: &[&str] = &[
     "trigger_on",
     "interaction",
     "approval_timeout",
-    "overlap",
-    "queue_limit",
-    "catchup",
-    "catchup_window",
-    "catchup_limit",
-    "jitter",
     "retries",
     "retry_backoff",
     "retry_max_delay",
     "retry_on",
-    "pause_after_failures",
     "on_crash",
-    "exclusive_group",
     "notify_on",
     "notify_channel",
     "notify_target",
@@ -65,6 +57,15 @@ pub(super) struct RawSchedule {
     sandbox: Option<bool>,
     pause_on_approval: Option<bool>,
     budget: Option<serde::de::IgnoredAny>,
+    pub(super) overlap: Option<Overlap>,
+    pub(super) queue_limit: Option<u32>,
+    pub(super) catchup: Option<Catchup>,
+    pub(super) catchup_window: Option<String>,
+    pub(super) catchup_limit: Option<u32>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) jitter: Option<Duration>,
+    pub(super) pause_after_failures: Option<u32>,
+    pub(super) exclusive_group: Option<String>,
 }
 
 /// The place of an entry and what it inherits.
@@ -81,6 +82,7 @@ impl Entry<'_> {
         let name = self.name(raw.name.as_deref(), &mut findings);
         let timezone = self.timezone(raw.timezone.as_deref(), &mut findings);
         let when = self.when(&raw, timezone, &mut findings);
+        let firing = self.firing(&raw, &mut findings);
         let prompt = self.prompt(raw.prompt, raw.prompt_file, &mut findings);
         let timeout = raw.timeout.or(self.defaults.timeout).unwrap_or(DEFAULT_TIMEOUT);
         if timeout.is_zero() {
@@ -106,6 +108,7 @@ impl Entry<'_> {
             timeout,
             max_turns: raw.max_turns,
             workdir: raw.workdir.or_else(|| self.defaults.workdir.clone()).map(|path| below_home(&path)),
+            firing,
             sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
         };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stakpak_config::{Codes, Document, Finding, Severity};
 
 use super::{
-    Definition, Schedule, ScheduleSet,
+    Catchup, Definition, Overlap, Schedule, ScheduleSet,
     entry::{self, Entry, RawSchedule},
 };
 
@@ -21,17 +21,10 @@ const DEFAULTS_NOT_YET: &[&str] = &[
     "check_timeout",
     "trigger_on",
     "approval_timeout",
-    "overlap",
-    "queue_limit",
-    "catchup",
-    "catchup_window",
-    "catchup_limit",
-    "jitter",
     "retries",
     "retry_backoff",
     "retry_max_delay",
     "retry_on",
-    "pause_after_failures",
     "on_crash",
     "enable_slack_tools",
     "enable_subagents",
@@ -50,6 +43,14 @@ pub(super) struct Defaults {
     pub(super) workdir: Option<String>,
     pub(super) pause_on_approval: Option<bool>,
     pub(super) sandbox: Option<bool>,
+    pub(super) overlap: Option<Overlap>,
+    pub(super) queue_limit: Option<u32>,
+    pub(super) catchup: Option<Catchup>,
+    pub(super) catchup_window: Option<String>,
+    pub(super) catchup_limit: Option<u32>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) jitter: Option<Duration>,
+    pub(super) pause_after_failures: Option<u32>,
 }
 
 /// `[watch]`.
@@ -92,8 +93,9 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
             Ok((raw, _)) => {
                 let entry = Entry { document, index: &index, defaults: &defaults, now };
                 let definition = entry.define(raw);
-                if let Definition::Valid { timing, .. } = &definition {
+                if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));
+                    warnings.extend(entry.jitter_warning(spec.firing.jitter, timing));
                 }
                 definition
             }

@@ -150,6 +150,20 @@ impl World {
         rows.iter().map(told).collect()
     }
 
+    /// Until status and reason of the rows, oldest first, are these.
+    pub async fn tells(&self, name: &str, expected: &[&str]) {
+        let mut last = Vec::new();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+        while tokio::time::Instant::now() < deadline {
+            last = self.told(name).await;
+            if last == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(last, expected, "{name}");
+    }
+
     /// The only row, once it has ended.
     pub async fn ended(&self, name: &str) -> RunRecord {
         let mut last = None;

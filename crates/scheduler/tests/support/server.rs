@@ -31,6 +31,8 @@ pub enum Play {
     Answer(&'static str),
     /// Go on until cancelled.
     Hang,
+    /// Go on whatever is asked.
+    Stuck,
     /// Ask for a person about one call, then tell what was decided and complete.
     Ask,
     /// Fail with this text.
@@ -283,7 +285,9 @@ impl Session {
             Play::Answer(text) => self.end(text, RunState::Completed, StopReason::Completed),
             Play::MaxTurns => self.end("not yet", RunState::Completed, StopReason::MaxTurns),
             Play::Fail(text) => self.end(text, RunState::Failed, StopReason::Error),
-            Play::Hang | Play::CutStreams => self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() }),
+            Play::Hang | Play::Stuck | Play::CutStreams => {
+                self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() });
+            }
             Play::Refuse(..) => {}
             Play::Ask => {
                 self.run.as_mut().unwrap().state = RunState::WaitingApproval;
@@ -381,7 +385,11 @@ async fn decisions(
 }
 
 async fn cancel(State(shared): Shape, Path(session): Path<SessionId>, Json(body): Json<Value>) -> Response {
-    shared.state().sessions.get_mut(&session).unwrap().end("stopped", RunState::Cancelled, StopReason::Cancelled);
+    let mut state = shared.state();
+    if state.play != Play::Stuck {
+        state.sessions.get_mut(&session).unwrap().end("stopped", RunState::Cancelled, StopReason::Cancelled);
+    }
+    drop(state);
     shared.tell();
     Json(json!({ "cancelled": true, "run_id": body["run_id"] })).into_response()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{EventStream, ProposedToolCall, SseEvent, StakpakClient, ToolDecisionInput};
 use stakpak_protocol::{Event, EventId, Run, RunId, RunState, SessionId, StopReason};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits, Observer, Order,
@@ -27,6 +28,7 @@ pub(super) struct Follower<'a, O> {
     order: &'a Order,
     stop_grace: TimeDelta,
     deadline: DateTime<Utc>,
+    stop: CancellationToken,
     observer: &'a O,
     session: SessionId,
     run: RunId,
@@ -40,6 +42,7 @@ enum Input {
     StreamEnded,
     Poll,
     Deadline,
+    Stop,
 }
 
 /// What the run's record says.
@@ -61,8 +64,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         (session, run): (SessionId, RunId),
         paused_since: Option<DateTime<Utc>>,
     ) -> Self {
-        let Limits { deadline, stop_grace } = limits;
-        Self { client, clock, order, stop_grace, deadline, observer, session, run, paused_since }
+        let Limits { deadline, stop_grace, stop } = limits;
+        Self { client, clock, order, stop_grace, deadline, stop, observer, session, run, paused_since }
     }
 
     pub(super) async fn follow(mut self, mut cursor: EventId) -> Result<AgentReport, O::Error> {
@@ -70,12 +73,14 @@ impl<'a, O: Observer> Follower<'a, O> {
         let mut backoff = Backoff::new();
         loop {
             let opened = tokio::select! {
-                opened = self.client.subscribe_events(&session, Some(cursor.0)) => Some(opened),
-                () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => None,
+                opened = self.client.subscribe_events(&session, Some(cursor.0)) => Ok(opened),
+                () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => Err(Input::Deadline),
+                () = self.stop.cancelled() => Err(Input::Stop),
             };
             let report = match opened {
-                None => self.at_deadline().await?,
-                Some(opened) => match (self.look().await?, opened) {
+                Err(Input::Stop) => Some(self.cancel(false).await),
+                Err(_) => self.at_deadline().await?,
+                Ok(opened) => match (self.look().await?, opened) {
                     (Some(report), _) => Some(report),
                     (None, Ok(stream)) => self.read(stream, &mut cursor).await?,
                     (None, Err(error)) => {
@@ -98,11 +103,13 @@ impl<'a, O: Observer> Follower<'a, O> {
                 event = stream.next_event() => event.map_or(Input::StreamEnded, |event| Input::Event(Box::new(event))),
                 () = tokio::time::sleep(POLL) => Input::Poll,
                 () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => Input::Deadline,
+                () = self.stop.cancelled() => Input::Stop,
             };
             let report = match input {
                 Input::Event(event) => self.on_event(&event, cursor).await?,
                 Input::Poll => self.look().await?,
                 Input::Deadline => self.at_deadline().await?,
+                Input::Stop => Some(self.cancel(false).await),
                 Input::StreamEnded => {
                     let report = self.look().await?;
                     if report.is_none() {
@@ -224,35 +231,37 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// Unless it turns out that the run waits for a person, or has ended, it is stopped.
     async fn at_deadline(&mut self) -> Result<Option<AgentReport>, O::Error> {
         match self.look().await? {
-            None if self.paused_since.is_none() => self.stop().await.map(Some),
+            None if self.paused_since.is_none() => Ok(Some(self.cancel(true).await)),
             seen => Ok(seen),
         }
     }
 
-    /// The time is up: cancel, and wait until the record says so.
-    async fn stop(&self) -> Result<AgentReport, O::Error> {
+    /// Cancels, and waits until the record says so, but not for ever.
+    async fn cancel(&self, at_limit: bool) -> AgentReport {
         let give_up = self.clock.now() + self.stop_grace;
-        let confirmed = async {
-            let mut backoff = Backoff::new();
-            loop {
-                if let Err(error) = self.client.cancel_run(&self.session.to_string(), &self.run.to_string()).await {
-                    tracing::warn!(%error, "cancel was not accepted");
-                }
-                match self.seen().await {
-                    Seen::Ended(run) => return Some(run),
-                    Seen::Gone => return None,
-                    Seen::Waiting(_) | Seen::Active | Seen::NoAnswer => backoff.wait(None).await,
-                }
+        tokio::select! {
+            report = self.settle(at_limit) => report,
+            () = self.clock.sleep_until(give_up) => {
+                let said = transcript::read(self.client, self.session).await;
+                let why = "the server has not confirmed that the run was cancelled";
+                self.report(AgentOutcome::Unconfirmed, Some(1), why.to_owned(), said)
             }
-        };
-        let run = tokio::select! {
-            run = confirmed => run,
-            () = self.clock.sleep_until(give_up) => None,
-        };
-        Ok(match run {
-            Some(run) => self.ended(&run, true).await,
-            None => self.unknown("the server did not confirm that the run was cancelled at its time limit").await,
-        })
+        }
+    }
+
+    /// Cancels until the record says how the run ended, or that there is none.
+    pub(super) async fn settle(&self, at_limit: bool) -> AgentReport {
+        let mut backoff = Backoff::new();
+        loop {
+            if let Err(error) = self.client.cancel_run(&self.session.to_string(), &self.run.to_string()).await {
+                tracing::warn!(%error, "cancel was not accepted");
+            }
+            match self.seen().await {
+                Seen::Ended(run) => return self.ended(&run, at_limit).await,
+                Seen::Gone => return self.unknown("the server does not know the run").await,
+                Seen::Waiting(_) | Seen::Active | Seen::NoAnswer => backoff.wait(None).await,
+            }
+        }
     }
 
     async fn ended(&self, run: &Run, at_limit: bool) -> AgentReport {
