@@ -2,6 +2,7 @@
 
 mod channel;
 mod gateway;
+mod service;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
+pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
 
 use crate::logging::LogFormat;
 
@@ -66,9 +68,17 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AutopilotCommand {
-    /// Starts server, chat gateway and scheduler in the foreground
-    #[command(after_help = "Examples:\n  stakpak up\n  stakpak up --bind 127.0.0.1:5000 --model openai/gpt-5")]
+    /// Starts server, chat gateway and scheduler, in the foreground unless -d
+    #[command(
+        after_help = "Examples:\n  stakpak up\n  stakpak up -d\n  stakpak up --bind 127.0.0.1:5000 --model openai/gpt-5"
+    )]
     Up(UpArgs),
+    /// Stops it and removes the background service; active runs go on at the next start
+    Down(DownArgs),
+    /// Starts the background service anew, after everything is checked
+    Restart,
+    /// Shows the log, of all parts in the order of time
+    Logs(LogsArgs),
     /// What is running and how it goes, with which model, channels and schedules
     Status(StatusArgs),
     /// Looks for damage in the journal, also while it is in use; changes nothing, fails if there is any
@@ -126,8 +136,10 @@ pub(crate) struct UpArgs {
     /// How the log files are written [default: server.log_format of autopilot.toml, else text]
     #[arg(long, env = "STAKPAK_LOG_FORMAT", value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(crate) detach: DetachArgs,
     /// Accepted for older scripts; this is how `up` runs
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, conflicts_with = "detach")]
     pub(crate) foreground: bool,
     /// Accepted for older scripts; `up` never asks
     #[arg(long, hide = true)]

@@ -36,6 +36,12 @@ impl Health {
         matches!(self, Self::Known(_)) && self.troubles().is_empty()
     }
 
+    /// Whether a part is not yet what it will be.
+    pub(crate) fn is_starting(self) -> bool {
+        let starting = CheckState::Starting;
+        self.checks().is_some_and(|checks| [checks.journal, checks.scheduler, checks.channels].contains(&starting))
+    }
+
     pub(crate) fn scheduler_runs(self) -> bool {
         matches!(self, Self::Known(ReadyChecks { scheduler: CheckState::Ok, .. }))
     }

@@ -15,7 +15,7 @@ use nix::{sys::signal::kill, unistd::Pid};
 use serde::{Deserialize, Serialize};
 use stakpak_config::write_private;
 
-use crate::home::Home;
+use crate::{args::Backend, home::Home};
 
 /// How long a process that is just starting may take to say that it owns the state directory.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,6 +31,9 @@ pub(crate) struct Facts {
     /// `up`, `serve`, `run`, or `gateway`.
     pub(crate) mode: String,
     pub(crate) profile: String,
+    /// What keeps it running; none in a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) service: Option<Backend>,
     /// The file that a standalone gateway was told to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<PathBuf>,
@@ -43,6 +46,8 @@ pub(crate) enum Seat {
     Server,
     /// The standalone gateway.
     Gateway,
+    /// What keeps `up` running where there is no service manager.
+    Supervisor,
 }
 
 impl Seat {
@@ -50,6 +55,7 @@ impl Seat {
         match self {
             Self::Server => "autopilot.lock",
             Self::Gateway => "gateway.lock",
+            Self::Supervisor => "supervisor.lock",
         }
     }
 
@@ -57,6 +63,7 @@ impl Seat {
         match self {
             Self::Server => "runtime.json",
             Self::Gateway => "gateway.json",
+            Self::Supervisor => "supervisor.json",
         }
     }
 }

@@ -18,6 +18,7 @@ use tracing_subscriber::{
     Layer, Registry, filter::FilterFn, fmt, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+pub(crate) use rotated::KEPT as KEPT_FILES;
 use rotated::RotatedFile;
 pub(crate) use traces::SECRET_VARIABLES;
 use traces::Traces;
@@ -34,6 +35,16 @@ pub(crate) enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// As it is given.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;

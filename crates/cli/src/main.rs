@@ -17,12 +17,14 @@ mod home;
 mod instance;
 mod journal_file;
 mod logging;
+mod logs;
 mod offline;
 mod place;
 mod profiles;
 mod run;
 mod running;
 mod schedule;
+mod service;
 mod status;
 mod up;
 
@@ -62,6 +64,12 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
     match command {
         Command::Autopilot(command) | Command::AutopilotTree(command) => match command {
             AutopilotCommand::Up(args) => up::run(&global, args, started).await,
+            AutopilotCommand::Down(args) => service::down(&global, &args).await,
+            AutopilotCommand::Restart => service::restart(&global).await,
+            AutopilotCommand::Logs(args) => {
+                let home = Home::open(global.home.clone(), global.config.clone())?;
+                logs::run(&home, global.json, &args).await
+            }
             AutopilotCommand::Backup(args) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
                 backup::run(&home, global.json, args).await

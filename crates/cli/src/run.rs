@@ -124,6 +124,7 @@ async fn reach(
         url: server.url(),
         mode: "run".to_owned(),
         profile: global.profile.clone(),
+        service: None,
         config: None,
     }
     .write(home)?;

@@ -7,7 +7,7 @@ use stakpak_scheduler::{Ledger, list};
 
 use crate::{
     agent_server::client,
-    args::{Global, StatusArgs},
+    args::{Backend, Global, StatusArgs},
     autopilot_file::AutopilotFile,
     channel,
     exit::Failure,
@@ -17,6 +17,7 @@ use crate::{
     offline,
     running::RunningGateway,
     schedule::{schedule_json, schedule_table},
+    service::{self, Service},
 };
 
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
@@ -83,6 +84,9 @@ impl Status<'_> {
         for line in self.health.lines(&self.home.logs()) {
             say!("health     {line}");
         }
+        if let Some(line) = service::line(self.home) {
+            say!("service    {line}");
+        }
         say!("profile    {}", self.global.profile);
         if let Some(model) = &self.model {
             say!("model      {model}");
@@ -92,6 +96,20 @@ impl Status<'_> {
                 }
             }
         }
+    }
+
+    fn mode(&self) -> &'static str {
+        match &self.facts {
+            Some(facts) => facts.service.map_or("foreground", Backend::name),
+            None => "stopped",
+        }
+    }
+
+    fn service(&self) -> Value {
+        let service = Service::installed(self.home);
+        let path = service.as_ref().and_then(|service| service.definition().ok().flatten());
+        let active = self.facts.as_ref().is_some_and(|facts| facts.service.is_some());
+        json!({ "installed": service.is_some(), "active": active, "path": path })
     }
 
     fn json(&self, schedules: &[Value], runs: &Value, channels: &[channel::Overview]) -> Value {
@@ -106,7 +124,8 @@ impl Status<'_> {
             "config_path": self.home.autopilot_toml(),
             "version": env!("CARGO_PKG_VERSION"),
             "pid": self.facts.as_ref().map(|facts| facts.pid),
-            "mode": if self.facts.is_some() { "foreground" } else { "stopped" },
+            "mode": self.mode(),
+            "service": self.service(),
             "model": { "id": model, "offline": model.is_some_and(|model| offline::is_offline(model)) },
             "server_config": {
                 "listen": self.file.server.listen, "model": self.file.server.model,

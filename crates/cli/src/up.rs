@@ -22,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     agent_server::{Beside, Bound, Options, client},
-    args::{Global, ServeArgs, UpArgs},
+    args::{Backend, DetachArgs, Global, ServeArgs, UpArgs},
     autopilot_file::AutopilotFile,
     exit::Failure,
     home::Home,
@@ -30,6 +30,7 @@ use crate::{
     logging::Logging,
     place::Place,
     profiles::ConfigProfiles,
+    service,
 };
 
 /// What the drain may take beyond the time given to runs.
@@ -66,6 +67,13 @@ impl Mode {
 }
 
 pub(crate) async fn run(global: &Global, args: UpArgs, started: std::time::Instant) -> Result<()> {
+    if args.detach.detach {
+        return service::detach(global, &args).await;
+    }
+    if args.detach.supervise {
+        let home = Home::open(global.home.clone(), global.config.clone())?;
+        return service::supervise(&home).await;
+    }
     start(global, args, Mode::Up, started).await
 }
 
@@ -80,6 +88,7 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs, started: std::time::
         no_gateway: !gateway,
         no_scheduler: true,
         drain_timeout,
+        detach: DetachArgs::default(),
         foreground: false,
         non_interactive: false,
         log_format: None,
@@ -133,7 +142,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
         parts: vec![scheduler.part(), Arc::new(gateway.clone())],
     };
     let server = bound.start(&home, beside).await?;
-    facts(&server.url(), mode.name(), &global.profile).write(&home)?;
+    facts(&server.url(), mode.name(), &global.profile, args.detach.from_service).write(&home)?;
     gateway.start(&tasks, stop.clone());
     scheduler.start(&tasks, stop.clone());
     upkeep::start(&server, file.server.limits.retention(), &tasks, stop.clone());
@@ -149,7 +158,9 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
         json: global.json,
     };
     screen.ready(started.elapsed(), created, &findings).await;
+    service::notify::ready(&tasks, stop.clone());
     screen.live(&server.server, signals.next()).await;
+    service::notify::stopping();
     screen.note(&format!("stopping: active runs get {} s, then go on at the next start", drain.as_secs()));
     let drained = async {
         stop.cancel();
@@ -211,7 +222,7 @@ fn workdir(global: &Global) -> Result<PathBuf> {
     Ok(std::path::absolute(workdir)?)
 }
 
-fn facts(url: &str, mode: &str, profile: &str) -> Facts {
+fn facts(url: &str, mode: &str, profile: &str, service: Option<Backend>) -> Facts {
     Facts {
         pid: std::process::id(),
         started_at: chrono::Utc::now(),
@@ -219,6 +230,7 @@ fn facts(url: &str, mode: &str, profile: &str) -> Facts {
         url: url.to_owned(),
         mode: mode.to_owned(),
         profile: profile.to_owned(),
+        service,
         config: None,
     }
 }
@@ -238,22 +250,33 @@ fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Ctrl-C and SIGTERM, watched from the moment this is made.
+/// Ctrl-C and SIGTERM, and the end of the terminal if there is one, watched from the moment this is made. Without a terminal
+/// SIGHUP means to read the files again, which happens by itself.
 pub(crate) struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+    has_terminal: bool,
 }
 
 impl StopSignals {
     pub(crate) fn new() -> Result<Self> {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            // Opens only for who has a controlling terminal.
+            has_terminal: std::fs::File::open("/dev/tty").is_ok(),
+        })
     }
 
     pub(crate) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => return,
+                _ = self.terminate.recv() => return,
+                _ = self.hangup.recv() => if self.has_terminal { return },
+            }
         }
     }
 }

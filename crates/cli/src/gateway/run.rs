@@ -117,6 +117,7 @@ fn facts(url: &str, config: Option<PathBuf>) -> Facts {
         url: url.to_owned(),
         mode: "gateway".to_owned(),
         profile: String::new(),
+        service: None,
         config,
     }
 }

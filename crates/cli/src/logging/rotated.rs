@@ -14,7 +14,7 @@ use std::{
 pub(super) const LIMIT: u64 = 10 * 1024 * 1024;
 
 /// Older files beside the one that is written.
-const KEPT: u32 = 5;
+pub(crate) const KEPT: u32 = 5;
 
 #[derive(Debug)]
 pub(super) struct RotatedFile {

@@ -188,7 +188,7 @@ impl Checking<'_> {
         };
         self.findings.decided += 1;
         let told = self.requests(token).filter_map(|asked| asked.told.as_deref()).last().unwrap_or_default().to_owned();
-        let unknown = told.starts_with("OUTCOME_UNKNOWN");
+        let unknown = told.contains("OUTCOME_UNKNOWN");
         let (verdict, wish) = (decided.verdict(), wish(token));
         let as_wished = match verdict {
             Verdict::Allowed => wish != Wish::Deny,

@@ -23,6 +23,7 @@ mod operations;
 mod outage;
 mod platforms;
 mod provider;
+mod service;
 mod telegram;
 mod traces;
 mod upkeep;
