@@ -81,6 +81,11 @@ impl Setting {
 }
 
 impl Home<'_> {
+    /// Puts chat platforms and the like into `autopilot.toml`.
+    pub(crate) fn configure(&self, autopilot: &str) -> Result<()> {
+        Ok(std::fs::write(self.path().join("autopilot.toml"), autopilot)?)
+    }
+
     /// The journal of its instance.
     pub(crate) fn journal(&self) -> PathBuf {
         self.directory.path().join("autopilot/journal.db")

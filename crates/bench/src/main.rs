@@ -2,15 +2,17 @@
 //! server can do. Both are measured in the same run on the same machine; absolute figures do not travel.
 //!
 //! Model, floor and server under test are processes of their own. This one drives them, on a single thread, so that it takes
-//! as little of the machine as it can.
+//! as little of the machine as it can; the chat platforms of `gateway` are in it too.
 
 mod cancel;
+mod chats;
 mod commit;
 mod companion;
 mod connection;
 mod events;
 mod fanout;
 mod floor;
+mod gateway;
 mod growth;
 mod instance;
 mod load;
@@ -80,6 +82,8 @@ enum Command {
     Cancel(cancel::Args),
     /// What one durable append takes
     Commit(commit::Args),
+    /// What the way through a chat platform adds, and what idle conversations hold
+    Gateway(gateway::Args),
     /// The scripted model alone
     Model(model::Args),
     /// The floor alone
@@ -127,6 +131,7 @@ async fn measure(global: Global, command: Command) -> Result<()> {
         Command::Fanout(args) => fanout::measure(&setting, &args, &mut report).await?,
         Command::Cancel(args) => cancel::measure(&setting, &args, &mut report).await?,
         Command::Commit(args) => commit::measure(&setting, &args, &mut report).await?,
+        Command::Gateway(args) => gateway::measure(&setting, &args, &mut report).await?,
         Command::Model(_) | Command::Floor(_) => {}
     }
     tokio::time::sleep(REAPED).await;
@@ -143,7 +148,8 @@ async fn all(setting: &Setting, report: &mut Report) -> Result<()> {
     start::measure(setting, &defaults()?, report).await?;
     fanout::measure(setting, &defaults()?, report).await?;
     cancel::measure(setting, &defaults()?, report).await?;
-    commit::measure(setting, &defaults()?, report).await
+    commit::measure(setting, &defaults()?, report).await?;
+    gateway::measure(setting, &defaults()?, report).await
 }
 
 /// The arguments that a subcommand has when none is given.

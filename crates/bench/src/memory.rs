@@ -52,11 +52,11 @@ pub(crate) async fn measure(setting: &Setting, args: &Args, report: &mut Report)
     Ok(())
 }
 
-async fn settled(target: &Target, settle: Duration) -> Result<f64> {
+pub(crate) async fn settled(target: &Target, settle: Duration) -> Result<f64> {
     tokio::time::sleep(settle).await;
     Ok(target.process.resident()? as f64)
 }
 
-fn megabytes(bytes: f64) -> f64 {
+pub(crate) fn megabytes(bytes: f64) -> f64 {
     bytes / 1e6
 }

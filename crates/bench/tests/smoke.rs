@@ -82,3 +82,9 @@ fn cancel_measures_every_state() {
 fn commit_measures_one_and_many() {
     measured("commit --appends 4 --sessions 2", &["commit: one at a time, p50", "commit: 2 at a time, p99"]);
 }
+
+#[test]
+fn gateway_measures_each_platform_and_what_is_idle() {
+    let names = ["gateway: answer p50", "gateway: over plain HTTP p50", "gateway: connected to three platforms"];
+    measured("gateway --conversations 3 --rounds 1 --idle 3 --settle 1", &names);
+}

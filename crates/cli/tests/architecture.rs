@@ -20,7 +20,7 @@ const DRAWN: [(&str, &[&str]); 15] = [
     ("gateway", &["client", "protocol", "sqlite", "config", "redact"]),
     ("scheduler", &["client", "protocol", "sqlite", "config", "redact"]),
     ("test-support", &[]),
-    ("bench", &["agent-core", "protocol", "store"]),
+    ("bench", &["agent-core", "protocol", "store", "test-support"]),
     (
         "cli",
         &[

@@ -20,7 +20,7 @@ mod world;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::serve::ListenerExt;
@@ -162,6 +162,12 @@ impl FakeDiscord {
     /// Looks at what it saw so far, without a copy.
     pub fn look<T>(&self, look: impl FnOnce(&DiscordRecord) -> T) -> T {
         look(&self.shared.state().record)
+    }
+
+    /// When each message of the bot reached a channel, thread or direct chat.
+    #[must_use]
+    pub fn arrivals(&self, channel: u64) -> Vec<Instant> {
+        self.shared.state().record.arrivals.get(&channel).cloned().unwrap_or_default()
     }
 
     /// Waits until what it saw satisfies `enough`.

@@ -159,6 +159,12 @@ impl SlackApi {
         self.messages(channel).into_iter().filter(|message| message.by_bot).collect()
     }
 
+    /// When each message of the bot reached a channel.
+    #[must_use]
+    pub fn arrivals(&self, channel: &str) -> Vec<Instant> {
+        self.shared.workspace().arrivals.get(channel).cloned().unwrap_or_default()
+    }
+
     /// What only one person saw: channel, person, text.
     #[must_use]
     pub fn ephemeral(&self) -> Vec<(String, String, String)> {

@@ -1,6 +1,6 @@
 //! Messages of a channel: read, made, changed, reacted to; and the files in them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -200,6 +200,7 @@ fn post(
         world.remember_nonce(channel, nonce, id);
     }
     world.announce("MESSAGE_CREATE", channel, id);
+    state.record.arrivals.entry(channel).or_default().push(Instant::now());
     state.record.messages.push(DiscordMessage {
         id,
         channel,

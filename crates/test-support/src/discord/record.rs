@@ -1,6 +1,9 @@
 //! What the platform saw, for a checker.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -31,6 +34,8 @@ pub struct DiscordRecord {
     pub repeated_nonces: u32,
     /// Answers with 429.
     pub rate_limited: u32,
+    /// When each message of the bot came, by channel.
+    pub arrivals: HashMap<u64, Vec<Instant>>,
     /// Method, path and query of every request.
     pub requests: Vec<String>,
 }

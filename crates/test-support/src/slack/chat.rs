@@ -1,6 +1,6 @@
 //! Messages and reactions of the bot.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -40,6 +40,7 @@ pub(super) fn post_message(shared: &Arc<Shared>, arguments: &Value) -> Answer {
             }
         }
         workspace.keep(&channel, message.clone());
+        workspace.arrivals.entry(channel.clone()).or_default().push(Instant::now());
         (channel, message)
     };
     people::announce(shared, &channel, &message);

@@ -143,6 +143,8 @@ pub(super) struct Workspace {
     pub(super) pending: PendingAcks,
     /// First acknowledgements, by the `ts` of the message.
     pub(super) acknowledged: BTreeMap<String, Instant>,
+    /// Of the bot's messages, by channel.
+    pub(super) arrivals: BTreeMap<String, Vec<Instant>>,
     pub(super) tickets: Vec<String>,
     pub(super) ack_wait: Duration,
     /// Envelopes that will not reach their socket.
@@ -174,6 +176,7 @@ impl Shared {
             sockets: Vec::new(),
             pending: PendingAcks::default(),
             acknowledged: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
             tickets: Vec::new(),
             ack_wait: Duration::from_secs(3),
             to_lose: 0,

@@ -1,6 +1,9 @@
 //! How the server is told to behave, and what it has seen.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use super::{AnsweredPress, BotApi, BotCall, SendFault, SentMessage};
 
@@ -95,6 +98,12 @@ impl BotApi {
         let world = self.state.world();
         let all = world.chats.values().flat_map(|chat| &chat.messages);
         all.filter(|message| message.from == Self::BOT).cloned().collect()
+    }
+
+    /// When each message of the bot reached this chat.
+    #[must_use]
+    pub fn arrivals(&self, chat: i64) -> Vec<Instant> {
+        self.state.world().arrivals.get(&chat).cloned().unwrap_or_default()
     }
 
     /// All messages of a chat, in order.

@@ -1,5 +1,7 @@
 //! What a bot does in a chat: texts, edits, files, reactions, signs of work, answers to presses.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -47,6 +49,7 @@ pub(super) fn document(world: &mut World, params: &Params) -> Outcome {
 }
 
 fn keep(world: &mut World, mut message: SentMessage) -> Value {
+    world.arrivals.entry(message.chat_id).or_default().push(Instant::now());
     let chat = world.chat(message.chat_id);
     message.message_id = chat.next_message();
     chat.messages.push(message.clone());

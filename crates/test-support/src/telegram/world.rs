@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ pub(super) struct World {
     pub(super) actions: Vec<(i64, Option<i64>, String)>,
     pub(super) commands: Vec<(String, String)>,
     pub(super) calls: Vec<BotCall>,
+    /// Of the bot's messages, by chat.
+    pub(super) arrivals: HashMap<i64, Vec<Instant>>,
     pub(super) faults: Faults,
     pub(super) latency: Duration,
 }
@@ -74,6 +76,7 @@ impl Default for World {
             actions: Vec::new(),
             commands: Vec::new(),
             calls: Vec::new(),
+            arrivals: HashMap::new(),
             faults: Faults::default(),
             latency: Duration::ZERO,
         }

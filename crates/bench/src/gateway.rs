@@ -1,0 +1,199 @@
+//! What the gateway adds to a run, and what its conversations hold when nothing happens.
+//!
+//! A round is one message in every conversation at once. The same round is done over plain HTTP and SSE at the same instance,
+//! by turns; what the gateway adds is the difference. Rounds keep to what platforms and gateway allow: a message a second
+//! in a chat, 200 a minute to a bot.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::task::LocalSet;
+
+use crate::{
+    chats::{Chats, PLATFORMS, Room},
+    companion::Companion,
+    connection::Connection,
+    events::{Events, Kind},
+    instance::{Instance, Setting},
+    load::Load,
+    memory::{megabytes, settled},
+    report::{Goal, Report},
+    stats::{median, millis, percentile},
+    target::{PATIENCE, TEXT, Target},
+};
+
+/// What the way through a chat platform adds, and what idle conversations hold.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Conversations at once, by turns on each platform
+    #[arg(long, default_value_t = 50)]
+    conversations: usize,
+    /// Messages in each, after the first
+    #[arg(long, default_value_t = 9)]
+    rounds: u32,
+    /// Idle conversations of the memory part
+    #[arg(long, default_value_t = 1_000)]
+    idle: usize,
+    /// How long after the last answer memory is looked at, in ms: finished sessions are on their way out
+    #[arg(long, default_value_t = 10_000, value_name = "MS")]
+    settle: u64,
+}
+
+/// Between rounds: a chat is written to once a second at most, signs and edits included.
+const BETWEEN_ROUNDS: Duration = Duration::from_millis(2_200);
+/// Messages to one bot that pass at once, and how far apart the others have to be.
+const BURST: usize = 195;
+const APART: Duration = Duration::from_millis(305);
+/// New conversations at a time, below what each platform takes in a second.
+const WAVE: usize = 45;
+
+pub(crate) async fn measure(setting: &Setting, args: &Args, report: &mut Report) -> Result<()> {
+    eprintln!("gateway: {} conversations at once, {} idle ones", args.conversations, args.idle);
+    let model = Companion::model().await?;
+    for _ in 0..setting.repeat {
+        latency(setting, &model, args, report).await?;
+        memory(setting, &model, args, report).await?;
+    }
+    Ok(())
+}
+
+async fn latency(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
+    let (chats, instance, _home) = stage(setting, model).await?;
+    let rooms = chats.rooms(args.conversations);
+    let mut plain = Plain::open(&instance.target, args.conversations).await?;
+    let first = chats.ask(&rooms).await?;
+    plain.round().await?;
+    let (mut by_chat, mut by_http) = (Vec::new(), Vec::new());
+    let (mut chat_cpu, mut http_cpu) = (Duration::ZERO, Duration::ZERO);
+    tokio::time::sleep(BETWEEN_ROUNDS).await;
+    for _ in 0..args.rounds {
+        let before = instance.target.process.cpu()?;
+        by_chat.push(chats.ask(&rooms).await?);
+        // Signs and what is stored at the end come after the answer.
+        tokio::time::sleep(BETWEEN_ROUNDS).await;
+        let between = instance.target.process.cpu()?;
+        by_http.extend(plain.round().await?);
+        tokio::time::sleep(BETWEEN_ROUNDS).await;
+        chat_cpu += between - before;
+        http_cpu += instance.target.process.cpu()? - between;
+    }
+    let all = by_chat.concat();
+    report.add("gateway: first answer p50", "ms", Goal::None, median(&first));
+    report.add("gateway: answer p50", "ms", Goal::None, median(&all));
+    report.add("gateway: answer p99", "ms", Goal::None, percentile(&all, 0.99));
+    report.add("gateway: over plain HTTP p50", "ms", Goal::None, median(&by_http));
+    report.add("gateway: over plain HTTP p99", "ms", Goal::None, percentile(&by_http, 0.99));
+    report.add("gateway: added p50", "ms", Goal::AtMost(30.0), median(&all) - median(&by_http));
+    let p99 = |values: &[f64]| percentile(values, 0.99);
+    report.add("gateway: added p99", "ms", Goal::AtMost(150.0), p99(&all) - p99(&by_http));
+    let messages = by_http.len() as f64;
+    report.add("gateway: CPU a message", "ms", Goal::None, millis(chat_cpu) / messages);
+    report.add("gateway: CPU a message over plain HTTP", "ms", Goal::None, millis(http_cpu) / messages);
+    for (index, name) in PLATFORMS.iter().enumerate() {
+        let here = of_platform(&rooms, &by_chat, index);
+        report.add(&format!("gateway: added on {name} p50"), "ms", Goal::None, median(&here) - median(&by_http));
+        report.add(&format!("gateway: added on {name} p99"), "ms", Goal::None, p99(&here) - p99(&by_http));
+    }
+    instance.stop().await
+}
+
+fn of_platform(rooms: &[Room], rounds: &[Vec<f64>], platform: usize) -> Vec<f64> {
+    let here = |round: &Vec<f64>| -> Vec<f64> {
+        let answers = rooms.iter().zip(round).filter(|(room, _)| room.platform() == platform);
+        answers.map(|(_, answer)| *answer).collect()
+    };
+    rounds.iter().flat_map(here).collect()
+}
+
+async fn memory(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
+    let settle = Duration::from_millis(args.settle);
+    let (chats, instance, _home) = stage(setting, model).await?;
+    let empty = settled(&instance.target, settle).await?;
+    converse(&chats, args.idle).await?;
+    let idle = settled(&instance.target, settle).await?;
+    instance.stop().await?;
+    let (_chats, instance, _home) = stage(setting, model).await?;
+    let plain_empty = settled(&instance.target, settle).await?;
+    let sessions = u32::try_from(args.idle)?;
+    Load { sessions, messages: 1, concurrency: u32::try_from(WAVE)? }.run(&instance.target).await?;
+    let plain = settled(&instance.target, settle).await?;
+    instance.stop().await?;
+    let each = |bytes: f64| bytes / 1e3 / f64::from(sessions);
+    report.add("gateway: connected to three platforms", "MB", Goal::None, megabytes(empty));
+    report.add("gateway: an idle conversation", "KB", Goal::AtMost(10.0), each(idle - empty));
+    report.add("gateway: a finished session beside it", "KB", Goal::None, each(plain - plain_empty));
+    Ok(())
+}
+
+/// So many conversations of one message and its answer, as fast as a bot may be written to.
+async fn converse(chats: &Chats, count: usize) -> Result<()> {
+    let mut said = 0;
+    for wave in chats.rooms(count).chunks(WAVE) {
+        let began = Instant::now();
+        chats.ask(wave).await?;
+        said += wave.len().div_ceil(PLATFORMS.len());
+        if said + WAVE / PLATFORMS.len() > BURST {
+            let due = APART * u32::try_from(wave.len().div_ceil(PLATFORMS.len()))?;
+            tokio::time::sleep(due.saturating_sub(began.elapsed())).await;
+        }
+    }
+    Ok(())
+}
+
+/// Platforms and an instance that hears from them.
+async fn stage<'a>(setting: &'a Setting, model: &Companion) -> Result<(Chats, Instance, crate::instance::Home<'a>)> {
+    let (chats, home) = (Chats::start().await, setting.home(model)?);
+    home.configure(&chats.config())?;
+    let instance = home.up().await?;
+    chats.connected(&instance).await?;
+    Ok((chats, instance, home))
+}
+
+/// The same conversations over HTTP, each with its own connection and its stream.
+struct Plain {
+    sessions: Vec<Session>,
+}
+
+struct Session {
+    id: String,
+    connection: Connection,
+    events: Events,
+}
+
+impl Plain {
+    async fn open(target: &Target, count: usize) -> Result<Self> {
+        let mut sessions = Vec::new();
+        for _ in 0..count {
+            let mut connection = target.connect().await?;
+            let id = connection.session().await?;
+            let events = target.events(&id, 0).await?;
+            sessions.push(Session { id, connection, events });
+        }
+        Ok(Self { sessions })
+    }
+
+    /// A message in each at once. For each, in ms, how long the run took.
+    async fn round(&mut self) -> Result<Vec<f64>> {
+        let local = LocalSet::new();
+        let runs: Vec<_> = self.sessions.drain(..).map(|session| local.spawn_local(session.run())).collect();
+        local.await;
+        let mut took = Vec::new();
+        for run in runs {
+            let (session, time) = run.await??;
+            self.sessions.push(session);
+            took.push(time);
+        }
+        Ok(took)
+    }
+}
+
+impl Session {
+    async fn run(mut self) -> Result<(Self, f64)> {
+        let started = Instant::now();
+        self.connection.message(&self.id, TEXT).await?;
+        let done = self.events.until(Kind::RunCompleted);
+        tokio::time::timeout(PATIENCE, done).await.context("a run does not end")??;
+        let took = millis(started.elapsed());
+        Ok((self, took))
+    }
+}
