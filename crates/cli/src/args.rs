@@ -2,6 +2,7 @@
 
 mod channel;
 mod gateway;
+mod schedule;
 mod service;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
+pub(crate) use schedule::{ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
 
 use crate::logging::LogFormat;
@@ -168,83 +170,4 @@ pub(crate) struct RunArgs {
     /// Reject every call that would ask
     #[arg(long)]
     pub(crate) reject_all: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ScheduleCommand {
-    /// Adds a schedule to autopilot.toml
-    #[command(
-        after_help = "Example:\n  stakpak schedule add morning --cron '0 8 * * 1-5' --tz Europe/Berlin --prompt 'status'"
-    )]
-    Add(ScheduleAddArgs),
-    /// Lists schedules with their next run
-    List,
-    /// Starts a run now
-    Trigger {
-        /// Schedule
-        name: String,
-    },
-    /// Keeps a schedule from firing; what comes meanwhile is skipped, not caught up on
-    Pause {
-        /// Schedule
-        name: String,
-        /// For this long [default: until it is resumed]
-        #[arg(long = "for", value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
-        duration: Option<Duration>,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        note: Option<String>,
-    },
-    /// Lets a paused schedule fire again, from now on
-    Resume {
-        /// Schedule
-        name: String,
-    },
-    /// What ran, when, and what came of it
-    History {
-        /// Schedule
-        #[arg(required_unless_present = "all")]
-        name: Option<String>,
-        /// All schedules
-        #[arg(long, conflicts_with = "name")]
-        all: bool,
-        /// Newest runs to show
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-        limit: u32,
-    },
-    /// Removes a schedule from autopilot.toml; its history stays
-    Remove {
-        /// Schedule
-        name: String,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ScheduleAddArgs {
-    /// Name, unique among the schedules
-    pub(crate) name: String,
-    /// When: five fields, six with seconds first, or @daily and the like
-    #[arg(long)]
-    pub(crate) cron: String,
-    /// What to do
-    #[arg(long)]
-    pub(crate) prompt: String,
-    /// IANA time zone, such as Europe/Berlin [default: defaults.timezone of autopilot.toml, else UTC]
-    #[arg(long, value_name = "ZONE")]
-    pub(crate) tz: Option<String>,
-    /// Model of its runs
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: Option<String>,
-    /// Most turns of a run
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=256))]
-    pub(crate) max_turns: Option<i64>,
-    /// Longest run
-    #[arg(long, value_name = "DURATION")]
-    pub(crate) timeout: Option<String>,
-    /// Write it disabled
-    #[arg(long)]
-    pub(crate) disabled: bool,
-    /// Replace a schedule of this name
-    #[arg(long)]
-    pub(crate) replace: bool,
 }

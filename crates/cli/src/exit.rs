@@ -8,6 +8,12 @@ pub(crate) enum Failure {
     /// A flag or a combination of flags that is refused.
     #[error("{0}")]
     Usage(String),
+    /// It waits for a person.
+    #[error("it waits for an approval")]
+    Paused,
+    /// It took longer than it may.
+    #[error("timed out")]
+    TimedOut,
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -20,6 +26,8 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 2,
+            Self::Paused => 10,
+            Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Silent => 1,
         }
@@ -41,6 +49,8 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
 fn code_word(failure: Option<&Failure>) -> &'static str {
     match failure {
         Some(Failure::Usage(_)) => "invalid_argument",
+        Some(Failure::Paused) => "paused",
+        Some(Failure::TimedOut) => "timed_out",
         Some(Failure::Interrupted) => "interrupted",
         Some(Failure::Silent) | None => "failed",
     }

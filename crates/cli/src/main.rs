@@ -81,7 +81,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
             AutopilotCommand::Status(args) => status::run(&global, &args).await,
             AutopilotCommand::Schedule(command) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;
-                schedule::run(&home, global.json, command).await
+                schedule::run(&home, &global, command).await
             }
             AutopilotCommand::Channel(command) => {
                 let home = Home::open(global.home.clone(), global.config.clone())?;

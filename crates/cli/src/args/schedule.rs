@@ -1,0 +1,217 @@
+//! Arguments of `schedule …`.
+
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use clap::{ArgGroup, Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Adds a schedule to autopilot.toml
+    #[command(
+        after_help = "Examples:\n  stakpak schedule add morning --cron '0 8 * * 1-5' --tz Europe/Berlin --prompt 'status'\n  stakpak schedule add disk --every 15m --overlap queue_one --prompt 'how full are the disks?'"
+    )]
+    Add(Box<ScheduleAddArgs>),
+    /// Changes the keys that are given, and no other
+    #[command(after_help = "Example:\n  stakpak schedule edit morning --cron '0 7 * * 1-5' --unset model")]
+    Edit(Box<ScheduleEditArgs>),
+    /// Lists schedules with their next run
+    List,
+    /// A schedule with all that it inherits and its next runs; or a run, by its number
+    Show {
+        /// Schedule or number; `name:X` and `run:N` leave no doubt
+        #[arg(value_name = "NAME|RUN")]
+        what: String,
+    },
+    /// Coming runs, of a schedule or of an expression
+    #[command(
+        group(ArgGroup::new("of").args(["name", "cron"]).required(true)),
+        after_help = "Example:\n  stakpak schedule next --cron '30 2 * * *' --tz Europe/Stockholm -n 10"
+    )]
+    Next {
+        /// Schedule
+        name: Option<String>,
+        /// Expression
+        #[arg(long)]
+        cron: Option<String>,
+        /// Zone of the expression
+        #[arg(long, value_name = "ZONE", default_value = "UTC", requires = "cron")]
+        tz: Tz,
+        /// How many
+        #[arg(short = 'n', default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        count: u16,
+    },
+    /// Starts a run now
+    Trigger {
+        /// Schedule
+        name: String,
+        /// Wait for its end; the exit code tells how it ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Lets a schedule fire that the file had switched off
+    Enable {
+        /// Schedule
+        name: String,
+    },
+    /// Keeps a schedule from firing, in the file
+    Disable {
+        /// Schedule
+        name: String,
+    },
+    /// Keeps a schedule from firing; what comes meanwhile is skipped, not caught up on
+    Pause {
+        /// Schedule
+        name: String,
+        /// For this long [default: until it is resumed]
+        #[arg(long = "for", value_name = "DURATION", value_parser = stakpak_config::duration::parse)]
+        duration: Option<Duration>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Lets a paused schedule fire again, from now on
+    Resume {
+        /// Schedule
+        name: String,
+    },
+    /// What ran, when, and what came of it
+    History {
+        /// Schedule
+        #[arg(required_unless_present = "all")]
+        name: Option<String>,
+        /// All schedules
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
+        /// Newest runs to show
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Removes a schedule from autopilot.toml; its history stays
+    Remove {
+        /// Schedule
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("when").args(["cron", "every", "at"]).required(true)),
+    group(ArgGroup::new("what").args(["prompt", "prompt_file"]).required(true))
+)]
+pub(crate) struct ScheduleAddArgs {
+    /// Name, unique among the schedules
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) keys: ScheduleKeys,
+    /// Replace a schedule of this name
+    #[arg(long)]
+    pub(crate) replace: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("when").args(["cron", "every", "at"])),
+    group(ArgGroup::new("what").args(["prompt", "prompt_file"]))
+)]
+pub(crate) struct ScheduleEditArgs {
+    /// Schedule
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) keys: ScheduleKeys,
+    /// Take a key out, so that its default holds; repeat for several
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unset: Vec<String>,
+}
+
+/// What an entry may say; `--profile` and `--workdir` are those of every command. Values are checked by the parser of the file.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ScheduleKeys {
+    /// When: five fields, six with seconds first, or @daily and the like
+    #[arg(long)]
+    pub(crate) cron: Option<String>,
+    /// When: at multiples of an interval, such as 90m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) every: Option<String>,
+    /// When: once, RFC 3339 or a local time of the zone
+    #[arg(long, value_name = "TIME")]
+    pub(crate) at: Option<String>,
+    /// IANA time zone, such as Europe/Berlin [default: defaults.timezone of autopilot.toml, else UTC]
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// What to do
+    #[arg(long)]
+    pub(crate) prompt: Option<String>,
+    /// File with what to do, read at each run
+    #[arg(long, value_name = "PATH")]
+    pub(crate) prompt_file: Option<String>,
+    /// Model of its runs
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Longest run
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// Most turns of a run
+    #[arg(long, alias = "max-steps", value_name = "N", value_parser = clap::value_parser!(i64).range(1..=256))]
+    pub(crate) max_turns: Option<i64>,
+    /// Script that decides whether the agent runs
+    #[arg(long, value_name = "PATH")]
+    pub(crate) check: Option<String>,
+    /// Argument of the check; repeat for several
+    #[arg(long, value_name = "ARG")]
+    pub(crate) check_arg: Vec<String>,
+    /// Longest check
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) check_timeout: Option<String>,
+    /// success, failure or any
+    #[arg(long, value_name = "OUTCOME")]
+    pub(crate) trigger_on: Option<String>,
+    /// interactive or silent
+    #[arg(long, value_name = "KIND")]
+    pub(crate) interaction: Option<String>,
+    /// Chat platform of its notices
+    #[arg(long, alias = "channel", value_name = "CHANNEL")]
+    pub(crate) notify_channel: Option<String>,
+    /// Chat of its notices
+    #[arg(long, value_name = "TARGET")]
+    pub(crate) notify_target: Option<String>,
+    /// all, completions, failures or none
+    #[arg(long, value_name = "EVENTS")]
+    pub(crate) notify_on: Option<String>,
+    /// Wait for a person where policy asks
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) pause_on_approval: Option<bool>,
+    /// Run isolated, or not at all
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) sandbox: Option<bool>,
+    /// skip, `queue_one`, `queue_all` or `cancel_running`
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) overlap: Option<String>,
+    /// latest, all or none
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) catchup: Option<String>,
+    /// How late a run may be caught up on, or auto
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) catchup_window: Option<String>,
+    /// Random delay of each run
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) jitter: Option<String>,
+    /// Further attempts after a failure
+    #[arg(long, value_name = "N")]
+    pub(crate) retries: Option<i64>,
+    /// Failures in a row that pause it; 0 for never
+    #[arg(long, value_name = "N")]
+    pub(crate) pause_after_failures: Option<i64>,
+    /// Most dollars a day
+    #[arg(long, value_name = "USD")]
+    pub(crate) budget_usd_per_day: Option<f64>,
+    /// Most tokens a run
+    #[arg(long, value_name = "N")]
+    pub(crate) budget_tokens_per_run: Option<i64>,
+    /// Whether it fires
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub(crate) enabled: Option<bool>,
+    /// Write it switched off
+    #[arg(long, conflicts_with = "enabled")]
+    pub(crate) disabled: bool,
+}

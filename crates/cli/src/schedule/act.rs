@@ -1,0 +1,109 @@
+//! Starts, pauses and resumes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use chrono::{TimeDelta, Utc};
+use serde_json::{Value, json};
+use stakpak_scheduler::{HeldBy, Hold, Ledger, RunNumber, RunRecord, RunStatus, trigger};
+
+use super::{load, table};
+use crate::{agent_server::client, autopilot_file::AutopilotFile, exit::Failure, home::Home, instance::Facts};
+
+/// How often a run that is waited for is looked at.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// Asks the running instance; without one the run is stored and starts with it.
+pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Result<()> {
+    let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
+    let (set, ledger) = load(home)?;
+    let run = match &running {
+        Some(facts) => {
+            client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?)).trigger_schedule(name).await?
+        }
+        None => serde_json::to_value(trigger(&set, &ledger, name, Utc::now()).await?)?,
+    };
+    if wait && running.is_some() {
+        let id = run["id"].as_i64().map(RunNumber).context("the instance does not say which run it started")?;
+        let run = ended(&ledger, id).await?;
+        if json {
+            say!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
+        } else {
+            say!("{}", table::runs(std::slice::from_ref(&run), &set));
+        }
+        return outcome(run.status);
+    }
+    if json {
+        say!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
+    } else if running.is_some() {
+        say!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
+    } else {
+        say!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
+    }
+    if wait {
+        bail!("nothing runs, so there is nothing to wait for");
+    }
+    Ok(())
+}
+
+/// The run once it has ended, or waits for a person.
+async fn ended(ledger: &Ledger, id: RunNumber) -> Result<RunRecord> {
+    loop {
+        let run = ledger.run(id).await?.with_context(|| format!("run {id} is gone"))?;
+        if !matches!(run.status, RunStatus::Pending | RunStatus::Running) {
+            return Ok(run);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            _ = tokio::signal::ctrl_c() => bail!(Failure::Interrupted),
+        }
+    }
+}
+
+fn outcome(status: RunStatus) -> Result<()> {
+    match status {
+        RunStatus::Completed | RunStatus::Skipped => Ok(()),
+        RunStatus::Paused => bail!(Failure::Paused),
+        RunStatus::TimedOut => bail!(Failure::TimedOut),
+        _ => bail!(Failure::Silent),
+    }
+}
+
+/// Held in the ledger, where a running instance looks before each start.
+pub(super) async fn pause(
+    home: &Home,
+    json: bool,
+    name: &str,
+    duration: Option<Duration>,
+    note: Option<String>,
+) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    if set.get(name).is_none() {
+        bail!("there is no schedule named {name}");
+    }
+    let since = Utc::now();
+    let until = duration.map(|duration| anyhow::Ok(since + TimeDelta::from_std(duration)?)).transpose()?;
+    ledger.hold(name, Hold { since, until, by: HeldBy::User, note }).await?;
+    if json {
+        say!("{}", json!({ "command": "autopilot.schedule.pause", "ok": true, "name": name, "until": until }));
+    } else {
+        say!("Schedule {name} is paused. Let it go on with: stakpak schedule resume {name}");
+    }
+    Ok(())
+}
+
+pub(super) async fn resume(home: &Home, json: bool, name: &str) -> Result<()> {
+    let (set, ledger) = load(home)?;
+    if !ledger.release(name, Utc::now()).await? {
+        match set.get(name) {
+            Some(_) => bail!("schedule {name} is not paused"),
+            None => bail!("there is no schedule named {name}"),
+        }
+    }
+    if json {
+        say!("{}", json!({ "command": "autopilot.schedule.resume", "ok": true, "name": name, "until": Value::Null }));
+    } else {
+        say!("Schedule {name} fires again, from now on.");
+    }
+    Ok(())
+}
