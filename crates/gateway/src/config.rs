@@ -70,6 +70,8 @@ pub struct ServerConfig {
 pub struct GatewaySettings {
     /// The database.
     pub store_path: PathBuf,
+    /// Where gateways of different stores find each other out: locks of bot tokens.
+    pub state_dir: PathBuf,
     /// Used when nothing else names a model.
     pub model: Option<String>,
     /// With `{channel}`, `{peer}`, `{chat_type}`, `{chat_id}`.
@@ -366,5 +368,14 @@ impl ChannelConfigs {
         let slack = self.slack.iter().flat_map(|slack| [&slack.bot_token, &slack.app_token]);
         let discord = self.discord.iter().map(|discord| &discord.token);
         telegram.chain(slack).chain(discord).map(Secret::expose)
+    }
+
+    /// The tokens that channels receive with: those of enabled ones.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let telegram = self.telegram.iter().map(|it| ("telegram", &it.settings, &it.token));
+        let slack = self.slack.iter().map(|it| ("slack", &it.settings, &it.app_token));
+        let discord = self.discord.iter().map(|it| ("discord", &it.settings, &it.token));
+        let all = telegram.chain(slack).chain(discord);
+        all.filter(|(_, settings, _)| settings.enabled).map(|(name, _, token)| (name, token.expose()))
     }
 }

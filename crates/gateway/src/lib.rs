@@ -44,6 +44,7 @@ mod dispatcher;
 mod intake;
 
 mod api;
+mod ownership;
 mod runtime;
 
 pub use access::Role;
@@ -59,6 +60,7 @@ pub use config::{
     ApprovalMode, BusyPolicy, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig, GroupPolicy,
     MessageWhilePending, Progress, Queued, SlackConfig, TelegramConfig,
 };
+pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{

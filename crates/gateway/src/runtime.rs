@@ -26,6 +26,7 @@ use crate::{
     delivery::{Deliveries, Sender},
     dispatcher::{Conversations, Dispatcher},
     intake::Intake,
+    ownership::{Ownership, OwnershipError},
     store::{Gate, QueueCounts},
 };
 
@@ -56,6 +57,9 @@ pub enum GatewayError {
     /// The blocking part of the start was lost.
     #[error("the gateway could not be opened")]
     Lost(#[source] tokio::task::JoinError),
+    /// Another gateway has the store or a bot token.
+    #[error(transparent)]
+    Owned(#[from] OwnershipError),
     /// It ran already; make a new one.
     #[error("this gateway has been stopped; make a new one")]
     Stopped,
@@ -177,16 +181,18 @@ impl Gateway {
         tokio::task::spawn_blocking(|| Self::new(config)).await.map_err(GatewayError::Lost)?
     }
 
-    /// Takes up what an earlier process left, then receives and answers until cancelled. Once only.
+    /// Takes up what an earlier process left, then receives and answers until cancelled. Once only. Meanwhile the store and
+    /// the bot tokens are this gateway's alone.
     ///
     /// Dropping the future stops everything where it is; the store says what is left to do.
     ///
     /// # Errors
-    /// The store cannot be read, or the gateway ran already.
+    /// The store cannot be read, another gateway has it or a bot token, or the gateway ran already.
     pub async fn run(&self, cancel: CancellationToken) -> Result<(), GatewayError> {
         if self.draining.is_cancelled() {
             return Err(GatewayError::Stopped);
         }
+        let _ours = Ownership::claim(&self.parts.config)?;
         let stop = CancellationToken::new();
         let _stop_when_dropped = stop.clone().drop_guard();
         let Parts { store, channels, dispatcher, commands, deliveries, approvals, .. } = &*self.parts;

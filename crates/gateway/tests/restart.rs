@@ -59,7 +59,8 @@ async fn a_message_is_posted_again_as_the_same_request() {
         );
         std::fs::write(&file, text).unwrap();
         let flags = GatewayCliFlags { store: Some(home.path().join("gateway.db")), ..GatewayCliFlags::default() };
-        let config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(&url, "token");
+        let mut config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(&url, "token");
+        config.gateway.state_dir = home.path().to_owned();
         let gateway = Gateway::open(config).await.unwrap();
         // Dropping the future ends the gateway where it is.
         tokio::select! {

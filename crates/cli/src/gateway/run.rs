@@ -7,7 +7,7 @@ use axum::{Json, Router, extract::DefaultBodyLimit, routing::get};
 use serde_json::json;
 use stakpak_client::StakpakClient;
 use stakpak_config::Document;
-use stakpak_gateway::{GatewayCliFlags, GatewayConfig};
+use stakpak_gateway::{GatewayCliFlags, GatewayConfig, Ownership};
 use stakpak_server::edge::{self, EdgePolicy};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -48,6 +48,8 @@ pub(super) async fn run(
     let Owner::Us(lock) = Lock::acquire_patiently(home, Seat::Gateway).await? else {
         bail!("a gateway runs on {} already", crate::home::Home::show(&home.autopilot("")));
     };
+    // A look only: whoever has them, there is no use in starting. The gateway itself takes them.
+    drop(Ownership::claim(&config)?);
     let listener = TcpListener::bind(bind).await.map_err(|error| explain_bind_error(bind, &error))?;
     let address = listener.local_addr()?;
     let logging = Logging::start(&home.logs(), LogFormat::default())?;

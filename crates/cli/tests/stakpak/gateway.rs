@@ -64,6 +64,28 @@ async fn a_server_with_its_gateway_reads_the_named_file() {
     assert_eq!(absent.status.code(), Some(2), "{}", stderr(&absent));
 }
 
+/// G-P53: a second process on the same store, or with the same bot token, is refused and names what is in use; once the first
+/// has ended, however it did, the place is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_on_a_store_or_a_token_is_refused() {
+    let stage = Stage::new().await;
+    let serve = ["serve", "--json", "--bind", "127.0.0.1:0", "--gateway"];
+    let server = stage.home.start(stage.home.command(&serve));
+    stage.telegram.say(42, "hello");
+    stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("hello"))).await;
+    let run = ["gateway", "run", "--json", "--bind", "127.0.0.1:0"];
+    let other_store = [&run[..], &["--store", "other.db"]].concat();
+    for (arguments, cause) in [(&run[..], "gateway.db is in use"), (&other_store, "telegram bot token is in use")] {
+        let refused = stage.home.run(arguments);
+        assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(cause), "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(&format!("process {}", server.child.id())), "{}", stderr(&refused));
+    }
+    server.kill();
+    let gateway = stage.home.start(stage.home.command(&run));
+    assert_eq!(gateway.stop(), Some(0));
+}
+
 /// G-P51: without a token the API is for this machine only.
 #[test]
 fn an_open_api_is_refused_on_other_addresses() {

@@ -20,6 +20,7 @@ pub const DEFAULT_GATEWAY_CONFIG_PATH: &str = "~/.stakpak/autopilot.toml";
 
 const DEFAULT_URL: &str = "http://127.0.0.1:4096";
 const DEFAULT_STORE: &str = "~/.stakpak/autopilot/gateway.db";
+const STATE_DIR: &str = "~/.stakpak/autopilot";
 const TOKEN_FILE: &str = "~/.stakpak/autopilot/token";
 const DEFAULT_TITLE: &str = "{channel} / {peer}";
 const DEFAULT_CONTEXT_TTL_HOURS: u64 = 4;
@@ -165,6 +166,7 @@ fn settings(gateway: Gateway, flags: &GatewayCliFlags) -> GatewaySettings {
         long_reply_chunks: gateway.long_reply_chunks.unwrap_or(5).max(1),
         max_attachment: gateway.max_attachment_mb.unwrap_or(20).saturating_mul(1024 * 1024),
         catch_up: hours(gateway.catch_up_hours.unwrap_or(24)),
+        state_dir: expand(STATE_DIR),
         prune_after: hours(gateway.prune_after_hours.unwrap_or(168)),
     }
 }

@@ -68,7 +68,8 @@ impl Stage {
         let file = self.home.path().join("autopilot.toml");
         std::fs::write(&file, &self.config).unwrap();
         let flags = GatewayCliFlags { store: Some(self.store_path()), ..GatewayCliFlags::default() };
-        let config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(self.agent.url(), "token");
+        let mut config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(self.agent.url(), "token");
+        config.gateway.state_dir = self.home.path().to_owned();
         let gateway = Gateway::with_channels(config, vec![self.chat.channel()]).unwrap();
         let gateway = Arc::new(gateway.with_send_patience(self.patience));
         let running = Arc::clone(&gateway);

@@ -18,7 +18,8 @@ async fn gateway(home: &Path, server: &BotApi) -> JoinHandle<()> {
     let table = format!("[channels.telegram]\ntoken = \"1:x\"\nallow_users = [{ANN}]\napi_base_url = \"{base_url}\"\n");
     std::fs::write(&file, table).unwrap();
     let flags = GatewayCliFlags { store: Some(home.join("gateway.db")), ..GatewayCliFlags::default() };
-    let config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server("http://127.0.0.1:9", "token");
+    let mut config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server("http://127.0.0.1:9", "token");
+    config.gateway.state_dir = home.to_owned();
     let gateway = Arc::new(Gateway::open(config).await.unwrap());
     tokio::spawn(async move { gateway.run(CancellationToken::new()).await.unwrap() })
 }
