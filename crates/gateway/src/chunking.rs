@@ -35,6 +35,26 @@ pub fn chunk_text(text: &str, limit: usize) -> Vec<String> {
     chunks
 }
 
+/// Where a text that still grows can be cut outside of code fences.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Breaks {
+    /// Behind its last blank line, unless nothing stands before that.
+    pub(crate) paragraph: Option<usize>,
+    /// Behind its last line that has ended.
+    pub(crate) line: Option<usize>,
+}
+
+/// The last places where `text` can be cut.
+pub(crate) fn breaks(text: &str) -> Breaks {
+    let (lines, _) = scan(text, usize::MAX);
+    let ended = |line: &&Line| text[..line.end].ends_with('\n');
+    let outside = |line: &&Line| matches!(line.place, Place::Outside | Place::Closes(_));
+    let mut ends = lines.iter().filter(ended).filter(outside);
+    let line = ends.next_back().map(|line| line.end);
+    let blank = lines.iter().filter(ended).filter(outside).rfind(|line| line.blank).map(|line| line.end);
+    Breaks { paragraph: blank.filter(|end| !text[..*end].trim().is_empty()), line }
+}
+
 /// The last quality that leaves no empty fence: between two lines of code.
 const GOOD: u8 = 2;
 /// Leaves an empty fence behind the cut.

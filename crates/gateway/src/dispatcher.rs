@@ -9,6 +9,7 @@ mod attachments;
 mod follow;
 mod live;
 mod notice;
+mod segments;
 mod session;
 mod start;
 
@@ -29,10 +30,11 @@ use crate::{
     clock::now_ms,
     config::ChannelRunConfig,
     delivery::Deliveries,
-    store::{Content, NewPart, Work},
+    store::{Content, NewPart, OpenRun, Work},
 };
 
 pub(crate) use attachments::{KeptFile, safe_name};
+pub(crate) use segments::Sent;
 pub(crate) use session::{SessionError, SessionRequest};
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -131,12 +133,30 @@ impl Conversations {
         bodies.into_iter().enumerate().map(part).collect()
     }
 
+    /// `markdown` as messages of which the first one answers the question of a run, where others could be meant.
+    fn replies(&self, run: &OpenRun, key: &str, markdown: &str) -> Vec<NewPart> {
+        let mut parts = self.parts(&run.address, key, markdown);
+        if let Some(first) = parts.first_mut() {
+            first.content = answering(run, first.content.clone());
+        }
+        parts
+    }
+
     /// Says something in a chat, once for its key.
     async fn say(&self, address: &Address, key: &str, text: &str) -> Result<(), StoreError> {
         let parts = self.parts(address, key, text);
         self.store.queue_parts(parts.clone(), now_ms()).await?;
         self.deliveries.wake_for(&parts);
         Ok(())
+    }
+}
+
+/// In a direct chat there is nobody else.
+fn answering(run: &OpenRun, content: Content) -> Content {
+    let question = run.question.clone().filter(|id| !id.is_empty() && run.address.direct.is_none());
+    match (content, question) {
+        (Content::Text { body }, Some(to)) => Content::Reply { body, to },
+        (content, _) => content,
     }
 }
 

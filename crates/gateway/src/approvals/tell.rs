@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Call, Desk, DeskError, buttons::buttons, desk::part, prompt};
 use crate::{
     clock::now_ms,
+    dispatcher::Sent,
     store::{Approval, Content, Decision, NewPart, OpenRun},
 };
 
@@ -103,6 +104,7 @@ fn run(approval: &Approval) -> OpenRun {
         started_at: approval.created_at,
         question: None,
         requester: None,
+        sent: Sent::default(),
     }
 }
 

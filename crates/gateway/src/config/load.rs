@@ -100,7 +100,7 @@ impl GatewayConfig {
             let message = "whoever may talk to a bot runs any tool unasked; leave it out to be asked";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
         }
-        warn_without_effect(document, &settings, &mut findings);
+        warn_without_effect(document, &mut findings);
         Ok(Self {
             server: server_config(server, flags, env),
             gateway: settings,
@@ -112,15 +112,12 @@ impl GatewayConfig {
 }
 
 /// Keys and values of the published configuration that this build accepts and does not act on.
-fn warn_without_effect(document: &Document, settings: &GatewaySettings, findings: &mut Vec<Finding>) {
+fn warn_without_effect(document: &Document, findings: &mut Vec<Finding>) {
     let mut warn = |path: &[&str], message: &str| {
         if document.locate(path).is_some() {
             findings.push(document.finding(path, "W302", Severity::Warning, message));
         }
     };
-    if settings.progress == super::Progress::Messages {
-        warn(&["gateway", "progress"], "`messages` shows the answer only, as `final` does, in this version");
-    }
     warn(&["gateway", "catch_up_hours"], "has no effect in this version yet: a day is caught up");
     warn(&["channels", "discord", "auto_thread"], "has no effect in this version yet");
 }
@@ -257,11 +254,10 @@ mod tests {
 
     #[test]
     fn keys_without_effect_warn() {
-        let config =
-            load("[gateway]\nprogress = 'messages'\ncatch_up_hours = 3\n[channels.discord]\nauto_thread = true\n");
+        let config = load("[gateway]\ncatch_up_hours = 3\n[channels.discord]\nauto_thread = true\n");
         let warned: Vec<_> =
             config.findings.iter().filter(|finding| finding.code == "W302").map(|it| &it.path).collect();
-        assert_eq!(warned, ["gateway.progress", "gateway.catch_up_hours", "channels.discord.auto_thread"]);
+        assert_eq!(warned, ["gateway.catch_up_hours", "channels.discord.auto_thread"]);
         assert_eq!(load("[gateway]\nprogress = 'live'\n").findings, []);
     }
 

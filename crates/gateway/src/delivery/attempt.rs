@@ -56,7 +56,9 @@ impl Sender {
 
     async fn send(&self, channel: &dyn Channel, part: &Part) -> Outcome {
         let result = match &part.content {
-            Content::Text { body } => channel.send_with_receipt(reply(part, body.clone())).await,
+            Content::Text { body } | Content::Reply { body, .. } => {
+                channel.send_with_receipt(reply(part, body.clone())).await
+            }
             Content::Prompt { body, .. } => match self.buttons(part).await {
                 Ok(buttons) => channel.send_with_buttons(reply(part, body.clone()), buttons).await,
                 Err(error) => Err(error),
@@ -171,7 +173,11 @@ fn repeatable(error: ChannelError) -> ChannelError {
 /// The same without the form that a platform refused; none if it had none.
 fn instead(content: &Content) -> Option<Content> {
     let mut content = content.clone();
-    let (Content::Text { body } | Content::Prompt { body, .. } | Content::Edit { body, .. }) = &mut content else {
+    let (Content::Text { body }
+    | Content::Reply { body, .. }
+    | Content::Prompt { body, .. }
+    | Content::Edit { body, .. }) = &mut content
+    else {
         return None;
     };
     body.format.take().map(|_| content)
@@ -179,12 +185,19 @@ fn instead(content: &Content) -> Option<Content> {
 
 fn body_of(content: &Content) -> Body {
     match content {
-        Content::Text { body } | Content::Prompt { body, .. } | Content::Edit { body, .. } => body.clone(),
+        Content::Text { body }
+        | Content::Reply { body, .. }
+        | Content::Prompt { body, .. }
+        | Content::Edit { body, .. } => body.clone(),
         Content::File { caption, .. } => Body::plain(caption.clone().unwrap_or_default()),
         Content::Reaction { .. } => Body::default(),
     }
 }
 
 fn reply(part: &Part, body: Body) -> OutboundReply {
-    OutboundReply { address: part.address.clone(), body, reply_to: None, dedupe_key: part.idem_key.clone() }
+    let reply_to = match &part.content {
+        Content::Reply { to, .. } => Some(to.clone()),
+        _ => None,
+    };
+    OutboundReply { address: part.address.clone(), body, reply_to, dedupe_key: part.idem_key.clone() }
 }

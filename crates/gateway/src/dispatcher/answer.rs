@@ -2,7 +2,7 @@
 
 use stakpak_client::protocol::{Event, StopReason};
 
-use super::notice;
+use super::{notice, segments::Segments};
 
 /// The text of a run so far.
 #[derive(Debug, Default)]
@@ -51,13 +51,22 @@ impl Answer {
 
     /// What the chat is told. Never empty.
     pub(super) fn into_text(self, ending: &Ending) -> String {
-        let mut pieces: Vec<_> = self.texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
-        pieces.extend(ending.remark.clone());
-        if pieces.is_empty() {
-            return notice::NO_ANSWER.to_owned();
-        }
-        pieces.join("\n\n")
+        Some(told(self.texts, ending)).filter(|text| !text.is_empty()).unwrap_or_else(|| notice::NO_ANSWER.to_owned())
     }
+
+    /// What the chat is told besides what it was told before; may be empty.
+    pub(super) fn into_rest(self, ending: &Ending, segments: &Segments) -> String {
+        if segments.sent.messages == 0 {
+            return self.into_text(ending);
+        }
+        told(segments.unsent(self.texts), ending)
+    }
+}
+
+fn told(texts: Vec<String>, ending: &Ending) -> String {
+    let mut pieces: Vec<_> = texts.into_iter().filter(|text| !text.trim().is_empty()).collect();
+    pieces.extend(ending.remark.clone());
+    pieces.join("\n\n")
 }
 
 impl Ending {

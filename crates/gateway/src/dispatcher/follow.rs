@@ -13,6 +13,7 @@ use super::{
     Conversations, StepError,
     answer::{Answer, Ending},
     live::{Live, Place},
+    segments::Segments,
 };
 use crate::{
     Body, Progress, Reaction,
@@ -32,6 +33,8 @@ const MESSAGES_READ: usize = 100;
 struct Watch {
     answer: Answer,
     live: Option<Live>,
+    /// With `progress = "messages"`.
+    segments: Option<Segments>,
     /// When it has taken too long.
     deadline: Option<Instant>,
 }
@@ -52,6 +55,12 @@ impl Watch {
                 None => std::future::pending().await,
             }
         };
+        let segment_due = async {
+            match self.segments.as_ref().and_then(Segments::due) {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let timed_out = async {
             match self.deadline {
                 Some(at) => sleep_until(at).await,
@@ -62,6 +71,7 @@ impl Watch {
             biased;
             () = timed_out => Next::TimedOut,
             () = due => Next::Show,
+            () = segment_due => Next::Show,
             event = events.next_event() => Next::Event(event),
             () = sleep_until(quiet) => Next::Quiet,
         }
@@ -75,7 +85,12 @@ impl Conversations {
             Err(error) if error.is_not_found() => return self.finish(&run, Watch::default(), Ending::lost()).await,
             Err(error) => return Err(error.into()),
         };
-        let mut watch = Watch { answer: Answer::default(), live: Live::new(self, &run), deadline: self.deadline(&run) };
+        let mut watch = Watch {
+            answer: Answer::default(),
+            live: Live::new(self, &run),
+            segments: (self.progress == Progress::Messages).then(|| Segments::new(run.sent.clone())),
+            deadline: self.deadline(&run),
+        };
         let mut quiet = Instant::now() + QUIET;
         loop {
             match watch.next(&mut events, quiet).await {
@@ -101,6 +116,7 @@ impl Conversations {
                     if let Some(live) = &mut watch.live {
                         live.show(self, &run).await?;
                     }
+                    self.send_segment(&run, &mut watch, |segments| segments.due_now(Instant::now())).await?;
                 }
                 Next::TimedOut => {
                     watch.deadline = None;
@@ -144,7 +160,26 @@ impl Conversations {
         if let Some(live) = &mut watch.live {
             live.take(&envelope.event);
         }
+        self.send_segment(run, watch, |segments| segments.take(&envelope.event, Instant::now())).await?;
         Ok(watch.answer.take(envelope.event))
+    }
+
+    /// Queues the message that `next` finds, and with it how far the run was told.
+    async fn send_segment(
+        &self,
+        run: &OpenRun,
+        watch: &mut Watch,
+        next: impl FnOnce(&mut Segments) -> Option<String>,
+    ) -> Result<(), StepError> {
+        let Some(segments) = &mut watch.segments else { return Ok(()) };
+        let Some(text) = next(segments) else { return Ok(()) };
+        let key = format!("run:{}:m{}", run.run_id, segments.sent.messages);
+        let first = segments.sent.messages == 1;
+        let text = text.trim_matches('\n');
+        let parts = if first { self.replies(run, &key, text) } else { self.parts(&run.address, &key, text) };
+        self.store.send_part(&run.run_id, &segments.sent, parts.clone(), now_ms()).await?;
+        self.deliveries.wake_for(&parts);
+        Ok(())
     }
 
     /// How the run ended, if it did.
@@ -189,16 +224,21 @@ impl Conversations {
     }
 
     async fn finish(&self, run: &OpenRun, watch: Watch, ending: Ending) -> Result<(), StepError> {
-        let Watch { answer, live, .. } = watch;
+        let Watch { answer, live, segments, .. } = watch;
         let mut ending = if answer.timed_out { ending.timed_out() } else { ending };
         ending.remark = ending.remark.map(|remark| self.redactor.redact(&remark).into_owned());
         let place = match live {
+            _ if segments.as_ref().is_some_and(|segments| segments.sent.messages > 0) => Place::Behind,
             Some(live) => live.end(&self.store, run).await?,
             None => Place::New,
         };
         let error = ending.remark.clone().filter(|_| ending.outcome == "failed");
         let ended = EndedRun { outcome: ending.outcome, error, unconsumed: answer.unconsumed.clone() };
-        let parts = self.answer_parts(run, &answer.into_text(&ending), place, ending.outcome);
+        let text = match &segments {
+            Some(segments) => answer.into_rest(&ending, segments),
+            None => answer.into_text(&ending),
+        };
+        let parts = self.answer_parts(run, &text, place, ending.outcome);
         self.store.finish_run(&run.run_id, ended, parts.clone(), now_ms()).await?;
         self.approvals.wake(&run.run_id);
         self.deliveries.wake_for(&parts);
@@ -208,7 +248,10 @@ impl Conversations {
     /// The answer as messages; a long one is its beginning and a file.
     fn answer_parts(&self, run: &OpenRun, markdown: &str, place: Place, outcome: &str) -> Vec<NewPart> {
         let key = format!("run:{}:0", run.run_id);
-        let mut parts = self.parts(&run.address, &key, markdown);
+        let mut parts = match place {
+            Place::Behind => self.parts(&run.address, &key, markdown),
+            _ => self.replies(run, &key, markdown),
+        };
         let new = |idem_key: String, content| NewPart { idem_key, address: run.address.clone(), content };
         if parts.len() > self.long_reply_chunks {
             parts.truncate(1);
@@ -218,7 +261,7 @@ impl Conversations {
         }
         match (place, parts.first_mut()) {
             (Place::Instead(of), Some(first)) => {
-                if let Content::Text { body } = &first.content {
+                if let Content::Text { body } | Content::Reply { body, .. } = &first.content {
                     first.content = Content::Edit { of, body: body.clone(), buttons: Vec::new(), must_show: true };
                 }
             }

@@ -56,6 +56,8 @@ struct Seen {
 pub(super) enum Place {
     /// A new message.
     New,
+    /// Behind the messages that were sent on the way.
+    Behind,
     /// The message that was shown all along.
     Instead(String),
     /// A new message; the one that was shown says how it ended.
@@ -147,7 +149,8 @@ impl Live {
             }
             self.changed = false;
             let Some(body) = self.body() else { return Ok(()) };
-            let part = NewPart { idem_key: key, address: run.address.clone(), content: Content::Text { body } };
+            let content = super::answering(run, Content::Text { body });
+            let part = NewPart { idem_key: key, address: run.address.clone(), content };
             let lane = part.lane();
             conversations.store.queue_parts(vec![part], now_ms()).await?;
             conversations.deliveries.wake(&lane);

@@ -21,6 +21,8 @@ pub(crate) struct NewPart {
 pub(crate) enum Content {
     /// A message.
     Text { body: Body },
+    /// A message that answers the message `to` of a person, where the platform shows that.
+    Reply { body: Body, to: String },
     /// A message with buttons. If `needs`, the key of a file, did not arrive, the buttons are `without`.
     Prompt { body: Body, buttons: Vec<ApprovalButton>, needs: Option<String>, without: Vec<ApprovalButton> },
     /// A new text for the message of the part `of`. One that `must_show` becomes a message of its own if it cannot be.
@@ -50,7 +52,7 @@ pub(crate) struct Part {
 impl Content {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Text { .. } => "text",
+            Self::Text { .. } | Self::Reply { .. } => "text",
             Self::Prompt { .. } => "prompt",
             Self::Edit { .. } => "edit",
             Self::File { .. } => "file",

@@ -5,11 +5,25 @@
 
 use serde::{Deserialize, Serialize};
 use stakpak_protocol::{CallerContext, RunOverrides};
-use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
+use stakpak_sqlite::{
+    Migration,
+    rusqlite::{Connection, OptionalExtension, Row, params},
+};
 use uuid::Uuid;
 
 use super::{GatewayStore, NewPart, StoreError, outbox};
-use crate::{Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender, dispatcher::KeptFile};
+use crate::{
+    Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender,
+    dispatcher::{KeptFile, Sent},
+};
+
+pub(super) const TABLES: Migration = Migration {
+    name: "progress",
+    sql: "
+-- What of a run was sent while it went on.
+ALTER TABLE runs ADD COLUMN sent TEXT;
+",
+};
 
 /// What a conversation has to do next.
 #[derive(Debug)]
@@ -116,6 +130,8 @@ pub(crate) struct OpenRun {
     pub(crate) requester: Option<PeerId>,
     /// How long its request lets it take, in seconds.
     pub(crate) timeout_s: Option<u64>,
+    /// What of its text was sent before its end.
+    pub(crate) sent: Sent,
 }
 
 /// Sizes of the queues.
@@ -196,6 +212,23 @@ impl GatewayStore {
             .await
     }
 
+    /// Messages with a part of the answer, and what has been sent with them.
+    pub(crate) async fn send_part(
+        &self,
+        run_id: &str,
+        sent: &Sent,
+        parts: Vec<NewPart>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let (run_id, sent) = (run_id.to_owned(), serde_json::to_string(sent)?);
+        self.database
+            .write(move |connection| {
+                connection.prepare_cached("UPDATE runs SET sent = ?2 WHERE run_id = ?1")?.execute([run_id, sent])?;
+                outbox::insert(connection, &parts, now)
+            })
+            .await
+    }
+
     /// The run has ended; its answer is in the outbox with the same commit.
     pub(crate) async fn finish_run(
         &self,
@@ -207,7 +240,7 @@ impl GatewayStore {
         let run_id = run_id.to_owned();
         self.database
             .write(move |connection| {
-                let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3, error = ?4
+                let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3, error = ?4, sent = NULL
                            WHERE run_id = ?1 AND state = 'open'";
                 let EndedRun { outcome, error, unconsumed } = ended;
                 connection.prepare_cached(sql)?.execute(params![run_id, outcome, now, error])?;
@@ -290,7 +323,7 @@ fn next_work(connection: &Connection, routing_key: &str, queued: Queued, now: i6
 
 pub(super) fn open_run(connection: &Connection, routing_key: &str) -> Result<Option<OpenRun>, StoreError> {
     let sql = "SELECT runs.run_id, session_id, runs.address, cursor, started_at, message_id, sender,
-                      payload ->> '$.options.timeout_s'
+                      payload ->> '$.options.timeout_s', sent
                FROM runs LEFT JOIN inbox ON inbox.batch_id = runs.batch_id
                WHERE runs.routing_key = ?1 AND runs.state = 'open' ORDER BY started_at, inbox.id LIMIT 1";
     connection.prepare_cached(sql)?.query_row([routing_key], |row| Ok(read_run(row))).optional()?.transpose()
@@ -299,6 +332,7 @@ pub(super) fn open_run(connection: &Connection, routing_key: &str) -> Result<Opt
 fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
     let (address, cursor, sender): (String, i64, Option<String>) = (row.get(2)?, row.get(3)?, row.get(6)?);
     let sender: Option<Sender> = sender.as_deref().map(serde_json::from_str).transpose()?;
+    let sent: Option<String> = row.get(7)?;
     Ok(OpenRun {
         run_id: row.get(0)?,
         session_id: row.get(1)?,
@@ -308,6 +342,7 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
         question: row.get(5)?,
         requester: sender.map(|sender| sender.id),
         timeout_s: row.get::<_, Option<i64>>(7)?.and_then(|seconds| u64::try_from(seconds).ok()),
+        sent: sent.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
     })
 }
 

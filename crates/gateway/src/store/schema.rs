@@ -134,4 +134,5 @@ ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
     super::access::TABLES,
     super::approvals::TABLES,
     super::sends::TABLES,
+    super::runs::TABLES,
 ];

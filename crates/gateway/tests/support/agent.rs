@@ -113,6 +113,15 @@ impl Agent {
         self.shared.change();
     }
 
+    /// The open run has said a text to its end.
+    pub fn complete(&self, text: &str) {
+        let mut core = self.shared.core();
+        let id = core.runs.last().unwrap().id.clone();
+        self.shared.publish(&mut core, &id, "TextComplete", json!({"turn": 1, "text": text}));
+        drop(core);
+        self.shared.change();
+    }
+
     /// What waits under an id is something else now.
     pub fn change(&self, call: &str, arguments: Value) {
         let mut core = self.shared.core();

@@ -22,6 +22,8 @@ pub struct Shown {
     pub buttons: Vec<String>,
     pub payloads: Vec<String>,
     pub file: Option<String>,
+    /// The message that it answers.
+    pub reply_to: Option<String>,
 }
 
 impl Shown {
@@ -116,28 +118,31 @@ impl Chat {
     }
 
     pub async fn say(&self, user: &str, text: &str) {
-        self.say_in(direct(user), user, text).await;
+        drop(self.say_in(direct(user), user, text).await);
     }
 
-    pub async fn say_in(&self, address: Address, user: &str, text: &str) {
-        self.say_to(address, user, text, None).await;
+    /// The id of the message.
+    pub async fn say_in(&self, address: Address, user: &str, text: &str) -> String {
+        self.say_to(address, user, text, None).await
     }
 
     /// As an answer to a message of the chat.
-    pub async fn say_to(&self, address: Address, user: &str, text: &str, reply_to: Option<&str>) {
+    pub async fn say_to(&self, address: Address, user: &str, text: &str, reply_to: Option<&str>) -> String {
         let number = self.number();
+        let id = format!("in{number}");
         let message = InboundMessage {
             address,
             sender: sender(user),
             event_key: format!("m{number}"),
             order_key: number,
-            message_id: format!("in{number}"),
+            message_id: id.clone(),
             reply_to: reply_to.map(str::to_owned),
             text: text.to_owned(),
             attachments: Vec::new(),
             metadata: serde_json::json!({}),
         };
         self.accept(InboundEvent::Message(Box::new(message)), Some(number)).await;
+        id
     }
 
     /// Presses, and waits for what the presser is told.
@@ -194,16 +199,17 @@ impl Chat {
         state.events
     }
 
-    fn add(&self, address: &Address, text: &str, buttons: &[ApprovalButton], file: Option<String>) -> DeliveryReceipt {
+    fn add(&self, reply: OutboundReply, buttons: &[ApprovalButton], file: Option<String>) -> DeliveryReceipt {
         let mut state = self.state();
         let id = format!("out{}", state.shown.len());
         state.shown.push(Shown {
             id: id.clone(),
-            chat: address.chat.clone(),
-            text: text.to_owned(),
+            chat: reply.address.chat,
+            text: reply.body.text,
             buttons: buttons.iter().map(|button| button.label.clone()).collect(),
             payloads: buttons.iter().map(|button| button.callback_data.clone()).collect(),
             file,
+            reply_to: reply.reply_to,
         });
         drop(state);
         self.change();
@@ -282,7 +288,7 @@ impl Channel for Adapter {
         if self.0.state().refuses_texts {
             return Err(ChannelError::Rejected { reason: "chat not found".to_owned() });
         }
-        Ok(self.0.add(&reply.address, &reply.body.text, &[], None))
+        Ok(self.0.add(reply, &[], None))
     }
 
     async fn send_with_buttons(
@@ -290,7 +296,7 @@ impl Channel for Adapter {
         reply: OutboundReply,
         buttons: Vec<ApprovalButton>,
     ) -> Result<DeliveryReceipt, ChannelError> {
-        Ok(self.0.add(&reply.address, &reply.body.text, &buttons, None))
+        Ok(self.0.add(reply, &buttons, None))
     }
 
     async fn edit_message(
@@ -313,7 +319,9 @@ impl Channel for Adapter {
             return Err(ChannelError::Rejected { reason: "no files here".to_owned() });
         }
         let content = String::from_utf8(file.content).unwrap();
-        Ok(self.0.add(address, &file.caption.unwrap_or_default(), &[], Some(content)))
+        let body = Body::plain(file.caption.unwrap_or_default());
+        let reply = OutboundReply { address: address.clone(), body, reply_to: None, dedupe_key: String::new() };
+        Ok(self.0.add(reply, &[], Some(content)))
     }
 
     async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {
