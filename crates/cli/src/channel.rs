@@ -49,7 +49,9 @@ pub(crate) async fn run(desk: &Desk<'_>, global: &Global, command: ChannelComman
     match command {
         ChannelCommand::Add(args) => add::run(desk, global, *args).await,
         ChannelCommand::List => list::run(desk).await,
-        ChannelCommand::Test { channel, send } => probe::run(desk, channel, send.as_deref()).await,
+        ChannelCommand::Test { channel, send, delete_webhook } => {
+            probe::run(desk, channel, probe::Deed { send: send.as_deref(), delete_webhook }).await
+        }
         ChannelCommand::Remove(channel) => remove::run(desk, channel.get()),
         ChannelCommand::Manifest { channel } => manifest(channel),
         ChannelCommand::Pair(command) => access::pair(desk, command).await,

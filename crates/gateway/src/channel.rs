@@ -122,6 +122,11 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// Asks the platform who the token belongs to.
     async fn test(&self) -> Result<ChannelTestResult, ChannelError>;
 
+    /// Takes back that events go to an address of somebody's instead of to [`Channel::start_durable`].
+    async fn delete_webhook(&self) -> Result<(), ChannelError> {
+        Err(self.cannot("send events to a webhook"))
+    }
+
     /// How it goes.
     fn health(&self) -> ChannelHealth;
 

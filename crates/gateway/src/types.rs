@@ -201,6 +201,8 @@ pub struct OutboundFile {
     pub content: Vec<u8>,
     /// A line above it.
     pub caption: Option<String>,
+    /// The same for every attempt to send this file, as [`OutboundReply::dedupe_key`].
+    pub dedupe_key: String,
 }
 
 /// A button under a message.

@@ -40,6 +40,9 @@ reference to them is written), else they are asked for at the terminal.
         /// Send a message there too: a Telegram chat id, a Slack or Discord channel id
         #[arg(long, value_name = "TARGET", allow_hyphen_values = true)]
         send: Option<String>,
+        /// Telegram: remove the webhook that keeps updates from arriving here
+        #[arg(long)]
+        delete_webhook: bool,
     },
     /// Removes a channel from the file
     Remove(ChannelName),

@@ -38,11 +38,24 @@ struct Outcome {
     message_id: Option<String>,
 }
 
+/// What is done besides asking.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deed<'a> {
+    /// Send a message there.
+    pub(super) send: Option<&'a str>,
+    /// Have updates delivered here again.
+    pub(super) delete_webhook: bool,
+}
+
 /// One that fails does not keep the others from being asked.
-pub(super) async fn run(desk: &Desk<'_>, only: Option<ChannelType>, send: Option<&str>) -> Result<()> {
+pub(super) async fn run(desk: &Desk<'_>, only: Option<ChannelType>, deed: Deed<'_>) -> Result<()> {
     let only = only.map(name_of).transpose()?;
     let config = desk.place.load()?;
-    let outcomes = outcomes(&config, only, send).await?;
+    if deed.delete_webhook && only.is_some_and(|only| only != "telegram") {
+        bail!(Failure::Usage("--delete-webhook is for telegram: only there a webhook can be set".to_owned()));
+    }
+    let only = only.or(deed.delete_webhook.then_some("telegram"));
+    let outcomes = outcomes(&config, only, deed).await?;
     if outcomes.is_empty() {
         bail!("no such channel is configured; add one: {} add telegram", desk.typed());
     }
@@ -58,7 +71,8 @@ pub(super) async fn run(desk: &Desk<'_>, only: Option<ChannelType>, send: Option
     Ok(())
 }
 
-async fn outcomes(config: &GatewayConfig, only: Option<&str>, send: Option<&str>) -> Result<Vec<Outcome>> {
+async fn outcomes(config: &GatewayConfig, only: Option<&str>, deed: Deed<'_>) -> Result<Vec<Outcome>> {
+    let Deed { send, delete_webhook } = deed;
     let wanted = |name: &str| only.is_none_or(|only| only == name);
     let disabled = config.channels.disabled.iter().filter(|(name, _)| wanted(name));
     let mut outcomes: Vec<Outcome> = disabled
@@ -71,7 +85,7 @@ async fn outcomes(config: &GatewayConfig, only: Option<&str>, send: Option<&str>
         bail!(Failure::Usage("--send needs the channel: stakpak channel test telegram --send 42".to_owned()));
     }
     for name in names {
-        outcomes.push(match ask(config, name).await {
+        outcomes.push(match ask_and(config, name, delete_webhook).await {
             Err(problem) => failed(name, problem),
             Ok((channel, result)) => match send {
                 None => passed(result, None),
@@ -87,11 +101,22 @@ async fn outcomes(config: &GatewayConfig, only: Option<&str>, send: Option<&str>
 
 /// The adapter of one channel, and who its bot is.
 pub(super) async fn ask(config: &GatewayConfig, name: &str) -> Result<(Arc<dyn Channel>, ChannelTestResult), Problem> {
+    ask_and(config, name, false).await
+}
+
+async fn ask_and(
+    config: &GatewayConfig,
+    name: &str,
+    delete_webhook: bool,
+) -> Result<(Arc<dyn Channel>, ChannelTestResult), Problem> {
     let channels = build_channels(&alone(config, name)).map_err(Problem::from)?;
     let Some(channel) = channels.into_iter().next() else {
         let error = format!("{name} is not supported by this version");
         return Err(Problem { cause: "unsupported", error });
     };
+    if delete_webhook {
+        channel.delete_webhook().await.map_err(Problem::from)?;
+    }
     let result = channel.test().await.map_err(Problem::from)?;
     Ok((channel, result))
 }

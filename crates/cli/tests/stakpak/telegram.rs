@@ -260,6 +260,13 @@ async fn channel_test_tells_the_cause() {
     let stage = Stage::new().await;
     let pass = stage.home.run(&["channel", "test"]);
     assert!(pass.status.success() && stdout(&pass).contains("@test_bot"), "{}", stderr(&pass));
+    stage.telegram.set_webhook();
+    let told = stage.home.run(&["channel", "test"]);
+    assert!(stdout(&told).contains("--delete-webhook"), "{}", stdout(&told));
+    let removed = stage.home.run(&["channel", "test", "--delete-webhook"]);
+    assert!(removed.status.success() && !stdout(&removed).contains("webhook"), "{}", stdout(&removed));
+    let elsewhere = stage.home.run(&["channel", "test", "slack", "--delete-webhook"]);
+    assert_eq!(elsewhere.status.code(), Some(2), "{}", stderr(&elsewhere));
     let address = stage.telegram.base_url();
     drop(stage.telegram);
     let fail = stage.home.run(&["channel", "test"]);

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::{Api, Me},
     decode::{Decoder, update_id},
+    methods::{DeleteWebhook, GetWebhookInfo},
 };
 use super::health::Health;
 use crate::{
@@ -209,8 +210,19 @@ impl Channel for TelegramChannel {
             Some(false) => "in groups sees only commands, mentions and replies (privacy mode of BotFather)",
             None => "privacy mode unknown",
         };
-        let details = format!("bot id {} at {}; {groups}", me.id, self.api.host());
+        // Servers need not have this method.
+        let webhook = match self.api.try_call(GetWebhookInfo {}).await {
+            Ok(webhook) if !webhook.url.is_empty() => {
+                "; a webhook is set, NOTHING is received: `stakpak channel test telegram --delete-webhook` removes it"
+            }
+            _ => "",
+        };
+        let details = format!("bot id {} at {}; {groups}{webhook}", me.id, self.api.host());
         Ok(ChannelTestResult { channel: self.id(), identity: me.identity(), details })
+    }
+
+    async fn delete_webhook(&self) -> Result<(), ChannelError> {
+        Ok(self.api.call(DeleteWebhook {}).await.map(drop)?)
     }
 
     fn health(&self) -> ChannelHealth {

@@ -65,7 +65,8 @@ impl Sender {
             },
             Content::File { name, caption, base64 } => {
                 let content = BASE64_STANDARD.decode(base64).unwrap_or_default();
-                let file = OutboundFile { name: name.clone(), content, caption: caption.clone() };
+                let (name, caption, dedupe_key) = (name.clone(), caption.clone(), part.idem_key.clone());
+                let file = OutboundFile { name, content, caption, dedupe_key };
                 channel.send_file(&part.address, file).await
             }
             Content::Edit { .. } | Content::Reaction { .. } => return Outcome::Sent(None),

@@ -180,12 +180,20 @@ async fn files_come_in_after_their_link_expired_and_go_out() {
     let odd = channel.fetch(&MediaAttachment { id: "https://example.com/x".to_owned(), ..file }, 4).await;
     assert!(matches!(odd, Err(ChannelError::Rejected { .. })), "{odd:?}");
 
-    let out = OutboundFile { name: "answer.md".into(), content: b"# long".to_vec(), caption: Some("whole".into()) };
+    let out = OutboundFile {
+        name: "answer.md".into(),
+        content: b"# long".to_vec(),
+        caption: Some("whole".into()),
+        dedupe_key: "run:1:file".into(),
+    };
     fake.fail_next(DiscordCall::SendMessage, DiscordFault::ServerErrorAfter);
     channel.send_file(&address(*ops), out.clone()).await.unwrap_err();
-    channel.send_file(&address(*ops), out).await.unwrap();
+    channel.send_file(&address(*ops), out.clone()).await.unwrap();
     let sent = fake.seen().messages;
     assert_eq!(sent.len(), 1);
+    // The same content under another key is another file.
+    channel.send_file(&address(*ops), OutboundFile { dedupe_key: "run:2:file".into(), ..out }).await.unwrap();
+    assert_eq!(fake.seen().messages.len(), 2);
     assert_eq!((sent[0].content.as_str(), &sent[0].files[0]), ("whole", &("answer.md".to_owned(), b"# long".to_vec())));
     running.stop().await;
 }

@@ -138,6 +138,7 @@ async fn files_go_out_and_come_in_from_the_platform_only() {
         name: "answer.md".to_owned(),
         content: b"# all of it".to_vec(),
         caption: Some("the <whole> answer".to_owned()),
+        dedupe_key: "run:1:file".to_owned(),
     };
     channel.send_file(&place(SlackApi::CHANNEL, Some(&parent)), file).await.unwrap();
     let shown = slack.sent(SlackApi::CHANNEL).remove(0);

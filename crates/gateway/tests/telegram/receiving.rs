@@ -73,7 +73,13 @@ async fn another_poller_and_a_webhook_are_named_and_end_the_poll() {
     stage.server.set_webhook();
     stage.start();
     let error = stage.end().await;
-    assert!(matches!(&error, ChannelError::Conflict { reason } if reason.contains("deleteWebhook")), "{error}");
+    assert!(matches!(&error, ChannelError::Conflict { reason } if reason.contains("--delete-webhook")), "{error}");
+    assert!(stage.channel.test().await.unwrap().details.contains("--delete-webhook"));
+    stage.channel.delete_webhook().await.unwrap();
+    assert!(!stage.channel.test().await.unwrap().details.contains("webhook"));
+    stage.start();
+    let update = stage.server.say(ANN, "now");
+    stage.server.wait_for_confirmed(update).await;
 }
 
 #[tokio::test]

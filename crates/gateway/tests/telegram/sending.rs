@@ -75,6 +75,7 @@ async fn a_file_goes_out_with_its_line() {
         name: "report.md".to_owned(),
         content: b"# done".to_vec(),
         caption: Some("the report".to_owned()),
+        dedupe_key: "report".to_owned(),
     };
     let receipt = stage.channel.send_file(&group(GROUP, Some(topic)), file).await.unwrap();
     let sent = stage.server.sent().remove(0);
@@ -158,7 +159,8 @@ async fn a_server_with_the_three_needed_methods_stays_well() {
         assert!(matches!(edited, Err(ChannelError::Rejected { .. })), "{edited:?}");
     }
     assert_eq!(stage.server.calls().iter().filter(|call| call.method == "editmessagetext").count(), 1);
-    let file = OutboundFile { name: "a".to_owned(), content: b"a".to_vec(), caption: None };
+    let (name, dedupe_key) = ("a".to_owned(), "a".to_owned());
+    let file = OutboundFile { name, content: b"a".to_vec(), caption: None, dedupe_key };
     let sent = stage.channel.send_file(&direct(ANN), file).await;
     assert!(matches!(sent, Err(ChannelError::Rejected { .. })), "{sent:?}");
     stage.channel.send(reply(direct(ANN), "still here")).await.unwrap();
@@ -174,8 +176,20 @@ async fn refusals_are_told_apart() {
     assert!(matches!(send().await, Err(ChannelError::NotAllowed { .. })));
     stage.server.fail_next(SendFault::Refused);
     assert!(matches!(send().await, Err(ChannelError::Rejected { .. })));
+    stage.server.fail_next(SendFault::BadGateway);
+    assert!(matches!(send().await, Err(ChannelError::Uncertain { reason, .. }) if reason.contains("Bad Gateway")));
     stage.server.fail_next(SendFault::AnswerCut);
     let cut = send().await.unwrap_err();
     assert!(matches!(&cut, ChannelError::Uncertain { .. }) && !cut.to_string().contains("1:x"), "{cut}");
     assert_eq!(stage.server.sent().len(), 1, "the one whose answer was cut");
+}
+
+/// The library would sit on a 5xx for 10 s; no time passes here.
+#[tokio::test]
+async fn a_5xx_is_told_at_once() {
+    let stage = Stage::new().await;
+    stage.server.fail_next(SendFault::BadGateway);
+    let before = std::time::Instant::now();
+    assert!(matches!(stage.channel.send(reply(direct(ANN), "x")).await, Err(ChannelError::Uncertain { .. })));
+    assert!(before.elapsed() < std::time::Duration::from_secs(8), "{:?}", before.elapsed());
 }

@@ -125,6 +125,10 @@ fn done(world: &mut World, method: &str, params: &Params) -> Outcome {
             world.webhook = false;
             Ok(true.into())
         }
+        "getwebhookinfo" => {
+            let url = if world.webhook { "https://elsewhere.example/hook" } else { "" };
+            Ok(json!({ "has_custom_certificate": false, "pending_update_count": 0, "url": url }))
+        }
         "setmycommands" => send::commands(world, params),
         "sendmessage" => send::message(world, params),
         "senddocument" => send::document(world, params),

@@ -9,7 +9,6 @@ use serenity::{
     http::Route,
     model::id::{ChannelId, MessageId},
 };
-use sha2::{Digest, Sha256};
 use teloxide_reqwest::{
     Method, Response, Url,
     multipart::{Form, Part},
@@ -83,10 +82,7 @@ fn allowed(api: &Api, link: &str) -> Result<Url, ChannelError> {
 }
 
 pub(super) async fn send(api: &Api, channel_id: ChannelId, file: OutboundFile) -> Result<Made, ChannelError> {
-    // No key comes with a file; the content makes its attempts one, and a repetition within minutes, too.
-    let digest = Sha256::digest(&file.content);
-    let key = format!("{channel_id}:{}:{}:{digest:x?}", file.name, file.caption.as_deref().unwrap_or_default());
-    let body = outgoing::file(&key, file.caption.as_deref())?;
+    let body = outgoing::file(&file.dedupe_key, file.caption.as_deref())?;
     let payload = String::from_utf8(body).map_err(|error| ChannelError::Rejected { reason: error.to_string() })?;
     let part = Part::bytes(file.content).file_name(file.name);
     let form = Form::new().text("payload_json", payload).part("files[0]", part);

@@ -9,7 +9,7 @@ impl SlackChannel {
     /// Asks for a place, puts the content there, and shows it in the chat. The receipt names the file: Slack makes the
     /// message of it later.
     pub(super) async fn upload(&self, address: &Address, file: OutboundFile) -> Result<DeliveryReceipt, ChannelError> {
-        let OutboundFile { name, content, caption } = file;
+        let OutboundFile { name, content, caption, .. } = file;
         if content.is_empty() {
             return Err(ChannelError::Rejected { reason: format!("{name} is empty") });
         }

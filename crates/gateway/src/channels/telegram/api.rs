@@ -1,5 +1,6 @@
-//! A Bot API server, called by raw requests of `teloxide`.
+//! A Bot API server, called by raw requests with the method types of `teloxide`.
 //!
+//! The requests are not sent by `teloxide` itself: it waits 10 s before it tells of a 5xx, and keeps the status to itself.
 //! Answers are decoded to the few fields that are used: a server that leaves out or adds others stays usable, and a text
 //! that was sent is never taken for unsent because of a field nobody reads. Only the configured host is ever called.
 
@@ -11,15 +12,11 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use teloxide_core::{
-    Bot,
-    requests::{JsonRequest, MultipartRequest, Payload, Request, ResponseResult},
-};
-use teloxide_reqwest::{Client, Url, redirect::Policy};
-use tokio::time::timeout;
+use teloxide_core::{Bot, requests::Payload};
+use teloxide_reqwest::{Client, RequestBuilder, Url, redirect::Policy};
 
 use super::{
-    failure::Failure,
+    failure::{Failure, Refusal, network},
     methods::{GetMe, GetUpdates, SendDocument, Sent},
 };
 use crate::ChannelError;
@@ -46,6 +43,15 @@ impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// What every method answers with.
+#[derive(Deserialize)]
+struct Answer<T> {
+    ok: bool,
+    result: Option<T>,
+    #[serde(flatten)]
+    refusal: Refusal,
 }
 
 /// The bot itself.
@@ -93,12 +99,14 @@ impl Api {
 
     /// Where a file of this path is.
     pub(super) fn file_url(&self, path: &str) -> Result<Url, ChannelError> {
-        let mut url = self.bot.api_url();
         let token = format!("bot{}", self.bot.token());
+        self.url(["file", &token].into_iter().chain(path.split('/').filter(|part| !part.is_empty())))
+    }
+
+    fn url<'a>(&self, path: impl IntoIterator<Item = &'a str>) -> Result<Url, ChannelError> {
+        let mut url = self.bot.api_url();
         match url.path_segments_mut() {
-            Ok(mut segments) => {
-                segments.pop_if_empty().extend(["file", &token]).extend(path.split('/').filter(|part| !part.is_empty()))
-            }
+            Ok(mut segments) => segments.pop_if_empty().extend(path),
             Err(()) => return Err(ChannelError::Setup { reason: "`api_base_url` has no path".to_owned() }),
         };
         Ok(url)
@@ -111,23 +119,23 @@ impl Api {
     /// Updates from `offset` on, at most 100. Confirms all lower ones.
     pub(super) async fn get_updates(&self, offset: Option<i64>, wait: Duration) -> Result<Vec<Value>, ChannelError> {
         let poll = GetUpdates { offset, timeout: wait.as_secs(), allowed_updates: UPDATES };
-        let request = JsonRequest::new(self.bot.clone(), poll);
-        Ok(self.within(wait + POLL_MARGIN, request.send()).await?)
+        let request = self.request(GetUpdates::NAME)?.json(&poll).timeout(wait + POLL_MARGIN);
+        Ok(self.execute(request).await?)
     }
 
     pub(super) async fn call<P>(&self, payload: P) -> Result<P::Output, Failure>
     where
-        P: Payload + Serialize + Send + 'static,
-        P::Output: DeserializeOwned + Send + 'static,
+        P: Payload + Serialize,
+        P::Output: DeserializeOwned,
     {
-        self.within(REQUEST_TIMEOUT, JsonRequest::new(self.bot.clone(), payload).send()).await
+        self.execute(self.request(P::NAME)?.json(&payload).timeout(REQUEST_TIMEOUT)).await
     }
 
     /// A method that the server may not have; then it is refused.
     pub(super) async fn try_call<P>(&self, payload: P) -> Result<P::Output, Failure>
     where
-        P: Payload + Serialize + Send + 'static,
-        P::Output: DeserializeOwned + Send + 'static,
+        P: Payload + Serialize,
+        P::Output: DeserializeOwned,
     {
         if self.lacks(P::NAME) {
             return Err(self.missing(P::NAME));
@@ -140,21 +148,33 @@ impl Api {
         if self.lacks(SendDocument::NAME) {
             return Err(self.missing(SendDocument::NAME));
         }
-        let request = MultipartRequest::new(self.bot.clone(), document);
-        let outcome = self.within(FILE_TIMEOUT, request.send()).await;
+        let outcome = self.execute(self.request(SendDocument::NAME)?.multipart(document.form())).await;
         self.or_missing(SendDocument::NAME, outcome).await
     }
 
-    async fn within<T>(&self, limit: Duration, request: impl Future<Output = ResponseResult<T>>) -> Result<T, Failure> {
-        match timeout(limit, request).await {
-            Ok(outcome) => outcome.map_err(|error| Failure::of(&error, &self.host)),
-            Err(_) => {
-                Err(Failure::Other(ChannelError::Uncertain { host: self.host.clone(), reason: "timed out".to_owned() }))
+    fn request(&self, method: &str) -> Result<RequestBuilder, Failure> {
+        let token = format!("bot{}", self.bot.token());
+        Ok(self.client().post(self.url([&*token, method]).map_err(Failure::Other)?))
+    }
+
+    async fn execute<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Failure> {
+        // The address holds the token.
+        let lost = |error: teloxide_reqwest::Error| Failure::Other(network(self.host.clone(), &error.without_url()));
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(lost)?;
+        match serde_json::from_slice::<Answer<T>>(&body) {
+            Ok(Answer { ok: true, result: Some(result), .. }) => Ok(result),
+            Ok(Answer { ok: false, refusal, .. }) => Err(refusal.meaning(status, self.host.clone())),
+            _ if status.is_client_error() => Err(Refusal::default().meaning(status, self.host.clone())),
+            _ => {
+                let reason = format!("the answer ({status}) is not one of the Bot API");
+                Err(Failure::Other(ChannelError::Uncertain { host: self.host.clone(), reason }))
             }
         }
     }
 
-    /// `teloxide` calls both an unknown token and an unknown method an invalid token.
+    /// An unknown token and an unknown method are both "Not Found".
     async fn or_missing<T>(&self, method: &'static str, outcome: Result<T, Failure>) -> Result<T, Failure> {
         let Err(Failure::Other(ChannelError::Unauthorized { .. })) = outcome else { return outcome };
         self.get_me().await.map_err(Failure::Other)?;

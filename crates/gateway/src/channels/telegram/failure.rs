@@ -1,10 +1,33 @@
 //! What a failed call means.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
-use teloxide_core::{ApiError, RequestError};
+use serde::Deserialize;
+use teloxide_reqwest::StatusCode;
 
 use crate::ChannelError;
+
+/// A 429 without a time.
+const UNTOLD_WAIT: Duration = Duration::from_secs(30);
+
+/// What the platform says of a call that it did not do.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Refusal {
+    #[serde(default)]
+    description: String,
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+/// What would help.
+#[derive(Debug, Default, Deserialize)]
+struct Parameters {
+    #[serde(default)]
+    migrate_to_chat_id: Option<i64>,
+    /// Seconds.
+    #[serde(default)]
+    retry_after: Option<u64>,
+}
 
 /// Why a call was not done, or perhaps not.
 #[derive(Debug)]
@@ -33,21 +56,6 @@ impl From<Failure> for ChannelError {
     }
 }
 
-impl Failure {
-    pub(super) fn of(error: &RequestError, host: &str) -> Self {
-        let host = host.to_owned();
-        let uncertain = |reason: String| ChannelError::Uncertain { host: host.clone(), reason };
-        Self::Other(match error {
-            RequestError::Api(error) => return refusal(host, error),
-            RequestError::MigrateToChatId(chat) => return Self::MovedTo(chat.0),
-            RequestError::RetryAfter(seconds) => ChannelError::RateLimited { retry_after: seconds.duration() },
-            RequestError::Network(error) => network(host, error),
-            RequestError::InvalidJson { .. } => uncertain("the answer is not one of the Bot API".to_owned()),
-            RequestError::Io(error) => uncertain(error.to_string()),
-        })
-    }
-}
-
 pub(super) fn network(host: String, error: &teloxide_reqwest::Error) -> ChannelError {
     match error {
         _ if error.is_connect() => ChannelError::Unreachable { host, reason: innermost(error) },
@@ -56,29 +64,38 @@ pub(super) fn network(host: String, error: &teloxide_reqwest::Error) -> ChannelE
     }
 }
 
-/// `teloxide` gives the description only; its first word is the platform's name of the status.
-fn refusal(host: String, error: &ApiError) -> Failure {
-    let reason = match error {
-        ApiError::Unknown(text) => text.clone(),
-        known => known.to_string(),
-    };
-    let starts = |words: &[&str]| words.iter().any(|word| reason.starts_with(word));
-    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
-    Failure::Other(match error {
-        ApiError::MessageNotModified => return Failure::Unchanged,
-        ApiError::InvalidToken => ChannelError::Unauthorized { host, reason },
-        ApiError::CantGetUpdates => ChannelError::Conflict { reason: format!("Conflict: {reason}") },
-        _ if says(&["message is not modified"]) => return Failure::Unchanged,
-        _ if says(&["message thread not found", "TOPIC_CLOSED", "TOPIC_DELETED"]) => return Failure::NoTopic(reason),
-        _ if says(&["query is too old"]) => return Failure::TooLate,
-        _ if starts(&["Conflict"]) => ChannelError::Conflict { reason },
-        // Also "Unauthorized: bot was kicked", which is about the chat and not about the token.
-        _ if starts(&["Forbidden", "Unauthorized:"]) => ChannelError::NotAllowed { reason },
-        _ if starts(&["Internal Server Error", "Bad Gateway", "Gateway Timeout"]) => {
-            ChannelError::Uncertain { host, reason }
+impl Refusal {
+    /// By the status and, where that is too coarse, by the words.
+    pub(super) fn meaning(self, status: StatusCode, host: String) -> Failure {
+        let Self { description, parameters } = self;
+        let reason = if description.is_empty() { status.to_string() } else { description };
+        let starts = |word: &str| reason.starts_with(word);
+        let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+        if let Some(chat) = parameters.migrate_to_chat_id {
+            return Failure::MovedTo(chat);
         }
-        _ => ChannelError::Rejected { reason },
-    })
+        Failure::Other(match status {
+            StatusCode::TOO_MANY_REQUESTS => {
+                let retry_after = parameters.retry_after.map_or(UNTOLD_WAIT, Duration::from_secs);
+                ChannelError::RateLimited { retry_after }
+            }
+            _ if says(&["message is not modified"]) => return Failure::Unchanged,
+            _ if says(&["message thread not found", "TOPIC_CLOSED", "TOPIC_DELETED"]) => {
+                return Failure::NoTopic(reason);
+            }
+            _ if says(&["query is too old"]) => return Failure::TooLate,
+            StatusCode::CONFLICT if says(&["webhook"]) => {
+                let remove = "`stakpak channel test telegram --delete-webhook` removes it";
+                ChannelError::Conflict { reason: format!("{reason}; {remove}") }
+            }
+            StatusCode::CONFLICT => ChannelError::Conflict { reason },
+            // Also "Unauthorized: bot was kicked", which is about the chat and not about the token.
+            _ if status == StatusCode::FORBIDDEN || starts("Unauthorized:") => ChannelError::NotAllowed { reason },
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND => ChannelError::Unauthorized { host, reason },
+            _ if status.is_server_error() => ChannelError::Uncertain { host, reason },
+            _ => ChannelError::Rejected { reason },
+        })
+    }
 }
 
 /// The last cause says what happened; those above it repeat the address, which holds the token.

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use teloxide_core::types::InputFile;
 use teloxide_reqwest::Response;
 use tokio::io::AsyncReadExt;
 
@@ -26,7 +25,8 @@ impl TelegramChannel {
             self.api.upload(SendDocument {
                 chat_id: place.chat,
                 message_thread_id: place.thread,
-                document: InputFile::memory(file.content.clone()).file_name(file.name.clone()),
+                name: file.name.clone(),
+                content: file.content.clone(),
                 caption: caption.clone(),
             })
         };

@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use teloxide_core::{
-    requests::{MultipartPayload, Payload},
-    types::InputFile,
-};
+use teloxide_core::requests::Payload;
+use teloxide_reqwest::multipart::{Form, Part};
 
 use super::api::Me;
 
@@ -82,24 +80,25 @@ pub(super) struct EditMessageText {
 // `true` for messages of others, the message for the bot's own; neither is needed.
 method!(EditMessageText, "editMessageText", Value);
 
-#[derive(Clone, Serialize)]
 pub(super) struct SendDocument {
     pub(super) chat_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) message_thread_id: Option<i64>,
-    pub(super) document: InputFile,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: String,
+    pub(super) content: Vec<u8>,
     pub(super) caption: Option<String>,
 }
 method!(SendDocument, "sendDocument", Sent);
 
-impl MultipartPayload for SendDocument {
-    fn copy_files(&self, into: &mut dyn FnMut(InputFile)) {
-        into(self.document.clone());
-    }
-
-    fn move_files(&mut self, into: &mut dyn FnMut(InputFile)) {
-        self.copy_files(into);
+impl SendDocument {
+    pub(super) fn form(self) -> Form {
+        let mut form = Form::new().text("chat_id", self.chat_id);
+        if let Some(thread) = self.message_thread_id {
+            form = form.text("message_thread_id", thread.to_string());
+        }
+        if let Some(caption) = self.caption {
+            form = form.text("caption", caption);
+        }
+        form.part("document", Part::bytes(self.content).file_name(self.name))
     }
 }
 
@@ -153,3 +152,19 @@ pub(super) struct SetMyCommands {
     pub(super) commands: Vec<MenuEntry>,
 }
 method!(SetMyCommands, "setMyCommands", Value);
+
+#[derive(Clone, Serialize)]
+pub(super) struct DeleteWebhook {}
+method!(DeleteWebhook, "deleteWebhook", Value);
+
+/// Where updates are sent instead of being polled for.
+#[derive(Debug, Deserialize)]
+pub(super) struct Webhook {
+    /// Blank if there is none.
+    #[serde(default)]
+    pub(super) url: String,
+}
+
+#[derive(Clone, Serialize)]
+pub(super) struct GetWebhookInfo {}
+method!(GetWebhookInfo, "getWebhookInfo", Webhook);
