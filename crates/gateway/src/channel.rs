@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Address, ApprovalButton, Body, ChannelId, DeliveryReceipt, InboundMessage, MediaAttachment, MessageRef,
-    OutboundFile, OutboundReply, Press, PressAnswer, Reaction, chunking::chunk_text,
+    OutboundFile, OutboundReply, Overheard, Press, PressAnswer, Reaction, chunking::chunk_text,
 };
 
 /// A chat platform.
@@ -105,6 +105,17 @@ pub trait Channel: Send + Sync + fmt::Debug {
     async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {
         let _ = (press, answer);
         Err(self.cannot("show buttons"))
+    }
+
+    /// What was said in a thread before a message, oldest first, at most `most`; where a platform cannot tell, nothing.
+    async fn said_before(
+        &self,
+        address: &Address,
+        message_id: &str,
+        most: usize,
+    ) -> Result<Vec<Overheard>, ChannelError> {
+        let _ = (address, message_id, most);
+        Ok(Vec::new())
     }
 
     /// The content of a file that a person sent, at most `limit` bytes: a larger one is [`ChannelError::Rejected`].

@@ -106,8 +106,6 @@ pub struct GatewaySettings {
     pub long_reply_chunks: usize,
     /// Bytes of the largest attachment.
     pub max_attachment: u64,
-    /// How far back messages are fetched after a time without connection.
-    pub catch_up: Duration,
     /// After this long without a message a conversation gets a new session.
     pub prune_after: Duration,
 }
@@ -204,6 +202,8 @@ pub struct ChannelSettings {
     pub dm_policy: DmPolicy,
     /// Who else may talk in groups.
     pub group_policy: GroupPolicy,
+    /// How far back messages are fetched after a time without connection: `gateway.catch_up_hours`.
+    pub catch_up: Duration,
     /// What runs started here ask for.
     pub run: ChannelRunConfig,
 }

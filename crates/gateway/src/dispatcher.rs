@@ -9,6 +9,7 @@ mod attachments;
 mod follow;
 mod live;
 mod notice;
+mod overheard;
 mod segments;
 mod session;
 mod start;

@@ -68,5 +68,5 @@ pub use store::{
 };
 pub use types::{
     ApprovalButton, Body, ButtonStyle, ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage,
-    MediaAttachment, MessageRef, OutboundFile, OutboundReply, PeerId, Press, PressAnswer, Reaction, Sender,
+    MediaAttachment, MessageRef, OutboundFile, OutboundReply, Overheard, PeerId, Press, PressAnswer, Reaction, Sender,
 };

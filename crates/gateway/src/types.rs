@@ -119,6 +119,15 @@ impl InboundMessage {
     }
 }
 
+/// Something that was said to others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overheard {
+    /// Who said it, for people.
+    pub name: String,
+    /// What was said.
+    pub text: String,
+}
+
 /// A file that a person sent, as the platform names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaAttachment {

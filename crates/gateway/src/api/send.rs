@@ -201,6 +201,7 @@ async fn prompt(
         sender: None,
         payload,
         context: None,
+        message_id: None,
         attempts: 0,
         posted: false,
     };

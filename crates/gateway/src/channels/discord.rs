@@ -57,6 +57,7 @@ pub struct DiscordChannel {
     api: Api,
     guilds: Vec<String>,
     require_mention: bool,
+    catch_up: Duration,
     places: Places,
     health: Health,
     /// Outlives a start, as the platform's patience does.
@@ -70,6 +71,7 @@ impl DiscordChannel {
             api: Api::new(&config.token, &config.settings.api_base_url)?,
             guilds: config.guilds.clone(),
             require_mention: config.settings.require_mention,
+            catch_up: config.settings.catch_up,
             places: Places::new(),
             health: Health::new(),
             last_identify: Mutex::new(None),

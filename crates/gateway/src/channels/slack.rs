@@ -15,6 +15,7 @@ mod receive;
 mod send;
 mod socket;
 mod text;
+mod thread;
 mod ts;
 
 use std::{
@@ -32,8 +33,8 @@ use self::{api::Api, check::of_bot_token, decode::Bot, people::People, receive::
 use super::health::Health;
 use crate::{
     Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult,
-    DeliveryReceipt, InboundSink, MediaAttachment, MessageRef, OutboundFile, OutboundReply, Press, PressAnswer,
-    Reaction, SlackConfig, render,
+    DeliveryReceipt, InboundSink, MediaAttachment, MessageRef, OutboundFile, OutboundReply, Overheard, Press,
+    PressAnswer, Reaction, SlackConfig, render,
 };
 
 /// Chats whose ids were looked up; more are forgotten together.
@@ -45,6 +46,7 @@ pub struct SlackChannel {
     api: Api,
     require_mention: bool,
     allow_external: bool,
+    catch_up: Duration,
     health: Arc<Health>,
     people: Arc<People>,
     /// Ids of chats that are addressed by a person or a name.
@@ -63,6 +65,7 @@ impl SlackChannel {
             api: Api::new(config)?,
             require_mention: config.settings.require_mention,
             allow_external: config.allow_external,
+            catch_up: config.settings.catch_up,
             health: Arc::new(Health::new()),
             people: Arc::default(),
             chats: Mutex::default(),
@@ -88,7 +91,7 @@ impl SlackChannel {
             allow_external: self.allow_external,
         };
         let (people, health) = (Arc::clone(&self.people), Arc::clone(&self.health));
-        socket::run(Arc::new(Receiver::new(self.api.clone(), bot, sink, people, health))).await
+        socket::run(Arc::new(Receiver::new(self.api.clone(), bot, sink, people, health, self.catch_up))).await
     }
 
     fn is_own(&self, message: &Value) -> bool {
@@ -199,6 +202,15 @@ impl Channel for SlackChannel {
             PressAnswer::Taken => Ok(()),
             PressAnswer::Refused(why) => self.whisper(&press.address, press.sender.id.as_str(), &why).await,
         }
+    }
+
+    async fn said_before(
+        &self,
+        address: &Address,
+        message_id: &str,
+        most: usize,
+    ) -> Result<Vec<Overheard>, ChannelError> {
+        self.said_before(address, message_id, most).await
     }
 
     async fn fetch(&self, attachment: &MediaAttachment, limit: u64) -> Result<Vec<u8>, ChannelError> {

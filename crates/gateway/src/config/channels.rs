@@ -1,5 +1,7 @@
 //! `[channels.*]`: one table a platform, most keys the same in all.
 
+use std::time::Duration;
+
 use stakpak_config::{Document, Finding, Secret, Severity};
 
 use super::{
@@ -50,6 +52,8 @@ struct Reader<'a> {
     /// Whether the file has the table.
     present: bool,
     env: Lookup<'a>,
+    /// Of all channels.
+    catch_up: Duration,
 }
 
 /// All channels; a bad one is a finding and disables only itself.
@@ -57,6 +61,7 @@ pub(super) fn channels(
     document: &Document,
     flags: &GatewayCliFlags,
     env: Lookup<'_>,
+    catch_up: Duration,
     findings: &mut Vec<Finding>,
 ) -> Result<ChannelConfigs, Finding> {
     let mut configs = ChannelConfigs::default();
@@ -68,7 +73,7 @@ pub(super) fn channels(
     }
     let reader = |platform: &'static Platform| {
         let present = names.contains(&platform.name);
-        Reader { document, platform, present, env }
+        Reader { document, platform, present, env, catch_up }
     };
     let ChannelConfigs { telegram, slack, discord, disabled } = &mut configs;
     let mut keep = |platform: &Platform, error: Finding| disabled.push((platform.name.to_owned(), error));
@@ -184,6 +189,7 @@ impl Reader<'_> {
             approvers: ids(table.approvers),
             dm_policy: table.dm_policy,
             group_policy: table.group_policy,
+            catch_up: self.catch_up,
             run: ChannelRunConfig {
                 profile: table.profile,
                 model: table.model,

@@ -24,6 +24,7 @@ const STATE_DIR: &str = "~/.stakpak/autopilot";
 const TOKEN_FILE: &str = "~/.stakpak/autopilot/token";
 const DEFAULT_TITLE: &str = "{channel} / {peer}";
 const DEFAULT_CONTEXT_TTL_HOURS: u64 = 4;
+const DEFAULT_CATCH_UP_HOURS: u64 = 24;
 
 const TABLE: Codes = Codes::all("E002");
 pub(super) const CHANNEL: Codes = Codes { reference: "E203", ..Codes::all("E201") };
@@ -88,8 +89,9 @@ impl GatewayConfig {
         let server: Server = document.table(&["server"], TABLE, &mut Vec::new())?;
         let gateway: Gateway = document.table(&["gateway"], TABLE, &mut findings)?;
         let routing: Routing = document.table(&["routing"], TABLE, &mut findings)?;
+        let catch_up = hours(gateway.catch_up_hours.unwrap_or(DEFAULT_CATCH_UP_HOURS));
         let settings = settings(gateway, flags);
-        let channels = channels(document, flags, env, &mut findings)?;
+        let channels = channels(document, flags, env, catch_up, &mut findings)?;
         if settings.approval_mode == Some(super::ApprovalMode::Allowlist) && settings.approval_allowlist.is_empty() {
             let message = "no tool is listed in `approval_allowlist`: a person is asked about every call";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
@@ -118,7 +120,6 @@ fn warn_without_effect(document: &Document, findings: &mut Vec<Finding>) {
             findings.push(document.finding(path, "W302", Severity::Warning, message));
         }
     };
-    warn(&["gateway", "catch_up_hours"], "has no effect in this version yet: a day is caught up");
     warn(&["channels", "discord", "auto_thread"], "has no effect in this version yet");
 }
 
@@ -162,7 +163,6 @@ fn settings(gateway: Gateway, flags: &GatewayCliFlags) -> GatewaySettings {
         progress: gateway.progress,
         long_reply_chunks: gateway.long_reply_chunks.unwrap_or(5).max(1),
         max_attachment: gateway.max_attachment_mb.unwrap_or(20).saturating_mul(1024 * 1024),
-        catch_up: hours(gateway.catch_up_hours.unwrap_or(24)),
         state_dir: expand(STATE_DIR),
         prune_after: hours(gateway.prune_after_hours.unwrap_or(168)),
     }
@@ -257,7 +257,7 @@ mod tests {
         let config = load("[gateway]\ncatch_up_hours = 3\n[channels.discord]\nauto_thread = true\n");
         let warned: Vec<_> =
             config.findings.iter().filter(|finding| finding.code == "W302").map(|it| &it.path).collect();
-        assert_eq!(warned, ["gateway.catch_up_hours", "channels.discord.auto_thread"]);
+        assert_eq!(warned, ["channels.discord.auto_thread"]);
         assert_eq!(load("[gateway]\nprogress = 'live'\n").findings, []);
     }
 

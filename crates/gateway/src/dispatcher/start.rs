@@ -31,6 +31,7 @@ impl Conversations {
         let mut options = self.options(batch, model);
         if !batch.posted {
             options.files = self.fetch_files(batch).await;
+            options.context.extend(self.overheard(batch).await?);
         }
         let (first_post_at, options) = self.store.posting(&batch.id, &options, now_ms()).await?;
         if batch.attempts > MOST_ATTEMPTS && now_ms() - first_post_at > millis(GIVE_UP_AFTER) {

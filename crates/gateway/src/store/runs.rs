@@ -89,6 +89,8 @@ pub(crate) struct Batch {
     pub(crate) sender: Option<Sender>,
     pub(crate) payload: Payload,
     pub(crate) context: Option<DeliveryContext>,
+    /// The id of its first message, if a person wrote it.
+    pub(crate) message_id: Option<String>,
     /// Restarts that found it unsent.
     pub(crate) attempts: u32,
     /// The server may have heard of it: the request stays what it was.
@@ -388,7 +390,8 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
 
 /// The oldest batch that the server has not accepted.
 fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
-    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts, request IS NOT NULL FROM inbox
+    let sql =
+        "SELECT batch_id, kind, address, sender, payload, context, attempts, request IS NOT NULL, message_id FROM inbox
                WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
     let read = |row: &Row<'_>| Ok(read_batch(row, routing_key));
     let Some(batch) = connection.prepare_cached(sql)?.query_row([routing_key], read).optional()? else {
@@ -415,6 +418,7 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
         context: context.as_deref().map(serde_json::from_str).transpose()?,
         attempts: row.get(6)?,
         posted: row.get(7)?,
+        message_id: row.get(8)?,
     })
 }
 

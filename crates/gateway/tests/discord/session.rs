@@ -78,6 +78,27 @@ async fn what_was_said_while_stopped_arrives_in_order_once() {
     assert_eq!(sink.position(*ops), Some(i64::try_from(live).unwrap()));
 }
 
+/// G-P11: `catch_up_hours` is heeded.
+#[tokio::test]
+async fn what_is_older_than_configured_is_not_read() {
+    let scene = Scene::new().await;
+    let Scene { fake, ann, ops, .. } = &scene;
+    fake.identify_every(Duration::ZERO);
+    let (channel, sink) = (adapter(fake, "[gateway]\ncatch_up_hours = 0"), Arc::new(Sink::default()));
+    let running = Running::start(&channel, &sink);
+    scene.ready().await;
+    fake.say(*ops, *ann, &mention("one"));
+    sink.wait_for("the first", |sink| sink.texts().len() == 1).await;
+    running.stop().await;
+    fake.say(*ops, *ann, &mention("missed"));
+    let running = Running::start(&channel, &sink);
+    fake.wait_for("another session", |seen| seen.identifies.iter().filter(|it| it.outcome.is_ok()).count() == 2).await;
+    fake.say(*ops, *ann, &mention("live"));
+    sink.wait_for("the live one", |sink| sink.texts().len() == 2).await;
+    running.stop().await;
+    assert_eq!(sink.texts(), ["one", "live"]);
+}
+
 /// G-P8.
 #[tokio::test]
 async fn a_failing_lookup_of_the_gateway_is_an_error_and_connects_nowhere() {

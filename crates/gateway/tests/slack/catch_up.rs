@@ -62,3 +62,23 @@ async fn refreshes_and_lost_sockets_lose_nothing() {
     said.sort();
     assert_eq!(texts, said);
 }
+
+/// G-P11: `catch_up_hours` is heeded.
+#[tokio::test]
+async fn what_is_older_than_configured_is_not_read() {
+    let mut stage = Stage::with("[gateway]\ncatch_up_hours = 0").await;
+    let thread = stage.slack.mention(SlackApi::CHANNEL, SlackApi::ANN, "begin");
+    stage.sink.wait_for_texts(1).await;
+    stage.sink.take_part(SlackApi::CHANNEL, &thread);
+    stage.stop().await;
+    stage.slack.mention(SlackApi::CHANNEL, SlackApi::BOB, "missed");
+    stage.slack.write(Saying::new(SlackApi::CHANNEL, SlackApi::ANN, "missed too").in_thread(&thread));
+    let reads = |slack: &SlackApi| slack.calls().iter().filter(|call| call.method == "conversations.history").count();
+    let before = reads(&stage.slack);
+    stage.start().await;
+    stage.slack.wait_for("a look at the history", |slack| (reads(slack) > before).then_some(())).await;
+    stage.slack.mention(SlackApi::CHANNEL, SlackApi::BOB, "live");
+    stage.sink.wait_for_texts(2).await;
+    stage.slack.mention(SlackApi::CHANNEL, SlackApi::BOB, "live again");
+    assert_eq!(stage.sink.wait_for_texts(3).await, ["begin", "live", "live again"]);
+}

@@ -199,3 +199,26 @@ async fn a_slash_command_is_a_chat_command() {
     assert_eq!(message.address.chat_type(), ChatType::Group { id: SlackApi::CHANNEL.to_owned() });
     stage.slack.wait_for("its acknowledgement", |slack| slack.envelopes()[0].acked).await;
 }
+
+/// What was said in a thread before the bot was called into it can be told, the newest of it, by whom.
+#[tokio::test]
+async fn the_last_messages_of_a_thread_are_told() {
+    let stage = Stage::new().await;
+    stage.slack.add_person(SlackApi::BOB, "Bob");
+    let thread = stage.slack.say(SlackApi::CHANNEL, SlackApi::BOB, "disk <full>");
+    let said = |text: &str| stage.slack.write(Saying::new(SlackApi::CHANNEL, SlackApi::BOB, text).in_thread(&thread));
+    for number in 0..30 {
+        said(&format!("line {number}"));
+    }
+    let mention = Saying::new(SlackApi::CHANNEL, SlackApi::ANN, "help").to_bot().in_thread(&thread);
+    let mention = stage.slack.write(mention);
+    said("after it");
+    stage.sink.wait_for_texts(1).await;
+    let message = stage.sink.messages().remove(0);
+    assert_eq!((&message.message_id, message.metadata["mentioned"].as_bool()), (&mention, Some(true)));
+    let before = |most| stage.channel.said_before(&message.address, &mention, most);
+    let texts: Vec<_> = before(20).await.unwrap().into_iter().map(|said| said.text).collect();
+    assert_eq!(texts, (10..30).map(|number| format!("line {number}")).collect::<Vec<_>>());
+    let first = before(100).await.unwrap().remove(0);
+    assert_eq!((first.name.as_str(), first.text.as_str()), ("Bob", "disk <full>"));
+}

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use stakpak_gateway::{
     Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelStatus,
     ChannelTestResult, DeliveryReceipt, InboundBatch, InboundEvent, InboundMessage, InboundSink, MessageRef,
-    OutboundFile, OutboundReply, Press, PressAnswer, Sender, StreamId, chunking::chunk_text,
+    OutboundFile, OutboundReply, Overheard, Press, PressAnswer, Sender, StreamId, chunking::chunk_text,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -139,7 +139,7 @@ impl Chat {
             reply_to: reply_to.map(str::to_owned),
             text: text.to_owned(),
             attachments: Vec::new(),
-            metadata: serde_json::json!({}),
+            metadata: serde_json::json!({"mentioned": true}),
         };
         self.accept(InboundEvent::Message(Box::new(message)), Some(number)).await;
         id
@@ -322,6 +322,16 @@ impl Channel for Adapter {
         let body = Body::plain(file.caption.unwrap_or_default());
         let reply = OutboundReply { address: address.clone(), body, reply_to: None, dedupe_key: String::new() };
         Ok(self.0.add(reply, &[], Some(content)))
+    }
+
+    async fn said_before(
+        &self,
+        address: &Address,
+        message_id: &str,
+        _most: usize,
+    ) -> Result<Vec<Overheard>, ChannelError> {
+        let text = format!("before {message_id} in {}", address.thread.as_deref().unwrap_or_default());
+        Ok(vec![Overheard { name: "Eve".to_owned(), text }])
     }
 
     async fn answer_press(&self, press: &Press, answer: PressAnswer) -> Result<(), ChannelError> {

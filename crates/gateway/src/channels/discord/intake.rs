@@ -26,10 +26,11 @@ use super::{
     places::{Place, snowflake},
     session::Event,
 };
-use crate::{ChannelError, InboundBatch, InboundEvent, InboundSink, StreamId, clock::now_ms};
+use crate::{
+    ChannelError, InboundBatch, InboundEvent, InboundSink, StreamId,
+    clock::{millis, now_ms},
+};
 
-/// How far back it reads.
-const CATCH_UP: Duration = Duration::from_secs(24 * 60 * 60);
 /// Messages of one page.
 const PAGE: usize = 100;
 /// Guilds that have not come by then are unavailable; direct chats do not wait for them.
@@ -99,7 +100,7 @@ impl<'a> Intake<'a> {
     /// A new session: everything since the watermarks may have been missed.
     async fn begin(&mut self, ready: &Value) -> Result<(), ChannelError> {
         let positions = self.inbound.positions(&self.channel.channel_id(), self.account).await?;
-        let floor = snowflake_at(now_ms() - i64::try_from(CATCH_UP.as_millis()).unwrap_or_default());
+        let floor = snowflake_at(now_ms() - millis(self.channel.catch_up));
         let behind = positions.into_iter().filter_map(|(stream, position)| {
             let id = stream.strip_prefix("chat:")?.parse().ok()?;
             Some((id, u64::try_from(position).unwrap_or_default().max(floor)))

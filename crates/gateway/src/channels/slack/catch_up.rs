@@ -1,6 +1,6 @@
 //! What was said while no socket was open, from the history.
 //!
-//! * Known are the chats and threads that have a position; each is read from there, at most a day back.
+//! * Known are the chats and threads that have a position; each is read from there, at most as far back as configured.
 //! * Found messages are handed over in the order of their times. What had been received already is a repetition, which the
 //!   sink knows by its key.
 //! * Presses and commands are not in the history: whoever made one saw that it failed.
@@ -16,10 +16,11 @@ use super::{
     receive::{Place, Receiver, chat_stream},
     ts::{micros, ts},
 };
-use crate::{ChannelError, clock::now_ms};
+use crate::{
+    ChannelError,
+    clock::{millis, now_ms},
+};
 
-/// How far back, in microseconds.
-const FARTHEST: i64 = 24 * 3600 * 1_000_000;
 /// Threads that are looked at, the last used first.
 const THREADS: usize = 100;
 /// Pages of one chat or thread.
@@ -34,7 +35,7 @@ type Found = BTreeMap<(i64, String), Value>;
 impl Receiver {
     /// Hands over what the streams of the sink have missed.
     pub(super) async fn catch_up(&self) -> Result<(), ChannelError> {
-        let oldest = now_ms().saturating_mul(1000) - FARTHEST;
+        let oldest = (now_ms() - millis(self.catch_up)).saturating_mul(1000);
         let (mut chats, mut threads) = (Vec::new(), Vec::new());
         for (stream, position) in self.sink.positions(&"slack".into(), &self.bot.user).await? {
             match Place::of_stream(&stream) {

@@ -35,6 +35,8 @@ pub(super) struct Receiver {
     pub(super) sink: Arc<dyn InboundSink>,
     pub(super) people: Arc<People>,
     pub(super) health: Arc<Health>,
+    /// How far back what was missed is read.
+    pub(super) catch_up: Duration,
     /// The highest accepted position of each stream.
     positions: Mutex<HashMap<String, i64>>,
     tasks: TaskTracker,
@@ -58,8 +60,9 @@ impl Receiver {
         sink: Arc<dyn InboundSink>,
         people: Arc<People>,
         health: Arc<Health>,
+        catch_up: Duration,
     ) -> Self {
-        Self { api, bot, sink, people, health, positions: Mutex::default(), tasks: TaskTracker::new() }
+        Self { api, bot, sink, people, health, catch_up, positions: Mutex::default(), tasks: TaskTracker::new() }
     }
 
     /// An envelope.
