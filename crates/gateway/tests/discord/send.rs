@@ -6,7 +6,7 @@ use stakpak_gateway::{
     Address, Body, ButtonStyle, Channel, ChannelError, MediaAttachment, MessageRef, OutboundFile, OutboundReply,
     PressAnswer, Reaction,
 };
-use stakpak_test_support::{DiscordCall, DiscordFault, FakeDiscord, Said};
+use stakpak_test_support::{DiscordCall, DiscordFault, DiscordRecord, FakeDiscord, Said};
 
 use crate::{Running, Scene, adapter, address, button, mention, reply, sink::Sink};
 
@@ -140,6 +140,29 @@ async fn a_press_comes_back_and_is_acknowledged_after_it_is_kept() {
     channel.edit_message(&message, &Body::plain("allowed by Ann"), &[]).await.unwrap();
     let edits = fake.seen().edits;
     assert_eq!((edits[0].content.as_str(), edits[0].buttons.len()), ("allowed by Ann", 0));
+    running.stop().await;
+}
+
+/// The refusal may be ready before the acknowledgement, which may also fail.
+#[tokio::test]
+async fn a_refusal_is_told_also_when_the_press_was_not_acknowledged() {
+    let scene = Scene::new().await;
+    let Scene { fake, ann, ops, .. } = &scene;
+    let (channel, sink) = (adapter(fake, ""), Arc::new(Sink::default()));
+    let running = Running::start(&channel, &sink);
+    scene.ready().await;
+    let buttons = vec![button("Allow", "a:1:allow", ButtonStyle::Success)];
+    let sent = channel.send_with_buttons(reply(*ops, "Run `df`?", "p1"), buttons).await.unwrap();
+    fake.fail_next(DiscordCall::AnswerInteraction, DiscordFault::Refused { status: 404, code: 10062 });
+    fake.press(sent.message_id.parse().unwrap(), *ann, "a:1:allow");
+    sink.wait_for("the press", |sink| !sink.presses().is_empty()).await;
+    let asked = |seen: &DiscordRecord| seen.requests.iter().any(|request| request.contains("/callback"));
+    fake.wait_for("the acknowledgement", asked).await;
+    let press = sink.presses().remove(0);
+    channel.answer_press(&press, PressAnswer::Refused("Only an approver may decide.".to_owned())).await.unwrap();
+    let followups = fake.seen().followups;
+    assert_eq!(followups.len(), 1);
+    assert!(followups[0].ephemeral && followups[0].content.contains("approver"), "{followups:?}");
     running.stop().await;
 }
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serenity::{
     all::MessageReferenceKind,
     builder::{
-        CreateActionRow, CreateAllowedMentions, CreateButton, CreateInteractionResponseFollowup, CreateMessage,
-        EditMessage,
+        CreateActionRow, CreateAllowedMentions, CreateButton, CreateInteractionResponse,
+        CreateInteractionResponseFollowup, CreateInteractionResponseMessage, CreateMessage, EditMessage,
     },
     model::{
         application::ButtonStyle as Style,
@@ -144,6 +144,13 @@ pub(super) fn edit(body: &Body, buttons: &[ApprovalButton]) -> Result<Vec<u8>, C
 pub(super) fn private(text: &str) -> Result<Vec<u8>, ChannelError> {
     let mentions = CreateAllowedMentions::new();
     encode(&CreateInteractionResponseFollowup::new().content(text).ephemeral(true).allowed_mentions(mentions))
+}
+
+/// The same as the acknowledgement of a press.
+pub(super) fn private_answer(text: &str) -> Result<Vec<u8>, ChannelError> {
+    let mentions = CreateAllowedMentions::new();
+    let message = CreateInteractionResponseMessage::new().content(text).ephemeral(true).allowed_mentions(mentions);
+    encode(&CreateInteractionResponse::Message(message))
 }
 
 fn rows(buttons: &[ApprovalButton]) -> Result<Vec<CreateActionRow>, ChannelError> {

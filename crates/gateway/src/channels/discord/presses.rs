@@ -73,16 +73,29 @@ async fn take(
 }
 
 async fn acknowledge(channel: &DiscordChannel, token: &str) -> Result<(), ChannelError> {
-    let Token { id, token, .. } = Token::read(token)?;
-    let body = json!({ "type": DEFERRED_UPDATE }).to_string().into_bytes();
-    let route = Route::InteractionResponse { interaction_id: InteractionId::new(id), token };
-    channel.api.call(Method::POST, route, "", Payload::Json(body)).await.map(drop)
+    respond(channel, &Token::read(token)?, json!({ "type": DEFERRED_UPDATE }).to_string().into_bytes()).await
 }
 
-/// Tells the presser, and nobody else.
+/// Tells the presser, and nobody else: after the acknowledgement, or instead of one that is still on its way or failed.
 pub(super) async fn refuse(channel: &DiscordChannel, press: &Press, text: &str) -> Result<(), ChannelError> {
-    let Token { token, application, .. } = Token::read(&press.token)?;
-    let route = Route::WebhookFollowupMessages { application_id: ApplicationId::new(application), token };
+    let token = Token::read(&press.token)?;
+    let told = follow_up(channel, &token, text).await;
+    let Err(ChannelError::Rejected { .. }) = told else { return told };
+    match respond(channel, &token, outgoing::private_answer(text)?).await {
+        // Acknowledged meanwhile.
+        Err(ChannelError::Rejected { .. }) => follow_up(channel, &token, text).await,
+        answered => answered,
+    }
+}
+
+async fn respond(channel: &DiscordChannel, token: &Token<'_>, answer: Vec<u8>) -> Result<(), ChannelError> {
+    let route = Route::InteractionResponse { interaction_id: InteractionId::new(token.id), token: token.token };
+    channel.api.call(Method::POST, route, "", Payload::Json(answer)).await.map(drop)
+}
+
+async fn follow_up(channel: &DiscordChannel, token: &Token<'_>, text: &str) -> Result<(), ChannelError> {
+    let application_id = ApplicationId::new(token.application);
+    let route = Route::WebhookFollowupMessages { application_id, token: token.token };
     channel.api.call(Method::POST, route, "", Payload::Json(outgoing::private(text)?)).await.map(drop)
 }
 
