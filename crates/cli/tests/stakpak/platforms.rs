@@ -1,9 +1,13 @@
 //! Telegram, Slack and Discord at once through the built binary, as people meet it there.
 
 mod approvals;
+mod chat;
 mod commands;
 mod content;
 mod conversations;
 mod stage;
 
-pub use self::stage::{Chat, PLATFORMS, Person, Platform, Shown, Stage};
+pub use self::{
+    chat::{Chat, Shown},
+    stage::{PLATFORMS, Person, Platform, Stage},
+};
