@@ -19,8 +19,10 @@ crash KILLS='200' POINTS='10' SEED=`date +%s`:
 
 # MESSAGES over Telegram, Slack and Discord while the release binary is killed and the platforms misbehave
 chaos-gateway MESSAGES='10000' CONVERSATIONS='200' SEED=`date +%s`:
+    cargo build --release -p stakpak
     STAKPAK_CHAOS_MESSAGES={{MESSAGES}} STAKPAK_CHAOS_CONVERSATIONS={{CONVERSATIONS}} STAKPAK_CHAOS_SEED={{SEED}} \
-      cargo test --release -p stakpak --test chaos_gateway -- --nocapture the_guarantees_hold
+      STAKPAK_CHAOS_BINARY={{justfile_directory()}}/target/release/stakpak \
+      cargo test -p stakpak --test chaos_gateway -- --nocapture the_guarantees_hold
 
 # Accept changed snapshots
 accept:
@@ -28,5 +30,6 @@ accept:
 
 # Speed and memory of the release binary, beside the targets and the least that a durable server costs
 bench *ARGS='all':
-    cargo build --release -p stakpak -p stakpak-bench
+    cargo build --release -p stakpak
+    cargo build --release -p stakpak-bench
     target/release/stakpak-bench {{ARGS}}

@@ -7,7 +7,8 @@
 //!
 //! `just chaos-gateway 10000` runs a long one on the release binary; in `cargo test` it is a short one. The environment
 //! sets its size: `STAKPAK_CHAOS_MESSAGES`, `STAKPAK_CHAOS_CONVERSATIONS`, and `STAKPAK_CHAOS_SEED`, which decides what is
-//! said and done and when (not how the machine schedules it). A violation prints the conversation and the seed.
+//! said and done and when (not how the machine schedules it); `STAKPAK_CHAOS_BINARY`, another binary than the one built with
+//! the test. A violation prints the conversation and the seed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

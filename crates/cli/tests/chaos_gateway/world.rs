@@ -86,7 +86,8 @@ impl World {
     /// Starts the binary; from here on it is the next epoch.
     pub fn spawn(&self) -> Starting {
         self.book.epoch.fetch_add(1, Ordering::SeqCst);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stakpak"));
+        let binary = std::env::var_os("STAKPAK_CHAOS_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_stakpak").into());
+        let mut command = Command::new(binary);
         command.args(["up", "--json", "--bind", "127.0.0.1:0"]).current_dir(self.home.path());
         command.env_clear().env("HOME", self.home.path()).env("PATH", std::env::var_os("PATH").unwrap());
         let log = OpenOptions::new().create(true).append(true).open(self.home.path().join("up.log")).unwrap();
