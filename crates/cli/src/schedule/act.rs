@@ -16,6 +16,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// Asks the running instance; without one the run is stored and starts with it.
 pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Result<()> {
     let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
+    if wait && running.is_none() {
+        bail!("nothing runs that could be waited for; start it with: stakpak up");
+    }
     let (set, ledger) = load(home)?;
     let run = match &running {
         Some(facts) => {
@@ -23,7 +26,11 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
         }
         None => serde_json::to_value(trigger(&set, &ledger, name, Utc::now()).await?)?,
     };
-    if wait && running.is_some() {
+    if run["status"] == "skipped" {
+        let active = run["blocking_run"].as_i64().map_or_else(String::new, |run| format!(": run {run} is active"));
+        bail!("run {} of {name} was skipped ({}){active}", run["id"], run["reason"].as_str().unwrap_or("-"));
+    }
+    if wait {
         let id = run["id"].as_i64().map(RunNumber).context("the instance does not say which run it started")?;
         let run = ended(&ledger, id).await?;
         if json {
@@ -31,7 +38,7 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
         } else {
             say!("{}", table::runs(std::slice::from_ref(&run), &set));
         }
-        return outcome(run.status);
+        return outcome(&run);
     }
     if json {
         say!("{}", json!({ "command": "autopilot.schedule.trigger", "ok": true, "run": run }));
@@ -39,9 +46,6 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
         say!("Run {} of {name} has started; see what came of it: stakpak schedule history {name}", run["id"]);
     } else {
         say!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
-    }
-    if wait {
-        bail!("nothing runs, so there is nothing to wait for");
     }
     Ok(())
 }
@@ -60,9 +64,11 @@ async fn ended(ledger: &Ledger, id: RunNumber) -> Result<RunRecord> {
     }
 }
 
-fn outcome(status: RunStatus) -> Result<()> {
-    match status {
-        RunStatus::Completed | RunStatus::Skipped => Ok(()),
+fn outcome(run: &RunRecord) -> Result<()> {
+    match run.status {
+        RunStatus::Completed => Ok(()),
+        // The check saw nothing to do.
+        RunStatus::Skipped if run.reason.is_some_and(|reason| reason.as_str() == "check") => Ok(()),
         RunStatus::Paused => bail!(Failure::Paused),
         RunStatus::TimedOut => bail!(Failure::TimedOut),
         _ => bail!(Failure::Silent),

@@ -23,6 +23,7 @@ mod operations;
 mod outage;
 mod platforms;
 mod provider;
+mod schedules;
 mod service;
 mod telegram;
 mod traces;

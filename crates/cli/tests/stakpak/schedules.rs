@@ -1,0 +1,123 @@
+//! `schedule …`: what it writes, what it shows, and how it exits.
+
+use serde_json::Value;
+
+use crate::support::{Home, stderr, stdout, until};
+
+struct Desk(Home);
+
+impl Desk {
+    fn new(file: &str) -> Self {
+        let home = Home::new();
+        home.write("autopilot.toml", file);
+        Self(home)
+    }
+
+    fn file(&self) -> String {
+        std::fs::read_to_string(self.0.path(".stakpak/autopilot.toml")).unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.0.run(&[&["schedule"], arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).unwrap()
+    }
+
+    fn done(&self, arguments: &[&str]) {
+        let output = self.0.run(&[&["schedule"], arguments].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+    }
+
+    fn refused(&self, arguments: &[&str], code: i32) -> String {
+        let before = self.file();
+        let output = self.0.run(&[&["schedule"], arguments].concat());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", stdout(&output));
+        assert_eq!(self.file(), before, "{arguments:?}: a refused command writes nothing");
+        stderr(&output)
+    }
+}
+
+const FILE: &str = "# mine\n[defaults]\ntimezone = \"Europe/Stockholm\"\n\n[[schedules]]\nname = \"disk\"   # keep\n\
+    cron = \"0 8 * * *\"\nprompt = \"look\"\nmodel = \"a/b\"\n\n[other]\nx = 1\n";
+
+/// A-P30: an edit changes what was given, and not a byte else.
+#[test]
+fn an_edit_changes_only_what_is_given() {
+    let desk = Desk::new(FILE);
+    desk.done(&["edit", "disk", "--cron", "0 9 * * *"]);
+    assert_eq!(desk.file(), FILE.replace("0 8", "0 9"));
+    desk.done(&["disable", "disk"]);
+    let disabled = FILE.replace("0 8", "0 9").replace("model = \"a/b\"\n", "model = \"a/b\"\nenabled = false\n");
+    assert_eq!(desk.file(), disabled);
+    desk.done(&["enable", "disk"]);
+    assert_eq!(desk.file(), FILE.replace("0 8", "0 9"));
+    desk.done(&["edit", "disk", "--every", "15m", "--unset", "model", "--overlap", "queue_one"]);
+    let expected = FILE
+        .replace("cron = \"0 8 * * *\"\n", "")
+        .replace("model = \"a/b\"\n", "every = \"15m\"\noverlap = \"queue_one\"\n");
+    assert_eq!(desk.file(), expected, "of cron, every and at there is one");
+}
+
+#[test]
+fn what_would_be_invalid_is_not_written() {
+    let desk = Desk::new(FILE);
+    assert!(desk.refused(&["edit", "disk", "--cron", "99 * * * *"], 1).contains("cron"));
+    assert!(desk.refused(&["edit", "disk", "--overlap", "sometimes"], 1).contains("queue_one"));
+    assert!(desk.refused(&["edit", "disk", "--unset", "jitter"], 1).contains("has no key jitter"));
+    assert!(desk.refused(&["edit", "nobody", "--cron", "* * * * *"], 1).contains("nobody"));
+    assert!(desk.refused(&["enable", "nobody"], 1).contains("nobody"));
+    assert!(desk.refused(&["add", "past", "--at", "2020-01-01T00:00:00Z", "--prompt", "x"], 1).contains("past"));
+    desk.refused(&["add", "both", "--cron", "* * * * *", "--every", "5m", "--prompt", "x"], 2);
+    desk.refused(&["add", "none", "--prompt", "x"], 2);
+    desk.refused(&["edit", "disk", "--max-turns", "3", "--max-steps", "4"], 2);
+}
+
+#[test]
+fn show_tells_each_value_with_its_origin() {
+    let desk = Desk::new(FILE);
+    let shown = desk.json(&["show", "disk"]);
+    assert_eq!(
+        (&shown["definition"]["timezone"], &shown["origins"]["timezone"]),
+        (&"Europe/Stockholm".into(), &"[defaults]".into())
+    );
+    assert_eq!((&shown["definition"]["model"], &shown["origins"]["model"]), (&"a/b".into(), &"schedules.disk".into()));
+    assert_eq!(
+        (&shown["definition"]["profile"], &shown["origins"]["profile"]),
+        (&"default".into(), &"built in".into())
+    );
+    assert_eq!(shown["next_fires"].as_array().unwrap().len(), 5);
+    assert!(desk.refused(&["show", "nobody"], 1).contains("nobody"));
+    assert!(desk.refused(&["show", "7"], 1).contains("no run 7"));
+    assert!(desk.refused(&["show", "run:x"], 2).contains("not the number of a run"));
+}
+
+/// A-P3, A-P4 from outside: the preview is what fires, with the zone's rule for clock changes.
+#[test]
+fn next_previews_in_the_zone() {
+    let desk = Desk::new(FILE);
+    let fires = |arguments: &[&str]| desk.json(&[&["next"], arguments].concat())["next_fires"].clone();
+    let of_schedule = fires(&["disk", "-n", "3"]);
+    assert_eq!(of_schedule, fires(&["--cron", "0 8 * * *", "--tz", "Europe/Stockholm", "-n", "3"]));
+    assert_ne!(of_schedule, fires(&["--cron", "0 8 * * *", "-n", "3"]));
+    let text = stdout(&desk.0.run(&["schedule", "next", "disk", "-n", "1"]));
+    assert!(text.contains("08:00:00 CE") && text.contains("UTC"), "{text}");
+    desk.refused(&["next"], 2);
+    desk.refused(&["next", "--cron", "x"], 2);
+}
+
+#[test]
+fn a_triggered_run_can_be_waited_for() {
+    let desk = Desk::new(FILE.replace("look", "uptime").replace("model = \"a/b\"\n", "").as_str());
+    let refused = desk.refused(&["trigger", "disk", "--wait"], 1);
+    assert!(refused.contains("nothing runs"), "{refused}");
+    // Not running: stored.
+    assert_eq!(desk.json(&["trigger", "disk"])["run"]["status"], "pending");
+    let up = desk.0.up();
+    until("the stored run", || (desk.json(&["show", "1"])["run"]["status"] == "completed").then_some(()));
+    let run = desk.json(&["trigger", "disk", "--wait"])["run"].clone();
+    assert_eq!(run["status"], "completed", "{run}");
+    assert!(run["agent_message"].as_str().is_some_and(|text| !text.is_empty()), "{run}");
+    let again = desk.json(&["show", &format!("run:{}", run["id"])]);
+    assert_eq!(again["run"]["session_id"], run["session_id"]);
+    up.kill();
+}
