@@ -334,7 +334,7 @@ pub(super) fn open_run(connection: &Connection, routing_key: &str) -> Result<Opt
 fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
     let (address, cursor, sender): (String, i64, Option<String>) = (row.get(2)?, row.get(3)?, row.get(6)?);
     let sender: Option<Sender> = sender.as_deref().map(serde_json::from_str).transpose()?;
-    let sent: Option<String> = row.get(7)?;
+    let sent: Option<String> = row.get(8)?;
     Ok(OpenRun {
         run_id: row.get(0)?,
         session_id: row.get(1)?,
