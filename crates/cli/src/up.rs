@@ -6,6 +6,7 @@
 pub(crate) mod gateway;
 mod parts;
 mod scheduler;
+mod schedules;
 mod screen;
 mod supervise;
 mod upkeep;

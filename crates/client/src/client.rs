@@ -201,11 +201,31 @@ impl StakpakClient {
         self.transport()?.call(&Call::get(path)).await
     }
 
+    /// `GET /v1/schedules`: each with its state, its next run and its last one.
+    pub async fn schedules(&self) -> Result<Vec<serde_json::Value>, ClientError> {
+        let mut answer: serde_json::Value = self.get("schedules").await?;
+        Ok(serde_json::from_value(answer["schedules"].take()).unwrap_or_default())
+    }
+
     /// `POST /v1/schedules/{name}/trigger`: starts a scheduled run now; the run as the scheduler's history shows it.
     pub async fn trigger_schedule(&self, name: &str) -> Result<serde_json::Value, ClientError> {
+        self.act_on_schedule(name, "trigger").await
+    }
+
+    /// `POST /v1/schedules/{name}/pause`: it does not fire until it is resumed.
+    pub async fn pause_schedule(&self, name: &str) -> Result<(), ClientError> {
+        self.act_on_schedule(name, "pause").await.map(drop)
+    }
+
+    /// `POST /v1/schedules/{name}/resume`: it fires again, from now on.
+    pub async fn resume_schedule(&self, name: &str) -> Result<(), ClientError> {
+        self.act_on_schedule(name, "resume").await.map(drop)
+    }
+
+    async fn act_on_schedule(&self, name: &str, act: &str) -> Result<serde_json::Value, ClientError> {
         let mut path = Url::parse("http://path/schedules").map_err(|_| ClientError::InvalidArgument("the name"))?;
         let mut segments = path.path_segments_mut().map_err(|()| ClientError::InvalidArgument("the name"))?;
-        segments.extend([name, "trigger"]);
+        segments.extend([name, act]);
         drop(segments);
         self.transport()?.call(&self.post(path.path().trim_start_matches('/'))).await
     }

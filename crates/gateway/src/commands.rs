@@ -27,7 +27,8 @@ pub(crate) enum Command {
     Resend,
     Model(Option<String>),
     Schedules,
-    RunSchedule(String),
+    /// Something done to a schedule, by its name.
+    Schedule(ScheduleAct, String),
     /// A decision by text; the words behind the command.
     Approve(Vec<String>),
     Deny(Vec<String>),
@@ -37,6 +38,17 @@ pub(crate) enum Command {
     Revoke(String),
     /// Known, but not like this: what it takes.
     Usage(&'static str),
+}
+
+/// What is done to a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScheduleAct {
+    /// It runs now.
+    Run,
+    /// It does not fire.
+    Pause,
+    /// It fires again.
+    Resume,
 }
 
 /// For `/help`.
@@ -52,7 +64,7 @@ pub(crate) const HELP: &str = "\
 `/resend` – undelivered messages again
 `/approve [id] [n|all]`, `/deny [id] [n|all] [reason]`, `/show [id]` – decide what waits
 `/model [name|default]` – the model of this chat
-`/schedules`, `/schedule run <name>`
+`/schedules`, `/schedule run|pause|resume <name>`
 `/pair <code>`, `/allow <id>`, `/revoke <id>` – who may talk";
 
 impl Command {
@@ -83,8 +95,10 @@ impl Command {
             "model" => Some(Self::Model(some())),
             "schedules" => Some(Self::Schedules),
             "schedule" => Some(match arguments.split_once(char::is_whitespace) {
-                Some(("run", name)) => Self::RunSchedule(name.trim().to_owned()),
-                _ => Self::Usage("/schedule run <name>"),
+                Some(("run", name)) => Self::Schedule(ScheduleAct::Run, name.trim().to_owned()),
+                Some(("pause", name)) => Self::Schedule(ScheduleAct::Pause, name.trim().to_owned()),
+                Some(("resume", name)) => Self::Schedule(ScheduleAct::Resume, name.trim().to_owned()),
+                _ => Self::Usage("/schedule run|pause|resume <name>"),
             }),
             "approve" => Some(Self::Approve(words())),
             "deny" => Some(Self::Deny(words())),
@@ -100,7 +114,7 @@ impl Command {
     pub(crate) fn role(&self) -> Role {
         match self {
             // Who decides is looked at with the approval: it may be who asked.
-            Self::RunSchedule(_) => Role::Approver,
+            Self::Schedule(..) => Role::Approver,
             Self::Model(Some(_)) | Self::Allow(_) | Self::Revoke(_) => Role::Admin,
             _ => Role::User,
         }
@@ -109,14 +123,15 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use super::Command;
+    use super::{Command, ScheduleAct};
 
     #[test]
     fn a_command_is_the_first_word_with_a_slash_or_a_bang() {
         assert_eq!(Command::parse("/new"), Some(Command::New(None)));
         assert_eq!(Command::parse(" !NEW  two words\nmore "), Some(Command::New(Some("two words\nmore".to_owned()))));
         assert_eq!(Command::parse("/queue clear"), Some(Command::QueueClear));
-        assert_eq!(Command::parse("/schedule run nightly"), Some(Command::RunSchedule("nightly".to_owned())));
+        let pause = Command::Schedule(ScheduleAct::Pause, "nightly".to_owned());
+        assert_eq!(Command::parse("/schedule pause nightly"), Some(pause));
         assert_eq!(Command::parse("/steer"), Some(Command::Usage("/steer <text>")));
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
-    ledger::{Ledger, LedgerError, OpenRuns, RunNumber, RunRecord},
+    ledger::{Hold, Ledger, LedgerError, OpenRuns, RunNumber, RunRecord},
     overview::{self, ScheduleOverview, SchedulerStatus},
     pulse::{Heart, Pulse},
     spec::ScheduleSet,
@@ -93,6 +93,25 @@ impl Handle {
     /// Only of the ledger file.
     pub async fn run(&self, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
         self.ledger.run(id).await
+    }
+
+    /// Keeps a schedule of the file from firing; what it says holds until [`Handle::release`] or its end.
+    ///
+    /// # Errors
+    /// There is no such schedule, or the ledger cannot be written.
+    pub async fn hold(&self, name: &str, hold: Hold) -> Result<(), TriggerError> {
+        if self.schedules().get(name).is_none() {
+            return Err(TriggerError::Unknown { name: name.to_owned() });
+        }
+        Ok(self.ledger.hold(name, hold).await?)
+    }
+
+    /// Lets it fire again. False if nothing held it.
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn release(&self, name: &str) -> Result<bool, LedgerError> {
+        self.ledger.release(name, self.clock.now()).await
     }
 
     /// See [`crate::status`].

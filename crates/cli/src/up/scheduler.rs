@@ -1,23 +1,15 @@
-//! The scheduler as a part of `up`, and its route.
+//! The scheduler as a part of `up`.
 
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use axum::{
-    Json, Router,
-    extract::{Path, State},
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::post,
-};
+use axum::Router;
 use stakpak_client::StakpakClient;
-use stakpak_protocol::ErrorCode;
 use stakpak_redact::Redactor;
-use stakpak_scheduler::{Handle, ScheduleSet, Scheduler, SchedulerConfig, SystemClock, TriggerError};
-use stakpak_server::ApiError;
+use stakpak_scheduler::{Handle, ScheduleSet, Scheduler, SchedulerConfig, SystemClock};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{parts::SchedulerPart, supervise::supervise};
+use super::{parts::SchedulerPart, schedules, supervise::supervise};
 use crate::home::Home;
 
 /// The scheduler; it may be switched off, and can then still be asked.
@@ -45,7 +37,7 @@ impl Part {
 
     /// Its routes; the bearer check is put in front of them.
     pub(super) fn router(&self) -> Router {
-        Router::new().route("/v1/schedules/{name}/trigger", post(trigger)).with_state(self.handle())
+        schedules::router(self.handle())
     }
 
     pub(super) fn start(&self, tasks: &TaskTracker, stop: CancellationToken) {
@@ -57,19 +49,5 @@ impl Part {
             let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
             async move { scheduler.run(stop).await }
         }));
-    }
-}
-
-async fn trigger(State(handle): State<Handle>, Path(name): Path<String>) -> Response {
-    match handle.trigger(&name).await {
-        Ok(run) => (StatusCode::ACCEPTED, Json(run)).into_response(),
-        Err(error) => {
-            let code = match error {
-                TriggerError::Unknown { .. } => ErrorCode::NotFound,
-                TriggerError::Invalid { .. } => ErrorCode::InvalidRequest,
-                TriggerError::Ledger(_) => ErrorCode::StorageUnavailable,
-            };
-            ApiError::new(code, error.to_string()).into_response()
-        }
     }
 }

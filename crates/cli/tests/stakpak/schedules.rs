@@ -1,6 +1,6 @@
 //! `schedule …`: what it writes, what it shows, and how it exits.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Home, stderr, stdout, until};
 
@@ -120,4 +120,47 @@ fn a_triggered_run_can_be_waited_for() {
     let again = desk.json(&["show", &format!("run:{}", run["id"])]);
     assert_eq!(again["run"]["session_id"], run["session_id"]);
     up.kill();
+}
+
+/// The same over HTTP, for chats and programs.
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_are_seen_and_steered_over_http() {
+    let desk = Desk::new(FILE.replace("look", "uptime").replace("model = \"a/b\"\n", "").as_str());
+    let up = desk.0.up();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ask = async |method: reqwest::Method, path: &str, body: Option<Value>| {
+        let request = http.request(method, format!("{}/v1/{path}", up.url)).bearer_auth(&up.token);
+        let request = body.iter().fold(request, |request, body| request.json(body));
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let (get, post) = (reqwest::Method::GET, reqwest::Method::POST);
+    let (status, listed) = ask(get.clone(), "schedules", None).await;
+    assert_eq!((status, &listed["schedules"][0]["name"]), (200, &"disk".into()), "{listed}");
+    let (_, paused) = ask(post.clone(), "schedules/disk/pause", Some(json!({ "for": "2h", "note": "night" }))).await;
+    assert!(paused["until"].is_string(), "{paused}");
+    assert_eq!(ask(get.clone(), "schedules/disk", None).await.1["state"], "paused");
+    assert_eq!(ask(post.clone(), "schedules/disk/resume", None).await.0, 200);
+    assert_eq!(ask(get.clone(), "schedules/disk", None).await.1["state"], "active");
+    let (status, run) = ask(post.clone(), "schedules/disk/trigger", None).await;
+    assert_eq!(status, 202, "{run}");
+    let path = format!("schedule-runs/{}", run["id"]);
+    while ask(get.clone(), &path, None).await.1["status"] != "completed" {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let (_, runs) = ask(get.clone(), "schedule-runs?schedule=disk&limit=1", None).await;
+    assert_eq!(runs["runs"][0]["id"], run["id"]);
+    for (method, path, body, expected) in [
+        (&get, "schedules/nobody", None, 404),
+        (&post, "schedules/nobody/pause", None, 404),
+        (&post, "schedules/nobody/resume", None, 404),
+        (&post, "schedules/disk/pause", Some(json!({ "for": "2h", "until": "2027-01-01T00:00:00Z" })), 400),
+        (&post, "schedules/disk/pause", Some(json!({ "for": "soon" })), 400),
+        (&get, "schedule-runs/99", None, 404),
+        (&get, "schedule-runs?limit=0", None, 400),
+    ] {
+        let (status, answer) = ask(method.clone(), path, body).await;
+        assert_eq!(status, expected, "{path}: {answer}");
+        assert!(answer["error"].is_string(), "{path}: {answer}");
+    }
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use stakpak_client::{ClientError, ErrorCode, Message, MessageType, SendMessageOptions};
 use tokio::time::sleep;
 
-use super::{Command, HELP};
+use super::{Command, HELP, ScheduleAct};
 use crate::{
     BusyPolicy, StoreError,
     access::{Claim, Role},
@@ -139,10 +139,8 @@ impl Commander {
             Command::Retry => Ok(retry(store.last_failed(&row.routing_key).await?)),
             Command::Resend => Ok(resend(&standing)),
             Command::Model(name) => self.model(&standing, name).await,
-            Command::RunSchedule(name) => self.run_schedule(row, &name).await,
-            Command::Schedules => {
-                Ok("Schedules are listed by `stakpak autopilot schedule list` on the machine.".into())
-            }
+            Command::Schedule(act, name) => self.schedule(row, act, &name).await,
+            Command::Schedules => self.schedules().await,
             Command::Usage(usage) => Ok(format!("Like this: `{usage}`").into()),
             Command::Approve(words) => Ok(self.decide(row, Act::Allow, words).await?.into()),
             Command::Deny(words) => Ok(self.decide(row, Act::Deny, words).await?.into()),
@@ -208,13 +206,37 @@ impl Commander {
         }
     }
 
-    async fn run_schedule(&self, row: &CommandRow, name: &str) -> Result<Effect, CommandError> {
+    async fn schedule(&self, row: &CommandRow, act: ScheduleAct, name: &str) -> Result<Effect, CommandError> {
         let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-command-{}", row.id));
-        match client.trigger_schedule(name).await {
-            Ok(_) => Ok(format!("Schedule {name} was started.").into()),
+        let (done, answer) = match act {
+            ScheduleAct::Run => (client.trigger_schedule(name).await.map(drop), "was started"),
+            ScheduleAct::Pause => (client.pause_schedule(name).await, "is paused until `/schedule resume`"),
+            ScheduleAct::Resume => (client.resume_schedule(name).await, "fires again, from now on"),
+        };
+        match done {
+            Ok(()) => Ok(format!("Schedule {name} {answer}.").into()),
             Err(error) if error.is_not_found() => Ok(format!("There is no schedule {name}.").into()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn schedules(&self) -> Result<Effect, CommandError> {
+        match self.dispatcher.worker().client.schedules().await {
+            Ok(schedules) if schedules.is_empty() => Ok("There are no schedules.".into()),
+            Ok(schedules) => Ok(schedules.iter().map(schedule_line).collect::<Vec<_>>().join("\n").into()),
+            Err(error) if error.is_not_found() => Ok("This server has no schedules.".into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Name, state and next run, as the server tells them.
+fn schedule_line(schedule: &serde_json::Value) -> String {
+    let text = |key: &str| schedule[key].as_str();
+    let name = text("name").unwrap_or("-");
+    match (text("state"), text("next_run")) {
+        (Some("active"), Some(next)) => format!("`{name}` – next {next} UTC"),
+        (state, _) => format!("`{name}` – {}", state.unwrap_or("unknown")),
     }
 }
 
