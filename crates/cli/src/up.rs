@@ -135,7 +135,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     let tasks = TaskTracker::new();
     let url = bound.url();
     let client = client(&url, token.as_deref());
-    let scheduler = scheduler::open(&home, file.schedules, client, args.no_scheduler).await?;
+    let scheduler = scheduler::open(&home, file.schedules, client, token.as_deref(), args.no_scheduler).await?;
     let gateway = gateway::Mount::new(place, &url, token.as_deref(), args.no_gateway);
     let beside = Beside {
         protected: scheduler.router(),

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 /// Longer names are replaced by their hash: an idempotency key has at most 255 characters.
 const LONGEST_NAME: usize = 120;
+const LONGEST_KEY: usize = 64;
 
 /// Unique in the ledger, and the `Idempotency-Key` of the agent run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -17,9 +18,14 @@ impl FireKey {
         Self(format!("sched:{}:{}", encoded(schedule), instant.timestamp()))
     }
 
-    /// Of a manual trigger.
-    pub(crate) fn manual(schedule: &str) -> Self {
-        Self(format!("sched:{}:manual:{}", encoded(schedule), Uuid::new_v4()))
+    /// Of a manual trigger, the same for the same `key` of the caller.
+    pub(crate) fn manual(schedule: &str, key: Option<&str>) -> Self {
+        let key = match key.map(percent_encoded) {
+            None => Uuid::new_v4().to_string(),
+            Some(key) if key.len() > LONGEST_KEY => hex(&Sha256::digest(key.as_bytes())),
+            Some(key) => key,
+        };
+        Self(format!("sched:{}:manual:{key}", encoded(schedule)))
     }
 
     /// How much later than its nominal instant it is dispatched: from zero to `most`, the same each time it is asked for.
@@ -38,6 +44,11 @@ impl FireKey {
 }
 
 fn encoded(name: &str) -> String {
+    let text = percent_encoded(name);
+    if text.len() <= LONGEST_NAME { text } else { hex(&Sha256::digest(name.as_bytes())) }
+}
+
+fn percent_encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'~' | b'-') {
@@ -46,7 +57,7 @@ fn encoded(name: &str) -> String {
             text.push_str(&format!("%{byte:02X}"));
         }
     }
-    if text.len() <= LONGEST_NAME { text } else { hex(&Sha256::digest(name.as_bytes())) }
+    text
 }
 
 /// Lower-case hexadecimal.
@@ -63,6 +74,9 @@ mod tests {
         let instant = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         assert_eq!(FireKey::nominal("disk", instant).as_str(), "sched:disk:1700000000");
         assert_eq!(FireKey::nominal("ä b:c", instant).as_str(), "sched:%C3%A4%20b%3Ac:1700000000");
+        assert_eq!(FireKey::manual("disk", Some("a b")).as_str(), "sched:disk:manual:a%20b");
+        assert_eq!(FireKey::manual("d", Some(&"k".repeat(255))).as_str().len(), "sched:d:manual:".len() + 64);
+        assert_ne!(FireKey::manual("disk", None), FireKey::manual("disk", None));
         let long = FireKey::nominal(&"x".repeat(128), instant);
         assert_eq!(long.as_str().len(), "sched:".len() + 64 + ":1700000000".len());
         assert_ne!(long, FireKey::nominal(&"y".repeat(128), instant));

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
-    ledger::{Hold, Ledger, LedgerError, OpenRuns, RunNumber, RunRecord},
+    ledger::{Hold, Ledger, LedgerError, OpenRuns, RunNumber, RunRecord, TriggerOptions},
     overview::{self, ScheduleOverview, SchedulerStatus},
     pulse::{Heart, Pulse},
     spec::ScheduleSet,
@@ -54,8 +54,8 @@ impl Handle {
     ///
     /// # Errors
     /// As [`crate::trigger`].
-    pub async fn trigger(&self, name: &str) -> Result<RunRecord, TriggerError> {
-        let record = overview::trigger(&self.schedules(), &self.ledger, name, self.clock.now()).await?;
+    pub async fn trigger(&self, name: &str, options: TriggerOptions) -> Result<RunRecord, TriggerError> {
+        let record = overview::trigger(&self.schedules(), &self.ledger, name, options, self.clock.now()).await?;
         self.triggered.notify_one();
         Ok(record)
     }

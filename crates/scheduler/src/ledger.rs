@@ -48,6 +48,17 @@ pub struct Ledger {
     ended: Tally,
 }
 
+/// How a run is started by hand.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TriggerOptions {
+    /// Beside a run that is active.
+    pub force: bool,
+    /// Without the check.
+    pub no_check: bool,
+    /// Of the caller: the same key makes one run.
+    pub key: Option<String>,
+}
+
 /// What the ledger knows of one schedule.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ScheduleFacts {
@@ -103,7 +114,7 @@ impl Ledger {
     }
 
     /// Writes a run to be started now by the running scheduler, or at its next start. While another run of the schedule is
-    /// active and `overlap` says so, the row is `skipped(overlap)` at once.
+    /// active and `overlap` says so, the row is `skipped(overlap)` at once. A key that was used before gives its row.
     ///
     /// # Errors
     /// Only of the file.
@@ -111,23 +122,13 @@ impl Ledger {
         &self,
         schedule: &str,
         overlap: Overlap,
+        options: TriggerOptions,
         now: DateTime<Utc>,
     ) -> Result<RunRecord, LedgerError> {
         let schedule = schedule.to_owned();
-        let run: RunRecord = self
-            .database
-            .write(move |connection| {
-                let key = FireKey::manual(&schedule);
-                let id = plan::insert(connection, &schedule, Source::Manual, None, &key, (now, now))?;
-                if overlap == Overlap::Skip
-                    && let Some(active) = dispatch::active_run(connection, &schedule)?
-                {
-                    dispatch::skip_for_overlap(connection, id, active, now)?;
-                }
-                run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))
-            })
-            .await?;
-        if run.status == RunStatus::Skipped {
+        let (run, is_new): (RunRecord, bool) =
+            self.database.write(move |connection| trigger(connection, &schedule, overlap, &options, now)).await?;
+        if is_new && run.status == RunStatus::Skipped {
             self.ended.add(&run.schedule, run.status, 1);
         }
         Ok(run)
@@ -205,6 +206,32 @@ pub struct OpenRuns {
     pub queued: u64,
     /// Waiting for a person.
     pub paused: u64,
+}
+
+/// The row of the trigger, and whether it is new.
+fn trigger(
+    connection: &rusqlite::Connection,
+    schedule: &str,
+    overlap: Overlap,
+    options: &TriggerOptions,
+    now: DateTime<Utc>,
+) -> Result<(RunRecord, bool), LedgerError> {
+    let key = FireKey::manual(schedule, options.key.as_deref());
+    let sql = "SELECT 1 FROM runs WHERE fire_key = ?1";
+    let is_new = connection.query_row(sql, [key.as_str()], |_| Ok(())).optional()?.is_none();
+    let id = plan::insert(connection, schedule, Source::Manual, None, &key, (now, now))?;
+    if is_new {
+        let set = "UPDATE runs SET force = ?2, no_check = ?3 WHERE id = ?1";
+        connection.execute(set, params![id.0, options.force, options.no_check])?;
+        if overlap == Overlap::Skip
+            && !options.force
+            && let Some(active) = dispatch::active_run(connection, schedule)?
+        {
+            dispatch::skip_for_overlap(connection, id, active, now)?;
+        }
+    }
+    let row = run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))?;
+    Ok((row, is_new))
 }
 
 fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {

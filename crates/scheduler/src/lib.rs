@@ -10,6 +10,7 @@
 //! * [`agent`] runs an agent once, for programs.
 
 pub mod agent;
+mod check;
 mod clock;
 mod cron;
 mod due;
@@ -26,12 +27,17 @@ mod spec;
 mod tally;
 mod timing;
 
+pub use check::CheckResult;
 pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
-pub use ledger::{HeldBy, Hold, Ledger, LedgerError, OpenRuns, Reason, RunNumber, RunRecord, RunStatus, Source};
+pub use ledger::{
+    HeldBy, Hold, Ledger, LedgerError, OpenRuns, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
+};
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
-pub use spec::{Catchup, Definition, Firing, Overlap, Prompt, Schedule, ScheduleSet, ScheduleSpec, When};
+pub use spec::{
+    Catchup, Check, Definition, Firing, Overlap, Prompt, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
+};
 pub use timing::{Interval, Timing};

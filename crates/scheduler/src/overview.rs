@@ -8,7 +8,7 @@ use stakpak_config::Finding;
 
 use crate::{
     handle::TriggerError,
-    ledger::{Hold, Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts},
+    ledger::{Hold, Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts, TriggerOptions},
     spec::{Definition, Schedule, ScheduleSet, ScheduleSpec},
     timing::Timing,
 };
@@ -149,6 +149,7 @@ pub async fn trigger(
     set: &ScheduleSet,
     ledger: &Ledger,
     name: &str,
+    options: TriggerOptions,
     now: DateTime<Utc>,
 ) -> Result<RunRecord, TriggerError> {
     match set.get(name).map(|schedule| &schedule.definition) {
@@ -156,6 +157,6 @@ pub async fn trigger(
         Some(Definition::Invalid(errors)) => {
             Err(TriggerError::Invalid { name: name.to_owned(), errors: errors.clone() })
         }
-        Some(Definition::Valid { spec, .. }) => Ok(ledger.trigger(name, spec.firing.overlap, now).await?),
+        Some(Definition::Valid { spec, .. }) => Ok(ledger.trigger(name, spec.firing.overlap, options, now).await?),
     }
 }

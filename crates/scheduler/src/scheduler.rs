@@ -34,8 +34,10 @@ pub struct SchedulerConfig {
     pub ledger: PathBuf,
     /// The schedules at first.
     pub schedules: ScheduleSet,
-    /// Goes over errors before they are stored.
+    /// Goes over what checks and agents say before it is stored.
     pub redactor: Redactor,
+    /// Names of environment variables that may hold secrets: no check sees them unless its schedule names them.
+    pub credential_variables: Vec<String>,
 }
 
 /// Why the scheduler stopped by itself.
@@ -76,7 +78,13 @@ impl Scheduler {
         let ledger = Ledger::open(&config.ledger)?;
         let (schedules, _) = watch::channel(Arc::new(config.schedules));
         Ok(Self {
-            runner: Runner { ledger, client, clock, redactor: config.redactor },
+            runner: Runner {
+                ledger,
+                client,
+                clock,
+                redactor: config.redactor,
+                credential_variables: config.credential_variables.into(),
+            },
             schedules,
             triggered: Arc::default(),
             heart: Heart::default(),

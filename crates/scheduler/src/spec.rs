@@ -1,8 +1,9 @@
 //! Schedules as `autopilot.toml` defines them.
 //!
 //! Invariants: a wrong entry is invalid by itself and leaves its siblings alone; an entry whose safety rests on something this
-//! build does not do (a check, a budget) is invalid, never run without it.
+//! build does not do (a budget) is invalid, never run without it.
 
+mod check;
 mod entry;
 mod firing;
 mod read;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stakpak_config::{Document, Finding, Location};
 
+pub use check::{Check, TriggerOn};
 pub use firing::{Catchup, Firing, Overlap};
 
 use crate::{fire::hex, timing::Timing};
@@ -35,6 +37,9 @@ pub struct ScheduleSpec {
     pub prompt: Prompt,
     /// Whether it fires by itself.
     pub enabled: bool,
+    /// What runs before the agent, and says whether it is wanted.
+    #[serde(default)]
+    pub check: Option<Check>,
     /// Profile of its runs.
     pub profile: String,
     /// `provider/id` or `id`; none: what the profile says.
@@ -54,6 +59,9 @@ pub struct ScheduleSpec {
     pub sandbox: bool,
     /// Whether a call that policy asks about waits for a person.
     pub pause_on_approval: bool,
+    /// The board that the agent is told of.
+    #[serde(default)]
+    pub board_id: Option<String>,
 }
 
 /// When a schedule fires, as written.

@@ -4,7 +4,7 @@
 mod support;
 
 use stakpak_protocol::{StopReason, ToolDecisionAction};
-use stakpak_scheduler::{Clock, RunStatus, ScheduleState, Source, TriggerError};
+use stakpak_scheduler::{Clock, RunStatus, ScheduleState, Source, TriggerError, TriggerOptions};
 use support::{World, at, eventually, read, server::Play};
 
 const BEAT: &str = "[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt = 'status'\n";
@@ -51,8 +51,14 @@ async fn a_bad_schedule_does_not_keep_a_good_one_from_firing() {
     assert_eq!(list[0].state, ScheduleState::Invalid);
     assert_eq!((list[0].errors[0].code, list[0].errors[0].line), ("E102", 3));
     assert_eq!(list[1].next_run_at, Some(at("2026-01-01T00:02:00Z")));
-    assert!(matches!(running.handle.trigger("bad").await, Err(TriggerError::Invalid { .. })));
-    assert!(matches!(running.handle.trigger("none").await, Err(TriggerError::Unknown { .. })));
+    assert!(matches!(
+        running.handle.trigger("bad", TriggerOptions::default()).await,
+        Err(TriggerError::Invalid { .. })
+    ));
+    assert!(matches!(
+        running.handle.trigger("none", TriggerOptions::default()).await,
+        Err(TriggerError::Unknown { .. })
+    ));
     running.stop().await;
 }
 
@@ -67,7 +73,7 @@ async fn an_overlap_is_recorded_with_the_run_in_the_way() {
     eventually("the second is skipped", async || world.told("beat").await == ["running", "skipped(overlap)"]).await;
     let rows = world.history("beat").await;
     assert_eq!(rows[0].blocking_run, Some(rows[1].id));
-    let refused = running.handle.trigger("beat").await.unwrap();
+    let refused = running.handle.trigger("beat", TriggerOptions::default()).await.unwrap();
     assert_eq!((refused.status, refused.blocking_run), (RunStatus::Skipped, Some(rows[1].id)));
 
     world.server.complete_all("late");
@@ -224,7 +230,7 @@ async fn a_run_that_waits_for_a_person_is_paused_and_its_time_stands_still() {
     assert_eq!(world.server.decisions(), []);
     // It holds no slot, and outlives both its time limit and the process.
     world.server.play(Play::Answer("done"));
-    running.handle.trigger("other").await.unwrap();
+    running.handle.trigger("other", TriggerOptions::default()).await.unwrap();
     assert_eq!(world.ended("other").await.status, RunStatus::Completed);
     running.kill().await;
     world.clock.set("2026-01-01T00:01:59Z");
@@ -241,13 +247,16 @@ async fn a_run_that_waits_for_a_person_is_paused_and_its_time_stands_still() {
 async fn a_trigger_while_nothing_runs_is_started_by_the_next_scheduler() {
     let world = World::new("2026-01-01T00:00:30Z", &format!("{HOURLY}enabled = false\n")).await;
     let set = world.schedules();
-    let row = stakpak_scheduler::trigger(&set, &world.ledger, "beat", at("2026-01-01T00:00:30Z")).await.unwrap();
+    let row =
+        stakpak_scheduler::trigger(&set, &world.ledger, "beat", TriggerOptions::default(), at("2026-01-01T00:00:30Z"))
+            .await
+            .unwrap();
     assert_eq!((row.status, row.source, row.nominal_at), (RunStatus::Pending, Source::Manual, None));
     assert_eq!(world.server.runs(), 0);
     let running = world.start().await;
     let run = world.ended("beat").await;
     assert_eq!((run.id, run.status), (row.id, RunStatus::Completed));
-    let now = running.handle.trigger("beat").await.unwrap();
+    let now = running.handle.trigger("beat", TriggerOptions::default()).await.unwrap();
     eventually("it ends too", async || {
         running.handle.run(now.id).await.unwrap().unwrap().status == RunStatus::Completed
     })

@@ -4,7 +4,7 @@
 mod support;
 
 use chrono::TimeDelta;
-use stakpak_scheduler::{Clock, HeldBy, Hold, ScheduleState};
+use stakpak_scheduler::{Clock, HeldBy, Hold, ScheduleState, TriggerOptions};
 use support::{World, at, eventually, server::Play};
 
 fn beat(lines: &str) -> String {
@@ -229,7 +229,7 @@ async fn what_comes_while_a_schedule_is_held_is_not_caught_up_on() {
     world.clock.set("2026-01-01T00:01:00Z");
     world.tells("beat", &["skipped(paused)"]).await;
     // A person may run it all the same.
-    let manual = running.handle.trigger("beat").await.unwrap();
+    let manual = running.handle.trigger("beat", TriggerOptions::default()).await.unwrap();
     eventually("it ends", async || running.handle.run(manual.id).await.unwrap().unwrap().finished_at.is_some()).await;
     assert_eq!(world.server.runs(), 1);
     // Nobody there while the hold ran out: what came meanwhile is skipped, what came after it is caught up on.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
-use stakpak_scheduler::{Catchup, Definition, Firing, Overlap, Prompt, ScheduleSet, ScheduleSpec, When};
+use stakpak_scheduler::{
+    Catchup, Check, Definition, Firing, Overlap, Prompt, ScheduleSet, ScheduleSpec, TriggerOn, When,
+};
 
 fn now() -> DateTime<Utc> {
     DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc()
@@ -59,6 +61,8 @@ fn an_entry_in_full() {
             sandbox: false,
             firing: Firing { overlap: Overlap::QueueOne, ..Firing::default() },
             pause_on_approval: true,
+            check: None,
+            board_id: None,
         }
     );
     let off = spec("off");
@@ -176,8 +180,48 @@ fn a_definition_is_the_same_after_it_was_stored() {
 }
 
 #[test]
+fn a_check_is_a_script_that_nobody_else_can_have_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("check.sh");
+    let entry = format!("check = '{}'", script.display());
+    assert_eq!(errors(&entry), ["E108 check"], "it does not exist");
+    std::fs::write(&script, "#!/bin/sh\n").unwrap();
+    let warnings = |mode: u32| {
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(mode)).unwrap();
+        let set = read(&format!("[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n{entry}\n")).unwrap();
+        set.errors().chain(&set.warnings).map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings(0o700), Vec::<&str>::new());
+    assert_eq!(warnings(0o755), Vec::<&str>::new());
+    assert_eq!(warnings(0o770), ["W306"]);
+    assert_eq!(warnings(0o707), ["E108"]);
+    assert_eq!(warnings(0o644), ["E108"]);
+    assert_eq!(errors(&format!("check = '{}'", directory.path().display())), ["E108 check"], "a directory");
+    assert_eq!(errors("check = ' '"), ["E108 check"]);
+    assert_eq!(warnings(0o700), Vec::<&str>::new());
+    assert_eq!(errors(&format!("{entry}\ncheck_timeout = '0s'")), ["E110 check_timeout"]);
+    assert_eq!(errors(&format!("{entry}\ncheck_timeout = 'x'")), ["E109 check_timeout"]);
+    assert_eq!(errors(&format!("{entry}\ntrigger_on = 'sometimes'")), ["E114 trigger_on"]);
+
+    let set = read(&format!(
+        "[defaults]\ncheck_timeout = '5s'\ntrigger_on = 'any'\n\
+         [[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n{entry}\ncheck_args = ['a']\ncheck_env = ['B']\n"
+    ))
+    .unwrap();
+    let Definition::Valid { spec, .. } = &set.get("x").unwrap().definition else { panic!() };
+    let expected = Check {
+        path: script.to_str().unwrap().to_owned(),
+        args: vec!["a".to_owned()],
+        env: vec!["B".to_owned()],
+        timeout: Duration::from_secs(5),
+        trigger_on: TriggerOn::Any,
+    };
+    assert_eq!(spec.check.as_ref(), Some(&expected));
+}
+
+#[test]
 fn what_would_run_without_its_guard_does_not_run() {
-    assert_eq!(errors("check = '~/checks/disk.sh'"), ["E108 check"]);
     assert_eq!(errors("budget = { usd_per_day = 2.0 }"), ["E110 budget"]);
     let entry = "[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n";
     assert_eq!(read(&format!("[budget]\nusd_per_day = 5\n{entry}")).unwrap().errors().count(), 1);

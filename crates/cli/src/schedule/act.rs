@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
-use stakpak_scheduler::{HeldBy, Hold, Ledger, RunNumber, RunRecord, RunStatus, trigger};
+use stakpak_scheduler::{HeldBy, Hold, Ledger, RunNumber, RunRecord, RunStatus, TriggerOptions, trigger};
 
 use super::{load, table};
 use crate::{agent_server::client, autopilot_file::AutopilotFile, exit::Failure, home::Home, instance::Facts};
@@ -24,7 +24,7 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
         Some(facts) => {
             client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?)).trigger_schedule(name).await?
         }
-        None => serde_json::to_value(trigger(&set, &ledger, name, Utc::now()).await?)?,
+        None => serde_json::to_value(trigger(&set, &ledger, name, TriggerOptions::default(), Utc::now()).await?)?,
     };
     if run["status"] == "skipped" {
         let active = run["blocking_run"].as_i64().map_or_else(String::new, |run| format!(": run {run} is active"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     Json, Router,
     extract::{Path, Query, State, rejection::JsonRejection},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stakpak_protocol::ErrorCode;
-use stakpak_scheduler::{Handle, HeldBy, Hold, LedgerError, RunNumber, TriggerError};
+use stakpak_scheduler::{Handle, HeldBy, Hold, LedgerError, RunNumber, TriggerError, TriggerOptions};
 use stakpak_server::ApiError;
 
 use crate::schedule::schedule_json;
@@ -46,8 +46,14 @@ async fn one(State(handle): State<Handle>, Path(name): Path<String>) -> Result<J
     Ok(Json(schedule.map(schedule_json).ok_or_else(|| unknown(&name))?))
 }
 
-async fn trigger(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Response, Failed> {
-    Ok((StatusCode::ACCEPTED, Json(handle.trigger(&name).await?)).into_response())
+async fn trigger(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failed> {
+    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
+    let options = TriggerOptions { key, ..TriggerOptions::default() };
+    Ok((StatusCode::ACCEPTED, Json(handle.trigger(&name, options).await?)).into_response())
 }
 
 /// How long a schedule is held; without an end until it is resumed.

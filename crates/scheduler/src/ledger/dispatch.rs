@@ -9,7 +9,7 @@ use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record,
     round::{ACTIVE, Round},
 };
-use crate::{agent::Progress, spec::ScheduleSpec};
+use crate::{agent::Progress, check::CheckResult, spec::ScheduleSpec};
 
 /// A run that somebody has to see to its end, and how far it got.
 #[derive(Debug, Clone)]
@@ -20,7 +20,12 @@ pub(crate) struct Job {
     pub(crate) nominal_at: Option<DateTime<Utc>>,
     /// The version it was started with.
     pub(crate) spec: Arc<ScheduleSpec>,
-    pub(crate) started_at: DateTime<Utc>,
+    /// Its check is to be run first.
+    pub(crate) checking: bool,
+    /// What its check did.
+    pub(crate) check: Option<CheckResult>,
+    /// Since when the time of the agent counts.
+    pub(crate) agent_at: DateTime<Utc>,
     /// The message, once it was read from its file.
     pub(crate) prompt: Option<String>,
     /// Why it must end, if it must.
@@ -66,6 +71,10 @@ impl Ledger {
             .write(move |connection| {
                 let mut round = Round::begin(connection, slots, now)?;
                 for row in pending(connection, now)? {
+                    if row.has_begun {
+                        round.go_on(&row)?;
+                        continue;
+                    }
                     match verdict(&row.schedule, row.source) {
                         Verdict::Run(spec) => round.admit(row, spec)?,
                         Verdict::End(status, reason) => round.end(&row, status, reason, None)?,
@@ -91,13 +100,29 @@ pub(super) struct Pending {
     pub(super) source: Source,
     pub(super) nominal_at: Option<DateTime<Utc>>,
     pub(super) fire_key: String,
+    /// It is run without its check.
+    pub(super) no_check: bool,
+    /// It is run beside another one.
+    pub(super) force: bool,
+    /// Its check is done, or an attempt of it: it is a run under way, and keeps its version.
+    pub(super) has_begun: bool,
+    /// It must end.
+    pub(super) cancel: Option<Reason>,
+}
+
+impl Pending {
+    /// Whether a check runs before the agent.
+    pub(super) fn checks(&self, spec: &ScheduleSpec) -> bool {
+        spec.check.is_some() && !self.no_check
+    }
 }
 
 /// Those that are due. What a person started is due whatever a clock says that was set back.
 fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, schedule, source, nominal_at, fire_key FROM runs
-         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source = 'manual')
+        "SELECT id, schedule, source, nominal_at, fire_key, no_check, force, started_at IS NOT NULL, cancel_reason
+         FROM runs
+         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source = 'manual' AND started_at IS NULL)
          ORDER BY dispatch_at, schedule, id",
     )?;
     let rows = statement.query_map([now.timestamp_millis()], |row| {
@@ -107,6 +132,10 @@ fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, 
             source: row.get(2)?,
             nominal_at: record::instant(row.get(3)?),
             fire_key: row.get(4)?,
+            no_check: row.get(5)?,
+            force: row.get(6)?,
+            has_begun: row.get(7)?,
+            cancel: row.get(8)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -124,9 +153,10 @@ pub(super) fn start(
     spec: Arc<ScheduleSpec>,
     now: DateTime<Utc>,
 ) -> Result<Job, LedgerError> {
+    let checking = row.checks(&spec);
     connection.execute(
-        "UPDATE runs SET status = ?2, spec_json = ?3, profile = ?4, model = ?5, started_at = ?6, updated_at = ?6,
-                exclusive_group = ?7
+        "UPDATE runs SET status = ?2, spec_json = ?3, profile = ?4, model = ?5, started_at = ?6, agent_at = ?6,
+                updated_at = ?6, exclusive_group = ?7, checking = ?8
          WHERE id = ?1",
         params![
             row.id.0,
@@ -135,17 +165,20 @@ pub(super) fn start(
             spec.profile,
             spec.model,
             now.timestamp_millis(),
-            spec.firing.exclusive_group
+            spec.firing.exclusive_group,
+            checking
         ],
     )?;
-    let Pending { id, source, nominal_at, fire_key, schedule: _ } = row;
+    let Pending { id, source, nominal_at, fire_key, .. } = row;
     Ok(Job {
         id,
         fire_key,
         source,
         nominal_at,
         spec,
-        started_at: now,
+        checking,
+        check: None,
+        agent_at: now,
         prompt: None,
         cancel: None,
         unconfirmed: false,

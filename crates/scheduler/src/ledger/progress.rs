@@ -6,6 +6,7 @@ use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
 use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, hold, record::integer};
+use crate::check::CheckResult;
 
 /// All output of an agent that is kept.
 const STDOUT_CHARACTERS: usize = 100_000;
@@ -24,6 +25,8 @@ pub(crate) struct Finish {
     pub(crate) error: Option<String>,
     /// The server may still be at it.
     pub(crate) unconfirmed: bool,
+    /// What its check did, unless that is known already.
+    pub(crate) check: Option<CheckResult>,
 }
 
 impl Finish {
@@ -40,7 +43,13 @@ impl Finish {
             message: None,
             error: Some(error),
             unconfirmed: false,
+            check: None,
         }
+    }
+
+    /// The check was the end of it.
+    pub(crate) fn checked(status: RunStatus, reason: Reason, error: Option<String>, check: CheckResult) -> Self {
+        Self { error, check: Some(check), ..Self::not_started(status, Some(reason), String::new()) }
     }
 }
 
@@ -48,6 +57,26 @@ impl Ledger {
     /// The message was read from its file; it is sent as it was then, whatever becomes of the file.
     pub(crate) async fn prompt_read(&self, id: RunNumber, prompt: String) -> Result<(), LedgerError> {
         self.update(id, "prompt = ?2", prompt).await
+    }
+
+    /// The check says that the agent is wanted, which has to wait for its turn.
+    pub(crate) async fn check_passed(
+        &self,
+        id: RunNumber,
+        check: CheckResult,
+        now: DateTime<Utc>,
+    ) -> Result<(), LedgerError> {
+        self.database
+            .write(move |connection| {
+                store_check(connection, id, &check, now)?;
+                connection.execute(
+                    "UPDATE runs SET status = 'pending', dispatch_at = min(dispatch_at, ?2), updated_at = ?2
+                     WHERE id = ?1 AND status = 'running'",
+                    params![id.0, now.timestamp_millis()],
+                )?;
+                Ok(())
+            })
+            .await
     }
 
     /// The session exists; the message may be posted now.
@@ -168,13 +197,16 @@ fn record_end(
     let open: Option<(String, RunStatus)> =
         connection.query_row(sql, [id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((schedule, before)) = open else { return Ok(None) };
+    if let Some(check) = &finish.check {
+        store_check(connection, id, check, now)?;
+    }
     let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;
     let stop_reason = finish.stop_reason.map(serde_json::to_value).transpose()?;
     let stdout: String = finish.stdout.chars().take(STDOUT_CHARACTERS).collect();
     connection.execute(
         "UPDATE runs SET status = ?2, reason = ?3, stop_reason = ?4, turns = ?5, usage_json = ?6,
                 checkpoint_id = ?7, agent_stdout = ?8, agent_message = ?9, error = ?10, pause_json = NULL,
-                finished_at = ?11, updated_at = ?11, unconfirmed = ?12
+                finished_at = ?11, updated_at = ?11, unconfirmed = ?12, checking = 0
          WHERE id = ?1",
         params![
             id.0,
@@ -195,4 +227,28 @@ fn record_end(
     let holds =
         before != RunStatus::Unknown && hold::count_outcome(connection, &schedule, finish.status, pause_after, now)?;
     Ok(Some(End { schedule, holds }))
+}
+
+fn store_check(
+    connection: &Connection,
+    id: RunNumber,
+    check: &CheckResult,
+    now: DateTime<Utc>,
+) -> Result<(), LedgerError> {
+    connection.execute(
+        "UPDATE runs SET checking = 0, checked_at = ?2, check_exit_code = ?3, check_signal = ?4, check_timed_out = ?5,
+                check_stdout = ?6, check_stderr = ?7, check_truncated = ?8
+         WHERE id = ?1",
+        params![
+            id.0,
+            now.timestamp_millis(),
+            check.exit_code,
+            check.signal,
+            check.timed_out,
+            check.stdout,
+            check.stderr,
+            check.truncated
+        ],
+    )?;
+    Ok(())
 }

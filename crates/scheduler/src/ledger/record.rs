@@ -8,6 +8,8 @@ use serde::Serialize;
 use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
+use crate::check::CheckResult;
+
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -94,6 +96,12 @@ words!(
         Window = "window",
         /// Late, and as many newer ones fire as may.
         Limit = "limit",
+        /// The check said that the agent is not wanted.
+        Check = "check",
+        /// The check could not be run.
+        CheckError = "check_error",
+        /// The check was ended at its time limit.
+        CheckTimeout = "check_timeout",
         /// The agent run ended in an error.
         AgentError = "agent_error",
         /// The agent run used up its turns.
@@ -168,6 +176,8 @@ pub struct RunRecord {
     pub finished_at: Option<DateTime<Utc>>,
     /// From start to end.
     pub duration_ms: Option<i64>,
+    /// What its check did.
+    pub check: Option<CheckResult>,
     /// Its session.
     pub session_id: Option<SessionId>,
     /// Its run on the server.
@@ -197,7 +207,8 @@ pub struct RunRecord {
 /// Columns of [`RunRecord::from_row`], in its order.
 pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, status, reason, blocking_run, profile, model, \
      planned_at, started_at, finished_at, session_id, run_id, checkpoint_id, stop_reason, turns, usage_json, agent_stdout, \
-     agent_message, error, pause_json, recoveries";
+     agent_message, error, pause_json, recoveries, checked_at, check_exit_code, check_signal, check_timed_out, check_stdout, \
+     check_stderr, check_truncated";
 
 impl RunRecord {
     pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
@@ -229,8 +240,28 @@ impl RunRecord {
             error: row.get(21)?,
             pause_reason: json(row.get(22)?),
             recoveries: row.get(23)?,
+            check: check(row, 24)?,
         })
     }
+}
+
+/// From `checked_at` on, in the order of the columns.
+pub(super) const CHECK_COLUMNS: &str =
+    "checked_at, check_exit_code, check_signal, check_timed_out, check_stdout, check_stderr, check_truncated";
+
+/// None while there is no result.
+pub(super) fn check(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Option<CheckResult>> {
+    if row.get::<_, Option<i64>>(first)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(CheckResult {
+        exit_code: row.get(first + 1)?,
+        signal: row.get(first + 2)?,
+        timed_out: row.get(first + 3)?,
+        stdout: row.get::<_, Option<String>>(first + 4)?.unwrap_or_default(),
+        stderr: row.get::<_, Option<String>>(first + 5)?.unwrap_or_default(),
+        truncated: row.get(first + 6)?,
+    }))
 }
 
 /// SQLite's integers are signed; a number that does not fit is not one that can occur.

@@ -55,40 +55,43 @@ impl Ledger {
 }
 
 /// A row whose definition cannot be read (written by another version) ends as `unknown`: what became of it, nobody here can find out.
-fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
-    let (spec, job) = connection.query_row(
-        "SELECT spec_json, fire_key, source, nominal_at, started_at, waited_ms, session_id, run_id, cursor, paused_at,
-                prompt, cancel_reason, unconfirmed
+pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
+    let sql = format!(
+        "SELECT spec_json, fire_key, source, nominal_at, coalesce(agent_at, started_at), waited_ms, session_id, run_id, cursor,
+                paused_at, prompt, cancel_reason, unconfirmed, checking, {}
          FROM runs WHERE id = ?1",
-        [id],
-        |row| {
-            let spec: Option<ScheduleSpec> = record::json(row.get(0)?);
-            let (fire_key, source) = (row.get(1)?, row.get(2)?);
-            let (nominal_at, started_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
-            let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
-            let (prompt, cancel, unconfirmed) = (row.get(10)?, row.get(11)?, row.get(12)?);
-            let progress = Progress {
-                session: record::parsed(row.get(6)?),
-                run: record::parsed(row.get(7)?),
-                cursor: EventId(record::natural(row.get(8)?)),
-                paused_since: record::instant(row.get(9)?),
-            };
-            let job = move |spec| Job {
-                id: RunNumber(id),
-                fire_key,
-                source,
-                nominal_at,
-                spec: Arc::new(spec),
-                started_at: started_at.unwrap_or(now),
-                prompt,
-                cancel,
-                unconfirmed,
-                waited,
-                progress,
-            };
-            Ok((spec, job))
-        },
-    )?;
+        record::CHECK_COLUMNS
+    );
+    let (spec, job) = connection.query_row(&sql, [id], |row| {
+        let spec: Option<ScheduleSpec> = record::json(row.get(0)?);
+        let (fire_key, source) = (row.get(1)?, row.get(2)?);
+        let (nominal_at, agent_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
+        let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
+        let (prompt, cancel, unconfirmed) = (row.get(10)?, row.get(11)?, row.get(12)?);
+        let (checking, check) = (row.get(13)?, record::check(row, 14)?);
+        let progress = Progress {
+            session: record::parsed(row.get(6)?),
+            run: record::parsed(row.get(7)?),
+            cursor: EventId(record::natural(row.get(8)?)),
+            paused_since: record::instant(row.get(9)?),
+        };
+        let job = move |spec| Job {
+            id: RunNumber(id),
+            fire_key,
+            source,
+            nominal_at,
+            spec: Arc::new(spec),
+            checking,
+            check,
+            agent_at: agent_at.unwrap_or(now),
+            prompt,
+            cancel,
+            unconfirmed,
+            waited,
+            progress,
+        };
+        Ok((spec, job))
+    })?;
     if spec.is_none() {
         connection.execute(
             "UPDATE runs SET status = ?2, error = ?3, finished_at = ?4, updated_at = ?4 WHERE id = ?1",

@@ -12,14 +12,19 @@ use super::{
     LedgerError, Reason, RunNumber, RunStatus, Source,
     dispatch::{Dispatched, Pending, block, end, start},
     hold::{self, Hold},
+    recover::stored_job,
 };
 use crate::spec::{Overlap, ScheduleSpec};
+
+/// Checks at once. They do not take the place of agent runs, so that a script that hangs is in nobody's way.
+const CHECKS_AT_ONCE: usize = 32;
 
 /// One look at the rows that wait: what is active, and what was decided so far.
 pub(super) struct Round<'a> {
     connection: &'a Connection,
     now: DateTime<Utc>,
     free: usize,
+    free_checks: usize,
     /// By schedule.
     active: HashMap<String, Active>,
     groups: HashSet<String>,
@@ -35,6 +40,8 @@ struct Active {
     id: RunNumber,
     /// It should have ended, and the server has not said so.
     unconfirmed: bool,
+    /// Nobody is at work on it: it waits for its turn.
+    waits: bool,
 }
 
 impl<'a> Round<'a> {
@@ -42,7 +49,8 @@ impl<'a> Round<'a> {
         Ok(Self {
             connection,
             now,
-            free: slots.saturating_sub(running(connection)?),
+            free: slots.saturating_sub(at_work(connection, false)?),
+            free_checks: CHECKS_AT_ONCE.saturating_sub(at_work(connection, true)?),
             active: active_runs(connection)?,
             groups: active_groups(connection)?,
             held: hold::all(connection)?,
@@ -58,17 +66,53 @@ impl<'a> Round<'a> {
         if is_held && row.source == Source::Cron {
             return self.end(&row, RunStatus::Skipped, Reason::Paused, None);
         }
-        if let Some(active) = self.active.get(&row.schedule).copied() {
-            return self.overlap(&row, &spec, active);
+        if let Some(active) = self.active.get(&row.schedule).copied().filter(|_| !row.force) {
+            if !(active.waits && spec.firing.overlap == Overlap::CancelRunning) {
+                return self.overlap(&row, &spec, active);
+            }
+            self.supersede(&row.schedule, active)?;
         }
         let group = spec.firing.exclusive_group.clone();
-        if self.free == 0 || group.as_ref().is_some_and(|group| self.groups.contains(group)) {
+        let free = if row.checks(&spec) { &mut self.free_checks } else { &mut self.free };
+        if *free == 0 || group.as_ref().is_some_and(|group| self.groups.contains(group)) {
             return Ok(());
         }
-        self.free -= 1;
+        *free -= 1;
         self.groups.extend(group);
-        self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false });
+        self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
         self.dispatched.jobs.push(start(self.connection, row, spec, self.now)?);
+        Ok(())
+    }
+
+    /// Lets a run go on that had to wait: for a slot after its check, or for its next attempt.
+    pub(super) fn go_on(&mut self, row: &Pending) -> Result<(), LedgerError> {
+        if let Some(reason) = row.cancel {
+            return self.end(row, RunStatus::Cancelled, reason, None);
+        }
+        if self.free == 0 {
+            return Ok(());
+        }
+        self.connection.execute(
+            "UPDATE runs SET status = 'running', agent_at = ?2, updated_at = ?2 WHERE id = ?1",
+            params![row.id.0, self.now.timestamp_millis()],
+        )?;
+        match stored_job(self.connection, row.id.0, self.now)? {
+            Some(job) => {
+                self.free -= 1;
+                self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
+                self.dispatched.jobs.push(job);
+            }
+            None => self.ended.push((row.schedule.clone(), RunStatus::Unknown)),
+        }
+        Ok(())
+    }
+
+    /// Ends a run that waits for its turn.
+    fn supersede(&mut self, schedule: &str, active: Active) -> Result<(), LedgerError> {
+        end(self.connection, active.id, RunStatus::Cancelled, Reason::Superseded, None, self.now)?;
+        self.ended.push((schedule.to_owned(), RunStatus::Cancelled));
+        self.active.remove(schedule);
+        self.groups = active_groups(self.connection)?;
         Ok(())
     }
 
@@ -112,20 +156,23 @@ impl<'a> Round<'a> {
     }
 }
 
-fn running(connection: &Connection) -> Result<usize, LedgerError> {
-    let count: i64 =
-        connection.query_row("SELECT count(*) FROM runs WHERE status = 'running'", [], |row| row.get(0))?;
+fn at_work(connection: &Connection, checking: bool) -> Result<usize, LedgerError> {
+    let sql = "SELECT count(*) FROM runs WHERE status = 'running' AND checking = ?1";
+    let count: i64 = connection.query_row(sql, [checking], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// Runs of which another one must know: at work, waiting for a person, or not confirmed to have ended.
-pub(super) const ACTIVE: &str = "(status IN ('running', 'paused') OR status = 'unknown' AND unconfirmed = 1)";
+/// Runs of which another one must know: at work, waiting for a person or for their turn, or not confirmed to have ended.
+pub(super) const ACTIVE: &str = "(status IN ('running', 'paused') OR status = 'pending' AND started_at IS NOT NULL
+     OR status = 'unknown' AND unconfirmed = 1)";
 
 fn active_runs(connection: &Connection) -> Result<HashMap<String, Active>, LedgerError> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT schedule, id, unconfirmed FROM runs WHERE {ACTIVE}"))?;
-    let rows = statement
-        .query_map([], |row| Ok((row.get(0)?, Active { id: RunNumber(row.get(1)?), unconfirmed: row.get(2)? })))?;
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT schedule, id, unconfirmed, status = 'pending' FROM runs WHERE {ACTIVE}"))?;
+    let rows = statement.query_map([], |row| {
+        let (id, unconfirmed, waits) = (RunNumber(row.get(1)?), row.get(2)?, row.get(3)?);
+        Ok((row.get(0)?, Active { id, unconfirmed, waits }))
+    })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 

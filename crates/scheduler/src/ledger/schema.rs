@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -83,5 +83,23 @@ const FIRING: Migration = Migration {
         ALTER TABLE schedule_state ADD COLUMN paused_by TEXT;
         ALTER TABLE schedule_state ADD COLUMN pause_note TEXT;
         ALTER TABLE schedule_state ADD COLUMN failure_streak INTEGER NOT NULL DEFAULT 0;
+    ",
+};
+
+/// What a check said; `checking` while it is at work. `agent_at`: since when the agent's time counts.
+const CHECKS: Migration = Migration {
+    name: "checks",
+    sql: "
+        ALTER TABLE runs ADD COLUMN checking INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE runs ADD COLUMN no_check INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE runs ADD COLUMN force INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE runs ADD COLUMN agent_at INTEGER;
+        ALTER TABLE runs ADD COLUMN checked_at INTEGER;
+        ALTER TABLE runs ADD COLUMN check_exit_code INTEGER;
+        ALTER TABLE runs ADD COLUMN check_signal INTEGER;
+        ALTER TABLE runs ADD COLUMN check_timed_out INTEGER NOT NULL DEFAULT 0;
+        ALTER TABLE runs ADD COLUMN check_stdout TEXT;
+        ALTER TABLE runs ADD COLUMN check_stderr TEXT;
+        ALTER TABLE runs ADD COLUMN check_truncated INTEGER NOT NULL DEFAULT 0;
     ",
 };

@@ -6,14 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
-use super::{Catchup, Definition, Overlap, Prompt, ScheduleSpec, read::Defaults};
+use super::{Catchup, Definition, Overlap, Prompt, ScheduleSpec, TriggerOn, read::Defaults};
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
 pub(super) const NOT_YET: &[&str] = &[
-    "check_args",
-    "check_env",
-    "check_timeout",
-    "trigger_on",
     "interaction",
     "approval_timeout",
     "retries",
@@ -26,7 +22,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "notify_target",
     "notify_chat_id",
     "channel",
-    "board_id",
     "enable_slack_tools",
     "enable_subagents",
 ];
@@ -46,7 +41,12 @@ pub(super) struct RawSchedule {
     prompt: Option<String>,
     prompt_file: Option<String>,
     enabled: Option<bool>,
-    check: Option<serde::de::IgnoredAny>,
+    pub(super) check: Option<String>,
+    pub(super) check_args: Option<Vec<String>>,
+    pub(super) check_env: Option<Vec<String>>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) check_timeout: Option<Duration>,
+    pub(super) trigger_on: Option<TriggerOn>,
     profile: Option<String>,
     model: Option<String>,
     #[serde(default, with = "stakpak_config::duration::option")]
@@ -57,6 +57,7 @@ pub(super) struct RawSchedule {
     sandbox: Option<bool>,
     pause_on_approval: Option<bool>,
     budget: Option<serde::de::IgnoredAny>,
+    board_id: Option<String>,
     pub(super) overlap: Option<Overlap>,
     pub(super) queue_limit: Option<u32>,
     pub(super) catchup: Option<Catchup>,
@@ -83,6 +84,7 @@ impl Entry<'_> {
         let timezone = self.timezone(raw.timezone.as_deref(), &mut findings);
         let when = self.when(&raw, timezone, &mut findings);
         let firing = self.firing(&raw, &mut findings);
+        let check = self.check(&raw, &mut findings);
         let prompt = self.prompt(raw.prompt, raw.prompt_file, &mut findings);
         let timeout = raw.timeout.or(self.defaults.timeout).unwrap_or(DEFAULT_TIMEOUT);
         if timeout.is_zero() {
@@ -103,6 +105,7 @@ impl Entry<'_> {
             timezone,
             prompt,
             enabled: raw.enabled.unwrap_or(true),
+            check,
             profile: profile.unwrap_or_else(|| "default".to_owned()),
             model: raw.model.or_else(|| self.defaults.model.clone()),
             timeout,
@@ -111,6 +114,7 @@ impl Entry<'_> {
             firing,
             sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
+            board_id: raw.board_id,
         };
         let past = self.past(&timing);
         Definition::Valid { spec: Arc::new(spec), timing, past }
@@ -119,10 +123,6 @@ impl Entry<'_> {
     /// Guards that this build does not have: refusing is the only safe way to not have them.
     fn unguarded(&self, raw: &RawSchedule) -> Vec<Finding> {
         let mut findings = Vec::new();
-        if raw.check.is_some() {
-            let text = "checks are not supported yet in this build; the schedule is not run without its check";
-            findings.push(self.error("check", "E108", text));
-        }
         if raw.budget.is_some() || self.document.locate(&["budget"]).is_some() {
             let text = "budgets are not enforced yet in this build; the schedule is not run without its budget";
             findings.push(self.error("budget", "E110", text));
@@ -170,7 +170,7 @@ impl Entry<'_> {
     }
 }
 
-fn below_home(path: &str) -> String {
+pub(super) fn below_home(path: &str) -> String {
     let home = std::env::var("HOME").unwrap_or_default();
     match path.strip_prefix("~/") {
         Some(rest) if !home.is_empty() => format!("{}/{rest}", home.trim_end_matches('/')),

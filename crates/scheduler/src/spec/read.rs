@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stakpak_config::{Codes, Document, Finding, Severity};
 
 use super::{
-    Catchup, Definition, Overlap, Schedule, ScheduleSet,
+    Catchup, Definition, Overlap, Schedule, ScheduleSet, TriggerOn,
     entry::{self, Entry, RawSchedule},
 };
 
@@ -18,8 +18,6 @@ const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &[
-    "check_timeout",
-    "trigger_on",
     "approval_timeout",
     "retries",
     "retry_backoff",
@@ -40,6 +38,9 @@ pub(super) struct Defaults {
     pub(super) timezone: Option<String>,
     #[serde(default, with = "stakpak_config::duration::option")]
     pub(super) timeout: Option<Duration>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) check_timeout: Option<Duration>,
+    pub(super) trigger_on: Option<TriggerOn>,
     pub(super) workdir: Option<String>,
     pub(super) pause_on_approval: Option<bool>,
     pub(super) sandbox: Option<bool>,
@@ -96,6 +97,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
                 if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));
                     warnings.extend(entry.jitter_warning(spec.firing.jitter, timing));
+                    warnings.extend(entry.check_warning(spec.check.as_ref()));
                 }
                 definition
             }

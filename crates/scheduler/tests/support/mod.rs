@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use server::AgentServer;
 
+/// Known to the redactor.
+pub const SECRET: &str = "hunter2-hunter2-hunter2";
+
 pub fn at(text: &str) -> DateTime<Utc> {
     DateTime::parse_from_rfc3339(text).unwrap().to_utc()
 }
@@ -99,8 +102,12 @@ impl World {
             retry_max: Duration::from_millis(50),
         };
         let client = StakpakClient::with_timing(&self.server.url, "", timing);
-        let config =
-            SchedulerConfig { ledger: self.path(), schedules: self.schedules(), redactor: Redactor::default() };
+        let config = SchedulerConfig {
+            ledger: self.path(),
+            schedules: self.schedules(),
+            redactor: Redactor::new([SECRET]).unwrap(),
+            credential_variables: vec!["CARGO_PKG_NAME".to_owned()],
+        };
         Scheduler::open(config, client, Arc::clone(&self.clock) as Arc<dyn Clock>).unwrap()
     }
 
