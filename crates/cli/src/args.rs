@@ -22,8 +22,9 @@ use crate::logging::LogFormat;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// None: `chat` on a terminal.
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Option<Command>,
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +55,11 @@ pub(crate) enum Command {
     AutopilotTree(AutopilotCommand),
     /// One run of the agent: streams the answer, asks before it does harm
     Run(RunArgs),
+    /// A conversation in the terminal, line by line
+    #[command(
+        after_help = "In it, /help lists its commands; Ctrl-C ends a run, Ctrl-D the conversation.\n\nExamples:\n  stakpak chat\n  stakpak chat 3f1c2a9e-…   # goes on with a session"
+    )]
+    Chat(ChatArgs),
     /// Starts the server alone: without the scheduler, and without the chat gateway unless asked for
     Serve(ServeArgs),
     /// The chat gateway on its own; `--config` names its file here
@@ -94,6 +100,16 @@ pub(crate) enum AutopilotCommand {
     /// Channels: chat platforms that reach the agent
     #[command(subcommand)]
     Channel(ChannelCommand),
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct ChatArgs {
+    /// Session to go on with [default: a new one]
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: Option<String>,
+    /// provider/id or id
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
 }
 
 #[derive(Debug, Args)]

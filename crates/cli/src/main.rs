@@ -9,6 +9,7 @@ mod args;
 mod autopilot_file;
 mod backup;
 mod channel;
+mod chat;
 mod doctor;
 mod exit;
 mod gateway;
@@ -28,7 +29,7 @@ mod service;
 mod status;
 mod up;
 
-use std::{process::ExitCode, time::Instant};
+use std::{io::IsTerminal, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
@@ -61,6 +62,13 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
     let Cli { global, command } = cli;
+    let Some(command) = command else {
+        if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            return chat::run(&global, args::ChatArgs::default()).await;
+        }
+        let help = Cli::command().render_help();
+        return Err(exit::Failure::Usage(format!("nothing to do\n\n{help}")).into());
+    };
     match command {
         Command::Autopilot(command) | Command::AutopilotTree(command) => match command {
             AutopilotCommand::Up(args) => up::run(&global, args, started).await,
@@ -91,6 +99,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         Command::Serve(args) => up::serve(&global, args, started).await,
         Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, args).await,
+        Command::Chat(args) => chat::run(&global, args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut script);

@@ -2,8 +2,8 @@
 //!
 //! The answer goes to stdout; progress, questions and the offline notice go to stderr.
 
-mod ask;
-mod follow;
+pub(crate) mod ask;
+pub(crate) mod follow;
 
 use std::{
     collections::BTreeMap,
@@ -34,20 +34,40 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
     let prompt = prompt(&args)?;
-    let home = Home::open(global.home.clone(), global.config.clone())?;
-    let file = AutopilotFile::load(&home)?;
-    let token = file.token(&home)?;
-    let config = ConfigFile::load(home.config_toml())?;
-    let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
-    let reached = reach(&home, global, config, &file, &token, &workdir).await?;
-    let client = client(&reached.url(), Some(&token));
-    let outcome = converse(&client, global, &args, prompt, &workdir).await;
-    if let Reached::Embedded { lock, server } = reached {
-        server.stop(SETTLE).await;
-        Facts::remove(&home);
-        drop(lock);
-    }
+    let server = Connected::new(global).await?;
+    let outcome = converse(&server, global, &args, prompt).await;
+    server.end().await;
     outcome
+}
+
+/// A client of the running instance, or of a server of our own that lives until [`Connected::end`].
+pub(crate) struct Connected {
+    pub(crate) client: StakpakClient,
+    /// Where tools run.
+    pub(crate) workdir: String,
+    home: Home,
+    reached: Reached,
+}
+
+impl Connected {
+    pub(crate) async fn new(global: &Global) -> Result<Self> {
+        let home = Home::open(global.home.clone(), global.config.clone())?;
+        let file = AutopilotFile::load(&home)?;
+        let token = file.token(&home)?;
+        let config = ConfigFile::load(home.config_toml())?;
+        let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
+        let reached = reach(&home, global, config, &file, &token, &workdir).await?;
+        let client = client(&reached.url(), Some(&token));
+        Ok(Self { client, workdir: workdir.display().to_string(), home, reached })
+    }
+
+    pub(crate) async fn end(self) {
+        if let Reached::Embedded { lock, server } = self.reached {
+            server.stop(SETTLE).await;
+            Facts::remove(&self.home);
+            drop(lock);
+        }
+    }
 }
 
 fn prompt(args: &RunArgs) -> Result<String> {
@@ -131,18 +151,13 @@ async fn reach(
     Ok(Reached::Embedded { lock, server })
 }
 
-async fn converse(
-    client: &StakpakClient,
-    global: &Global,
-    args: &RunArgs,
-    prompt: String,
-    workdir: &std::path::Path,
-) -> Result<()> {
+async fn converse(server: &Connected, global: &Global, args: &RunArgs, prompt: String) -> Result<()> {
+    let client = &server.client;
     let session = match &args.session {
         Some(session) => session.clone(),
         None => {
             let title = prompt.lines().next().unwrap_or_default().chars().take(80).collect();
-            let cwd = Some(workdir.display().to_string());
+            let cwd = Some(server.workdir.clone());
             client.create_session_with(CreateSessionOptions { title, cwd }).await?.id.to_string()
         }
     };

@@ -7,7 +7,7 @@ use stakpak_client::{ProposedToolCall, ToolDecisionAction, ToolDecisionInput};
 
 /// Who answers when a call asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     /// The person at the terminal.
     Person,
     /// A flag: everything is approved.
@@ -19,7 +19,7 @@ pub(super) enum Answers {
 }
 
 impl Answers {
-    pub(super) fn new(approve_all: bool, reject_all: bool) -> Self {
+    pub(crate) fn new(approve_all: bool, reject_all: bool) -> Self {
         match (approve_all, reject_all) {
             (true, _) => Self::ApproveAll,
             (_, true) => Self::RejectAll,
@@ -29,7 +29,7 @@ impl Answers {
     }
 
     /// The decision about one call. Blocks on the terminal.
-    pub(super) fn decide(self, call: &ProposedToolCall) -> Result<ToolDecisionInput> {
+    pub(crate) fn decide(self, call: &ProposedToolCall) -> Result<ToolDecisionInput> {
         let (action, content) = match self {
             Self::ApproveAll => (ToolDecisionAction::Accept, None),
             Self::RejectAll => (ToolDecisionAction::Reject, Some("rejected by --reject-all".to_owned())),

@@ -20,16 +20,16 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 /// How long a cancel may take to be confirmed.
 const CANCEL: Duration = Duration::from_secs(5);
 
-pub(super) struct Run<'a> {
-    pub(super) client: &'a StakpakClient,
-    pub(super) session: String,
-    pub(super) run: RunId,
-    pub(super) json: bool,
+pub(crate) struct Run<'a> {
+    pub(crate) client: &'a StakpakClient,
+    pub(crate) session: String,
+    pub(crate) run: RunId,
+    pub(crate) json: bool,
 }
 
 impl Run<'_> {
     /// Follows to the end. A connection that is lost comes back by itself; what cannot be heard any more is asked for.
-    pub(super) async fn follow(&self, cursor: EventId, answers: Answers) -> Result<()> {
+    pub(crate) async fn follow(&self, cursor: EventId, answers: Answers) -> Result<()> {
         let mut events = self.client.subscribe_events(&self.session, Some(cursor.0)).await?;
         let mut printer = Printer { json: self.json, ..Printer::default() };
         let mut last_contact = Instant::now();
@@ -96,7 +96,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) async fn cancel(&self) {
+    pub(crate) async fn cancel(&self) {
         eprintln!("\ncancelling …");
         let run = self.run.to_string();
         match timeout(CANCEL, self.client.cancel_run(&self.session, &run)).await {

@@ -12,6 +12,7 @@ mod disk;
 mod support;
 
 mod channels;
+mod chat;
 mod crash;
 mod doctor;
 #[cfg(target_os = "linux")]
