@@ -10,6 +10,7 @@ mod limits;
 use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{Address, ChannelSettings, DmPolicy, GatewayConfig, GroupPolicy, InboundMessage, Sender};
 
@@ -17,8 +18,9 @@ pub(crate) use codes::{approval_id, hash, normal, pairing_code};
 pub(crate) use limits::{Limits, Rate};
 
 /// What somebody may do; each role includes the ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = GatewayRole)]
 pub enum Role {
     /// Talk, and stop own runs.
     User,

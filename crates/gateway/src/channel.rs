@@ -7,6 +7,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::{
     Address, ApprovalButton, Body, ChannelId, DeliveryReceipt, InboundMessage, MediaAttachment, MessageRef,
@@ -246,7 +247,7 @@ pub struct ChannelTestResult {
 }
 
 /// State of a channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelStatus {
     /// Receives.

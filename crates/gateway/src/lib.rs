@@ -49,6 +49,7 @@ mod runtime;
 
 pub use access::Role;
 pub use address::Address;
+pub use api::openapi;
 pub use approvals::parse_approval_callback;
 pub use channel::{
     Capabilities, Channel, ChannelError, ChannelHealth, ChannelStatus, ChannelTestResult, InboundBatch, InboundEvent,

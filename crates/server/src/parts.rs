@@ -4,6 +4,7 @@
 
 use futures_util::future::BoxFuture;
 use stakpak_protocol::CheckState;
+use utoipa::openapi::OpenApi;
 
 use crate::Measures;
 
@@ -29,5 +30,10 @@ pub trait Part: Send + Sync {
     fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {
         let _ = measures;
         Box::pin(std::future::ready(()))
+    }
+
+    /// Its routes, with whole paths, as `GET /v1/openapi.json` tells of them beside the server's own. Asked once.
+    fn document(&self) -> Option<OpenApi> {
+        None
     }
 }

@@ -74,6 +74,13 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
 }
 
+/// The document with the routes of what lives beside the server; the edge stands before them too.
+pub(crate) fn openapi_with(parts: impl IntoIterator<Item = utoipa::openapi::OpenApi>) -> utoipa::openapi::OpenApi {
+    let mut document = parts.into_iter().fold(openapi(), utoipa::openapi::OpenApi::merge_from);
+    NamesChecked.modify(&mut document);
+    document
+}
+
 #[derive(OpenApi)]
 #[openapi(
     info(title = "stakpak agent server", description = "Sessions, runs and events of the agent."),

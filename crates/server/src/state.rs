@@ -1,6 +1,11 @@
 //! The server as a value: what handlers share, and its life from recovery to drain.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{
@@ -17,6 +22,7 @@ use crate::{
     live::{self, LiveSessions},
     metrics::{self, Counters},
     ready::{self, JournalCheck},
+    routes::openapi_with,
 };
 
 /// What the server is made with.
@@ -55,6 +61,8 @@ struct Inner {
     hub: Arc<Hub>,
     counters: Arc<Counters>,
     parts: Vec<Arc<dyn Part>>,
+    /// The OpenAPI document, made when it is first asked for.
+    document: OnceLock<String>,
     journal_check: JournalCheck,
     live: LiveSessions,
     in_flight: Arc<InFlight>,
@@ -97,6 +105,7 @@ impl Server {
             hub,
             counters,
             parts: config.parts,
+            document: OnceLock::new(),
             journal_check: JournalCheck::default(),
             in_flight: Arc::default(),
             tokens,
@@ -149,6 +158,12 @@ impl Server {
             part.measure(&mut measures).await;
         }
         measures.encode(self.0.counters.gather())
+    }
+
+    /// The OpenAPI document of everything in this process.
+    pub(crate) fn document(&self) -> &str {
+        let parts = || self.0.parts.iter().filter_map(|part| part.document());
+        self.0.document.get_or_init(|| openapi_with(parts()).to_json().unwrap_or_default())
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -24,6 +24,8 @@ use tower::ServiceExt;
 use super::supervise::supervise;
 use crate::place::Place;
 
+/// Where its routes are.
+pub(super) const MOUNTED_AT: &str = "/v1/gateway";
 /// What [`Mount::states`] says when nothing is configured.
 pub(super) const NO_CHANNELS: &str = "no channels";
 
@@ -86,7 +88,11 @@ impl Mount {
         }
         let mount = self.clone();
         let forward = any(move |request: Request| async move { mount.answer(request).await });
-        Router::new().nest("/v1/gateway", Router::new().fallback_service(forward.with_state(())))
+        Router::new().nest(MOUNTED_AT, Router::new().fallback_service(forward.with_state(())))
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        !self.0.off
     }
 
     async fn answer(&self, request: Request) -> Response {

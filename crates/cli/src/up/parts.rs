@@ -5,8 +5,9 @@ use stakpak_gateway::{ChannelHealth, ChannelStatus, StoreError};
 use stakpak_protocol::CheckState;
 use stakpak_scheduler::{Handle, LedgerError};
 use stakpak_server::{Check, Measures, Part};
+use utoipa::openapi::OpenApi;
 
-use super::gateway::{Mount, Phase};
+use super::gateway::{MOUNTED_AT, Mount, Phase};
 
 /// The scheduler.
 pub(super) struct SchedulerPart {
@@ -15,6 +16,10 @@ pub(super) struct SchedulerPart {
 }
 
 impl Part for SchedulerPart {
+    fn document(&self) -> Option<OpenApi> {
+        Some(super::schedules::openapi())
+    }
+
     fn check(&self) -> Option<(Check, CheckState)> {
         let state = match self.handle.pulse() {
             _ if self.off => CheckState::Off,
@@ -72,6 +77,10 @@ const STATUSES: [ChannelStatus; 5] = [
 ];
 
 impl Part for Mount {
+    fn document(&self) -> Option<OpenApi> {
+        self.is_on().then(|| OpenApi::default().nest(MOUNTED_AT, stakpak_gateway::openapi()))
+    }
+
     fn check(&self) -> Option<(Check, CheckState)> {
         let state = match self.phase() {
             Phase::Off => CheckState::Off,
@@ -138,6 +147,21 @@ mod tests {
     use stakpak_protocol::CheckState;
 
     use super::state_of;
+
+    /// Where the documents of two parts are put together, a name stands for one of them.
+    #[test]
+    fn a_name_in_the_api_document_means_one_thing() {
+        let schemas = |document: utoipa::openapi::OpenApi| document.components.unwrap_or_default().schemas;
+        let of_server = schemas(stakpak_server::openapi());
+        let others = [stakpak_gateway::openapi(), super::super::schedules::openapi()];
+        let different: Vec<_> = others
+            .into_iter()
+            .flat_map(schemas)
+            .filter(|(name, schema)| of_server.get(name).is_some_and(|known| known != schema))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(different, [""; 0]);
+    }
 
     #[test]
     fn one_lost_channel_is_a_loss_and_none_is_off() {

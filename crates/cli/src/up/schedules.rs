@@ -12,9 +12,10 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use stakpak_protocol::ErrorCode;
+use stakpak_protocol::{ErrorBody, ErrorCode};
 use stakpak_scheduler::{Handle, HeldBy, Hold, LedgerError, RunNumber, TriggerError, TriggerOptions};
 use stakpak_server::ApiError;
+use utoipa::{IntoParams, OpenApi, ToSchema};
 
 use crate::schedule::schedule_json;
 
@@ -35,17 +36,41 @@ pub(super) fn router(handle: Handle) -> Router {
         .with_state(handle)
 }
 
+/// All schedules, in the order of the file.
+#[utoipa::path(get, path = "/v1/schedules", operation_id = "list_schedules", tag = "schedules", security(("bearer_auth" = [])), responses(
+    (status = 200, description = "As `stakpak schedule list --json`", body = Object),
+    (status = 401, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn list(State(handle): State<Handle>) -> Result<Json<Value>, Failed> {
     let schedules: Vec<Value> = handle.list().await?.iter().map(schedule_json).collect();
     Ok(Json(json!({ "schedules": schedules })))
 }
 
+/// One schedule.
+#[utoipa::path(get, path = "/v1/schedules/{name}", operation_id = "get_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), responses(
+    (status = 200, description = "As an entry of the list", body = Object),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn one(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Json<Value>, Failed> {
     let schedules = handle.list().await?;
     let schedule = schedules.iter().find(|schedule| schedule.name == name);
     Ok(Json(schedule.map(schedule_json).ok_or_else(|| unknown(&name))?))
 }
 
+/// Starts a run of a schedule now.
+#[utoipa::path(post, path = "/v1/schedules/{name}/trigger", operation_id = "trigger_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), responses(
+    (status = 202, description = "The run, as the history shows it", body = Object),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn trigger(
     State(handle): State<Handle>,
     Path(name): Path<String>,
@@ -57,15 +82,27 @@ async fn trigger(
 }
 
 /// How long a schedule is held; without an end until it is resumed.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
+#[schema(as = PauseSchedule)]
 struct Pause {
     until: Option<DateTime<Utc>>,
+    /// `1h 30m`, in the place of `until`.
+    #[schema(value_type = Option<String>)]
     #[serde(rename = "for", with = "stakpak_config::duration::option")]
     duration: Option<Duration>,
     note: Option<String>,
 }
 
+/// Holds a schedule: what falls due meanwhile is skipped.
+#[utoipa::path(post, path = "/v1/schedules/{name}/pause", operation_id = "pause_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), request_body = Option<Pause>, responses(
+    (status = 200, description = "`name` and `until`", body = Object),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn pause(
     State(handle): State<Handle>,
     Path(name): Path<String>,
@@ -85,6 +122,14 @@ async fn pause(
     Ok(Json(json!({ "name": name, "until": until })))
 }
 
+/// Lets a schedule go on.
+#[utoipa::path(post, path = "/v1/schedules/{name}/resume", operation_id = "resume_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), responses(
+    (status = 200, description = "`name`", body = Object),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn resume(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Json<Value>, Failed> {
     if !handle.release(&name).await? && handle.schedules().get(&name).is_none() {
         return Err(unknown(&name));
@@ -92,12 +137,23 @@ async fn resume(State(handle): State<Handle>, Path(name): Path<String>) -> Resul
     Ok(Json(json!({ "name": name })))
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Filter {
+    /// Only those of this schedule.
     schedule: Option<String>,
+    /// 1 to 1,000; 20 if absent.
     limit: Option<u32>,
 }
 
+/// Scheduled runs, newest first.
+#[utoipa::path(get, path = "/v1/schedule-runs", operation_id = "list_schedule_runs", tag = "schedules", security(("bearer_auth" = [])), params(Filter), responses(
+    (status = 200, description = "As `stakpak schedule history --json`", body = Object),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn runs(State(handle): State<Handle>, Query(filter): Query<Filter>) -> Result<Json<Value>, Failed> {
     let limit = filter.limit.unwrap_or(SOME_RUNS);
     if !(1..=MOST_RUNS).contains(&limit) {
@@ -107,11 +163,28 @@ async fn runs(State(handle): State<Handle>, Query(filter): Query<Filter>) -> Res
     Ok(Json(json!({ "runs": runs })))
 }
 
+/// One scheduled run.
+#[utoipa::path(get, path = "/v1/schedule-runs/{id}", operation_id = "get_schedule_run", tag = "schedules", security(("bearer_auth" = [])), params(("id" = i64, Path)), responses(
+    (status = 200, description = "As an entry of the history", body = Object),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
 async fn run(State(handle): State<Handle>, Path(id): Path<i64>) -> Result<Response, Failed> {
     let run = handle.run(RunNumber(id)).await?;
     let none = || Failed(ApiError::new(ErrorCode::NotFound, format!("there is no scheduled run {id}")));
     Ok(Json(run.ok_or_else(none)?).into_response())
 }
+
+/// These routes, for the document of the API.
+pub(super) fn openapi() -> utoipa::openapi::OpenApi {
+    Api::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(list, one, trigger, pause, resume, runs, run))]
+struct Api;
 
 /// As the server answers.
 struct Failed(ApiError);
@@ -144,5 +217,20 @@ impl From<TriggerError> for Failed {
             TriggerError::Ledger(_) => ErrorCode::StorageUnavailable,
         };
         Self(ApiError::new(code, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_document_and_the_router_have_the_same_routes() {
+        let source = include_str!("schedules.rs");
+        let (_, router) = source.split_once("fn router").unwrap();
+        let (router, _) = router.split_once("\n}\n").unwrap();
+        let routed: BTreeSet<_> = router.split('"').skip(1).step_by(2).map(str::to_owned).collect();
+        let documented: BTreeSet<_> = super::openapi().paths.paths.into_keys().collect();
+        assert_eq!(documented, routed);
     }
 }

@@ -52,6 +52,48 @@ fn an_instance_is_ready_and_counts_what_it_does() {
     assert!(!text.contains(&up.token));
 }
 
+/// P39: the document names the routes of the chat gateway and of the scheduler as well, and no name in it is of two things.
+#[test]
+fn the_api_document_is_of_the_whole_instance() {
+    let home = Home::new();
+    let up = home.up();
+    let document: Value = serde_json::from_str(&get(&up, "/v1/openapi.json").1).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let of = |method: &str, path: &str| paths[path][method].clone();
+    for (method, path) in [
+        ("get", "/v1/sessions"),
+        ("get", "/v1/gateway/status"),
+        ("post", "/v1/gateway/send"),
+        ("post", "/v1/gateway/approvals/{id}"),
+        ("post", "/v1/schedules/{name}/trigger"),
+    ] {
+        let operation = of(method, path);
+        assert!(operation["responses"]["403"].is_object() && operation["operationId"].is_string(), "{method} {path}");
+    }
+    let ids: Vec<_> = paths
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values().map(|operation| operation["operationId"].to_string()))
+        .collect();
+    let mut unique = ids.clone();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), ids.len(), "{ids:?}");
+    let error = &document["components"]["schemas"]["GatewayError"]["properties"];
+    assert!(error["error"]["type"] == "string" && error["message"]["type"] == "string", "{error}");
+    let referred = document.to_string();
+    for name in referred.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document["components"]["schemas"][name].is_object(), "{name} is nowhere described");
+    }
+    let without = home_without_gateway();
+    assert!(without["paths"].get("/v1/gateway/send").is_none());
+}
+
+fn home_without_gateway() -> Value {
+    let home = Home::new();
+    let up = home.up_with(&["--no-gateway"]);
+    serde_json::from_str(&get(&up, "/v1/openapi.json").1).unwrap()
+}
+
 #[test]
 fn parts_that_are_switched_off_do_not_hold_it_up() {
     let home = Home::new();

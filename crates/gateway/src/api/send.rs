@@ -16,9 +16,10 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use stakpak_client::{ClientError, ErrorCode};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 pub(super) use self::request::MAX_BODY;
@@ -27,7 +28,7 @@ use self::{
     request::{File, Interactive, SendRequest, Session},
     turns::Turn,
 };
-use super::{ApiError, deliveries};
+use super::{ApiError, ErrorAnswer, deliveries};
 use crate::{
     Address, DeliveryContext, StoreError,
     clock::{millis, now_ms},
@@ -37,6 +38,40 @@ use crate::{
     store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload},
 };
 
+/// What became of the request so far.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SendAnswer)]
+pub(super) struct Answer {
+    delivered: bool,
+    /// Delivery and run go on.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    queued: bool,
+    delivery_id: String,
+    /// Where the run takes place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<String>,
+    /// The platform's id of the first message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<String>,
+}
+
+/// Sends a text into a chat, and perhaps starts a run that answers there.
+#[utoipa::path(post, path = "/send", operation_id = "send", tag = "gateway", security(("bearer_auth" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 printable ASCII characters; holds for 24 hours")),
+    request_body = SendRequest, responses(
+    (status = 200, description = "Delivered", body = Answer),
+    (status = 202, description = "Not confirmed by the platform within 8 seconds; goes on", body = Answer),
+    (status = 400, body = ErrorAnswer),
+    (status = 401, body = ErrorAnswer),
+    (status = 403, description = "`interactive` needs a configured token", body = ErrorAnswer),
+    (status = 404, description = "The platform is not enabled", body = ErrorAnswer),
+    (status = 409, body = ErrorAnswer),
+    (status = 413, body = ErrorAnswer),
+    (status = 502, description = "Refused by the platform or the agent server; nothing is run", body = ErrorAnswer),
+    (status = 503, body = ErrorAnswer),
+))]
 pub(super) async fn send(
     State(parts): State<Arc<Parts>>,
     headers: HeaderMap,
@@ -282,19 +317,14 @@ fn answer_of(id: &str, delivery: Delivery) -> Result<Response, ApiError> {
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message));
     }
     let delivered = state == "sent";
-    let mut body = json!({ "delivered": delivered, "delivery_id": id });
-    if let Some(session_id) = delivery.session_id {
-        body["session_id"] = session_id.into();
-    }
-    if let Some(thread) = delivery.address.thread {
-        body["thread_id"] = thread.into();
-    }
-    if let Some(message_id) = delivery.parts.into_iter().next().and_then(|part| part.message_id) {
-        body["message_id"] = message_id.into();
-    }
-    if delivered {
-        return Ok(Json(body).into_response());
-    }
-    body["queued"] = true.into();
-    Ok((StatusCode::ACCEPTED, Json(body)).into_response())
+    let body = Answer {
+        delivered,
+        queued: !delivered,
+        delivery_id: id.to_owned(),
+        session_id: delivery.session_id,
+        thread_id: delivery.address.thread,
+        message_id: delivery.parts.into_iter().next().and_then(|part| part.message_id),
+    };
+    let status = if delivered { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(body)).into_response())
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use stakpak_client::ProposedToolCall;
+use utoipa::ToSchema;
 
 use super::policy::own_name;
 
@@ -63,7 +64,8 @@ const ANYTHING: &[&str] = &[
 ];
 
 /// A tool call that somebody is asked about.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = ChatApprovalCall)]
 pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) name: String,

@@ -10,6 +10,7 @@ use std::sync::{
 use serde::Serialize;
 use serde_json::to_string;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
+use utoipa::ToSchema;
 
 use super::{
     Content, GatewayStore, NewPart, StoreError,
@@ -164,7 +165,7 @@ pub(super) fn display_name(sender: &Sender) -> String {
 }
 
 /// Somebody who wrote and is not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Stranger {
     /// The platform.
     pub channel: String,

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
+use utoipa::ToSchema;
 
 use super::{AccessEntry, GatewayStore, Origin, StoreError, Subject, access::grant, notice};
 use crate::{
@@ -20,9 +21,10 @@ const MOST_TRIES_OF_ONE: i64 = 5;
 const MOST_TRIES_OF_ALL: i64 = 20;
 
 /// Somebody who asks to be let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Pairing {
     /// The platform.
+    #[schema(value_type = String)]
     pub channel: ChannelId,
     /// The platform's immutable id.
     pub user_id: String,

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
+use utoipa::ToSchema;
 
 use super::{
     GatewayStore, SessionMapping, StoreError,
@@ -18,7 +19,7 @@ pub(crate) struct Page {
 }
 
 /// A session and what it does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct SessionSighting {
     /// A run goes on, or a message waits for one.
     pub(crate) active: bool,
@@ -31,11 +32,14 @@ pub(crate) struct SessionSighting {
 }
 
 /// The run of a session that ended last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct LastRun {
+    /// Why it failed, as the chat was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Unix ms.
     finished_at: i64,
+    /// `completed`, `failed`, `cancelled` or `timed_out`.
     outcome: String,
     run_id: String,
 }

@@ -1,7 +1,5 @@
 //! What the server is: health, its API document, models, configuration.
 
-use std::sync::LazyLock;
-
 use axum::{
     Json,
     extract::State,
@@ -27,9 +25,8 @@ pub(super) async fn health(State(server): State<Server>) -> Json<Health> {
 #[utoipa::path(get, path = "/v1/openapi.json", operation_id = "get_openapi", tag = "about", responses(
     (status = 200, description = "An OpenAPI 3.1 document", body = serde_json::Value),
 ))]
-pub(super) async fn openapi_json() -> Response {
-    static DOCUMENT: LazyLock<String> = LazyLock::new(|| super::openapi().to_json().unwrap_or_default());
-    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+pub(super) async fn openapi_json(State(server): State<Server>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], server.document().to_owned()).into_response()
 }
 
 /// The models that runs can use, default first.

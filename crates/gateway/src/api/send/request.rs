@@ -12,6 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use stakpak_client::CallerContextInput;
 use stakpak_protocol::{AutoApproveOverride, RunLimits, RunOverrides};
+use utoipa::ToSchema;
 
 use super::invalid;
 use crate::{
@@ -31,20 +32,28 @@ const MAX_TOTAL: usize = 100 * 1024;
 const MAX_TURNS: u64 = 256;
 const MAX_TIMEOUT_S: u64 = 30 * 24 * 3600;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct SendRequest {
+    /// `telegram`, `slack` or `discord`.
     pub(super) channel: String,
+    /// Telegram: `chat_id`, `thread_id`; Discord: `channel_id`, `thread_id`; Slack: `channel`, `thread_ts`.
+    #[schema(value_type = Object)]
     target: Value,
+    /// Markdown, not blank.
     pub(super) text: String,
+    /// What the next run of that chat is told.
     #[serde(default)]
     pub(super) context: Option<Value>,
+    /// The run to start.
     #[serde(default)]
     pub(super) interactive: Option<Interactive>,
+    /// At most 10.
     #[serde(default)]
     attachments: Option<Vec<Attachment>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = SendAttachment)]
 struct Attachment {
     filename: String,
     /// Platforms look at the content themselves.
@@ -54,8 +63,10 @@ struct Attachment {
 }
 
 /// A run that answers in the chat.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = InteractiveSend)]
 pub(super) struct Interactive {
+    /// 1 byte to 32 KiB, not blank.
     pub(super) prompt: String,
     #[serde(default)]
     caller_context: Vec<CallerContextInput>,
@@ -73,6 +84,7 @@ pub(super) struct Interactive {
     auto_approve: Option<AutoApproveOverride>,
     /// Seconds.
     #[serde(default)]
+    #[schema(value_type = Option<u64>)]
     timeout: Option<Value>,
     #[serde(default)]
     limits: Option<RunLimits>,
@@ -83,8 +95,9 @@ pub(super) struct Interactive {
 }
 
 /// Where a run takes place.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = SendSession)]
 pub(super) enum Session {
     /// In the session of the chat.
     #[default]
