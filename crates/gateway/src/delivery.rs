@@ -6,6 +6,8 @@
 
 mod attempt;
 #[cfg(test)]
+mod edits;
+#[cfg(test)]
 mod outage;
 mod pace;
 

@@ -41,6 +41,8 @@ mod clock;
 mod commands;
 mod delivery;
 mod dispatcher;
+#[cfg(test)]
+mod fake;
 mod intake;
 
 mod api;

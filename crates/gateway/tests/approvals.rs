@@ -481,21 +481,3 @@ async fn a_prompt_moves_with_its_group() {
     assert_eq!(press, PressAnswer::Taken);
     assert_eq!(stage.agent.decision("c1").await["action"], "accept");
 }
-
-/// G-P45: what a run says on its way is one message that is edited, and its answer takes that message's place. G-P31: it has
-/// the platform's form all along.
-#[tokio::test]
-async fn a_live_message_becomes_the_answer() {
-    let stage = Stage::new("", "allow_users = [1]").await;
-    stage.agent.will_propose(vec![command("c1", "ls")]);
-    stage.chat.say(ANN, "list").await;
-    let prompt = stage.chat.prompt(1).await;
-    stage.agent.write("looking <!channel>");
-    let live = stage.chat.wait_for("the live message", |shown| shown.text.starts_with("looking")).await;
-    assert_eq!(live.text, "looking <\u{200b}!channel>");
-    stage.agent.write(" further");
-    stage.chat.wait_for("its next state", |shown| shown.id == live.id && shown.text.ends_with("further")).await;
-    stage.chat.press(ANN, &prompt, &prompt.payload("Allow")).await;
-    stage.chat.wait_for("the answer in its place", |shown| shown.id == live.id && shown.text == "All done.").await;
-    assert_eq!(stage.chat.shown().iter().filter(|shown| shown.text == "All done.").count(), 1);
-}

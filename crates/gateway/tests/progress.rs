@@ -99,3 +99,46 @@ async fn an_answer_in_a_group_replies_to_its_question() {
         assert!(stage.chat.shown().iter().all(|shown| shown.chat != direct(ANN).chat || shown.reply_to.is_none()));
     }
 }
+
+/// G-P45: what a run says on its way is one message that is edited, and its answer takes that message's place. G-P31: it has
+/// the platform's form all along.
+#[tokio::test]
+async fn a_live_message_becomes_the_answer() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    stage.agent.will_propose(waits());
+    stage.chat.say(ANN, "list").await;
+    let prompt = stage.chat.prompt(1).await;
+    stage.agent.write("looking <!channel>");
+    let live = stage.chat.wait_for("the live message", |shown| shown.text.starts_with("looking")).await;
+    assert_eq!(live.text, "looking <\u{200b}!channel>");
+    stage.agent.write(" further");
+    stage.chat.wait_for("its next state", |shown| shown.id == live.id && shown.text.ends_with("further")).await;
+    stage.chat.press(ANN, &prompt, &prompt.payload("Allow")).await;
+    stage.chat.wait_for("the answer in its place", |shown| shown.id == live.id && shown.text == "All done.").await;
+    assert_eq!(stage.chat.shown().iter().filter(|shown| shown.text == "All done.").count(), 1);
+}
+
+/// G-P45: on a platform that edits nothing the answer is a message of its own, after a short run and after a long one.
+#[tokio::test]
+async fn an_answer_needs_no_edit() {
+    for minutes in [0, 10] {
+        let mut stage = Stage::new("", "allow_users = [1]").await;
+        stage.chat.refuse_edits();
+        stage.agent.will_propose(waits());
+        stage.chat.say(ANN, "list").await;
+        let prompt = stage.chat.prompt(1).await;
+        stage.kill().await;
+        let database = rusqlite::Connection::open(stage.store_path()).unwrap();
+        database.execute("UPDATE runs SET started_at = started_at - ?1 * 60000", [minutes]).unwrap();
+        drop(database);
+        stage.start().await;
+        stage.agent.write("looking");
+        stage.chat.wait_for("the live message", |shown| shown.text == "looking").await;
+        stage.agent.write(" further");
+        stage.chat.press(ANN, &prompt, &prompt.payload("Deny")).await;
+        stage.chat.wait_for("the answer", |shown| shown.text == "All done.").await;
+        stage.chat.wait_for("the outcome", |shown| shown.text.starts_with("Denied by Ann")).await;
+        let said = said(&stage);
+        assert_eq!(said.iter().filter(|text| *text == "All done.").count(), 1, "{minutes} minutes: {said:?}");
+    }
+}

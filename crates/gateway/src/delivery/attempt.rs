@@ -10,6 +10,8 @@ use crate::{
 
 /// What stands in a chat until the text of a message is known to be shown once only.
 const STUB: &str = "…";
+/// Attempts at an edit before its text may become a message of its own: half a minute.
+const PATIENT_EDITS: u32 = 5;
 
 /// What became of an attempt.
 #[derive(Debug)]
@@ -137,6 +139,14 @@ impl Sender {
                 Some(plain) => Outcome::Instead(plain),
                 None => unseen(),
             },
+            // A platform without edits, or a token that may not edit.
+            Err(ChannelError::Setup { .. } | ChannelError::MissingScope { .. }) => unseen(),
+            // All but edits works: what has to be seen waits for them no longer.
+            Err(ChannelError::Uncertain { .. })
+                if *must_show && part.attempts >= PATIENT_EDITS && channel.test().await.is_ok() =>
+            {
+                unseen()
+            }
             Err(error) => Outcome::Failed(repeatable(error)),
         }
     }

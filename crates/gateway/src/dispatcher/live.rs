@@ -3,6 +3,9 @@
 //! Only the message itself is in the outbox; what is written into it on the way is shown as well as it goes and never
 //! repeated. The end of the run waits for nothing here.
 
+#[cfg(test)]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use stakpak_client::protocol::Event;
@@ -13,7 +16,7 @@ use tokio::{
 
 use super::Conversations;
 use crate::{
-    Body, Channel, MessageRef, Progress, StoreError,
+    Body, Channel, ChannelError, MessageRef, Progress, StoreError,
     clock::now_ms,
     store::{Content, NewPart, OpenRun},
 };
@@ -40,7 +43,8 @@ pub(super) struct Live {
     edit_pace: Duration,
     next_edit: Instant,
     next_typing: Option<Instant>,
-    editing: Option<JoinHandle<()>>,
+    /// An edit under way, and when the platform wants the next one at the earliest.
+    editing: Option<JoinHandle<Option<Instant>>>,
 }
 
 /// What a reader would know by now.
@@ -158,6 +162,11 @@ impl Live {
             self.next_edit = now + self.edit_pace;
             return Ok(());
         }
+        if let Some(edited) = self.editing.take_if(|editing| editing.is_finished())
+            && let Ok(Some(at)) = edited.await
+        {
+            self.next_edit = self.next_edit.max(at);
+        }
         if now < self.next_edit {
             return Ok(());
         }
@@ -165,14 +174,16 @@ impl Live {
         if self.message.is_none() {
             self.message = conversations.store.message_of(&key).await?;
         }
-        let is_busy = self.editing.as_ref().is_some_and(|editing| !editing.is_finished());
-        let Some(message) = self.message.clone().filter(|_| !is_busy) else { return Ok(()) };
+        let Some(message) = self.message.clone().filter(|_| self.editing.is_none()) else { return Ok(()) };
         self.changed = false;
         let Some(body) = self.body() else { return Ok(()) };
         let channel = Arc::clone(&self.channel);
         self.editing = Some(tokio::spawn(async move {
-            if let Err(error) = channel.edit_message(&message, &body, &[]).await {
-                tracing::debug!(%error, "the state of a run was not shown");
+            let error = channel.edit_message(&message, &body, &[]).await.err()?;
+            tracing::debug!(%error, "the state of a run was not shown");
+            match error {
+                ChannelError::RateLimited { retry_after } => Some(Instant::now() + retry_after),
+                _ => None,
             }
         }));
         Ok(())

@@ -42,6 +42,8 @@ struct State {
     refuses_files: bool,
     takes_no_files: bool,
     refuses_texts: bool,
+    refuses_prompts: bool,
+    refuses_edits: bool,
     silent: bool,
     events: i64,
 }
@@ -81,6 +83,14 @@ impl Chat {
 
     pub fn refuse_texts(&self, refuses: bool) {
         self.state().refuses_texts = refuses;
+    }
+
+    pub fn refuse_prompts(&self, refuses: bool) {
+        self.state().refuses_prompts = refuses;
+    }
+
+    pub fn refuse_edits(&self) {
+        self.state().refuses_edits = true;
     }
 
     /// Whether nothing that is sent is answered.
@@ -296,6 +306,9 @@ impl Channel for Adapter {
         reply: OutboundReply,
         buttons: Vec<ApprovalButton>,
     ) -> Result<DeliveryReceipt, ChannelError> {
+        if self.0.state().refuses_prompts {
+            return Err(ChannelError::Rejected { reason: "no buttons here".to_owned() });
+        }
         Ok(self.0.add(reply, &buttons, None))
     }
 
@@ -306,6 +319,9 @@ impl Channel for Adapter {
         buttons: &[ApprovalButton],
     ) -> Result<(), ChannelError> {
         let mut state = self.0.state();
+        if state.refuses_edits {
+            return Err(ChannelError::Rejected { reason: "no edits here".to_owned() });
+        }
         let shown = state.shown.iter_mut().find(|shown| shown.id == message.message_id).unwrap();
         shown.text.clone_from(&body.text);
         shown.buttons = buttons.iter().map(|button| button.label.clone()).collect();
