@@ -40,6 +40,14 @@ struct Core {
     /// Bodies of messages, with the session of each.
     posted: Vec<(String, Value)>,
     events: Vec<Value>,
+    /// Why the next run fails, before anybody can listen.
+    failure: Option<String>,
+    /// So many messages are refused for now.
+    refusals: usize,
+    /// Sessions that were deleted.
+    gone: Vec<String>,
+    /// What the messages of the session hold behind the question.
+    answer: String,
     posts: usize,
     down: bool,
 }
@@ -72,7 +80,8 @@ impl Agent {
         let router = Router::new()
             .route("/v1/sessions", post(session))
             .route("/v1/sessions/{id}", get(detail))
-            .route("/v1/sessions/{id}/messages", post(message))
+            .route("/v1/sessions/{id}/messages", post(message).get(messages))
+            .route("/v1/sessions/{id}/runs/{run}", get(run))
             .route("/v1/sessions/{id}/cancel", post(cancel))
             .route("/v1/sessions/{id}/events", get(events))
             .route("/v1/sessions/{id}/tools/pending", get(pending))
@@ -122,6 +131,42 @@ impl Agent {
         self.shared.change();
     }
 
+    /// The next run fails before its message is answered.
+    pub fn will_fail(&self, error: &str) {
+        self.shared.core().failure = Some(error.to_owned());
+    }
+
+    /// The next messages are refused for now.
+    pub fn refuse_messages(&self, count: usize) {
+        self.shared.core().refusals = count;
+    }
+
+    /// The sessions so far are no more.
+    pub fn delete_sessions(&self) {
+        let mut core = self.shared.core();
+        let sessions: Vec<_> = core.posted.iter().map(|(session, _)| session.clone()).collect();
+        core.gone = sessions;
+    }
+
+    /// Calls that are proposed without an event, and a gap where it was.
+    pub fn propose_unheard(&self, calls: Vec<Proposed>) {
+        let mut core = self.shared.core();
+        core.runs.last_mut().unwrap().calls.extend(calls);
+        core.events.push(Value::Null);
+        drop(core);
+        self.shared.change();
+    }
+
+    /// The open run ends without an event, with this answer, and a gap where they were.
+    pub fn end_unheard(&self, answer: &str) {
+        let mut core = self.shared.core();
+        core.runs.last_mut().unwrap().over = true;
+        core.answer = answer.to_owned();
+        core.events.push(Value::Null);
+        drop(core);
+        self.shared.change();
+    }
+
     /// What waits under an id is something else now.
     pub fn change(&self, call: &str, arguments: Value) {
         let mut core = self.shared.core();
@@ -164,6 +209,11 @@ impl Agent {
     /// How often decisions were posted.
     pub fn posts(&self) -> usize {
         self.shared.core().posts
+    }
+
+    /// Waits until decisions were posted this often.
+    pub async fn wait_for_posts(&self, count: usize) {
+        super::until(&self.shared.changed, "decisions", || (self.posts() >= count).then_some(())).await;
     }
 
     /// All decisions so far, by call.
@@ -266,6 +316,13 @@ async fn detail(Path(id): Path<String>) -> Json<Value> {
 
 async fn message(State(shared): State<Arc<Shared>>, Path(session): Path<String>, Json(body): Json<Value>) -> Response {
     let mut core = shared.core();
+    if core.gone.contains(&session) {
+        return (StatusCode::NOT_FOUND, Json(refusal("not_found"))).into_response();
+    }
+    if core.refusals > 0 {
+        core.refusals -= 1;
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({}))).into_response();
+    }
     if core.runs.last().is_some_and(|run| !run.over) {
         let body = refusal("session_already_running");
         return (StatusCode::CONFLICT, Json(body)).into_response();
@@ -280,10 +337,36 @@ async fn message(State(shared): State<Arc<Shared>>, Path(session): Path<String>,
     if !names.is_empty() {
         shared.publish(&mut core, &id, "WaitingForToolApproval", json!({"pending_tool_call_ids": names}));
     }
+    if let Some(error) = core.failure.take() {
+        core.runs.last_mut().unwrap().over = true;
+        shared.publish(&mut core, &id, "RunError", json!({"error": error, "retryable": false}));
+    }
     shared.end_if_decided(&mut core);
     drop(core);
     shared.change();
     Json(json!({"run_id": id, "cursor": cursor})).into_response()
+}
+
+async fn messages(State(shared): State<Arc<Shared>>, Query(query): Query<BTreeMap<String, String>>) -> Json<Value> {
+    let core = shared.core();
+    let all =
+        [("user", "list"), ("assistant", &core.answer)].map(|(role, text)| json!({"role": role, "content": text}));
+    let offset: usize = query.get("offset").map_or(0, |offset| offset.parse().unwrap());
+    let limit: usize = query.get("limit").map_or(100, |limit| limit.parse().unwrap());
+    let page: Vec<_> = all.into_iter().skip(offset).take(limit).collect();
+    Json(json!({"messages": page, "total": 2, "last_event_id": core.events.len()}))
+}
+
+async fn run(State(shared): State<Arc<Shared>>, Path((session, id)): Path<(String, String)>) -> Json<Value> {
+    let core = shared.core();
+    let over = core.runs.iter().any(|run| run.id == id && run.over);
+    let mut run = json!({"run_id": id, "session_id": session, "state": if over { "completed" } else { "running" },
+        "started_at": "2026-03-01T09:00:00Z", "turns": 1, "side_effects": false, "first_event_id": 1, "last_event_id": 1,
+        "total_usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}});
+    if over {
+        run["stop_reason"] = "completed".into();
+    }
+    Json(run)
 }
 
 async fn pending(State(shared): State<Arc<Shared>>) -> Json<Value> {
@@ -323,17 +406,19 @@ async fn decide(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> R
     Json(answer).into_response()
 }
 
-async fn events(
-    State(shared): State<Arc<Shared>>,
-    Path(_id): Path<String>,
-    Query(query): Query<BTreeMap<String, String>>,
-) -> Response {
-    let after: usize = query.get("after").and_then(|after| after.parse().ok()).unwrap_or(0);
+async fn events(State(shared): State<Arc<Shared>>, Path(_id): Path<String>, headers: HeaderMap) -> Response {
+    let after: usize = headers.get("last-event-id").map_or(0, |after| after.to_str().unwrap().parse().unwrap());
     let changed = shared.changed.subscribe();
     let frames = stream::unfold((shared, changed, after), |(shared, mut changed, after)| async move {
         loop {
             changed.borrow_and_update();
             let event = shared.core().events.get(after).cloned();
+            if let Some(Value::Null) = event {
+                let gap = json!({"requested_after_id": after, "oldest_available_id": after + 2,
+                    "newest_available_id": after + 2, "resume_hint": "refresh_snapshot_then_resume"});
+                let frame = format!("event: gap_detected\ndata: {gap}\n\n");
+                return Some((Ok(frame), (shared, changed, after + 1)));
+            }
             if let Some(event) = event {
                 let name = event["event"].as_object().unwrap().keys().next().map(|name| snake(name)).unwrap();
                 let frame = format!("id: {}\nevent: {name}\ndata: {event}\n\n", after + 1);
