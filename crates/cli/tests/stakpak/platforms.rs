@@ -1,6 +1,7 @@
 //! Telegram, Slack and Discord at once through the built binary, as people meet it there.
 
 mod approvals;
+mod batches;
 mod chat;
 mod commands;
 mod content;

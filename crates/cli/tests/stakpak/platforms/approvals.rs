@@ -18,7 +18,7 @@ impl Stage {
 
 impl Chat<'_> {
     /// The prompt that is open, known to the gateway as this message: nobody presses before they have read.
-    async fn prompt(&self, up: &Up) -> Shown {
+    pub(super) async fn prompt(&self, up: &Up) -> Shown {
         let prompt = self.sees("a prompt", |shown| shown.buttons.iter().any(|button| button.label == "Allow"));
         while Stage::ask(up, "status").await["outbox_pending"] != 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -27,7 +27,7 @@ impl Chat<'_> {
     }
 
     /// What became of a prompt.
-    fn outcome(&self, prompt: &Shown) -> Shown {
+    pub(super) fn outcome(&self, prompt: &Shown) -> Shown {
         self.sees("the outcome", |shown| shown.id == prompt.id && shown.buttons.is_empty())
     }
 }
