@@ -26,6 +26,7 @@ pub struct EventStream {
     rewound: bool,
     backoff: Duration,
     last_error: Option<ClientError>,
+    reconnects: u64,
     connection: Connection,
 }
 
@@ -62,7 +63,7 @@ impl EventStream {
         let response = transport.open_events(&events_path(session), cursor.0).await?;
         let backoff = transport.timing().retry_first;
         let connection = Connection::Open { frames: frames(response), since: Instant::now() };
-        Ok(Self { transport, session, cursor, rewound: false, backoff, last_error: None, connection })
+        Ok(Self { transport, session, cursor, rewound: false, backoff, last_error: None, reconnects: 0, connection })
     }
 
     /// The next event, however many connections it takes. Control frames come without id.
@@ -85,7 +86,10 @@ impl EventStream {
                     self.connection = Connection::Opening(self.reopen());
                 }
                 Connection::Opening(opening) => match opening.await {
-                    Ok(frames) => self.connection = Connection::Open { frames, since: Instant::now() },
+                    Ok(frames) => {
+                        self.reconnects += 1;
+                        self.connection = Connection::Open { frames, since: Instant::now() };
+                    }
                     Err(error) => self.refused(error),
                 },
                 Connection::Ended => return None,
@@ -104,6 +108,12 @@ impl EventStream {
     #[must_use]
     pub fn last_error(&self) -> Option<&ClientError> {
         self.last_error.as_ref()
+    }
+
+    /// How many times the connection was lost and made anew.
+    #[must_use]
+    pub fn reconnects(&self) -> u64 {
+        self.reconnects
     }
 
     fn accept(&mut self, frame: Frame) -> Option<SseEvent> {

@@ -53,11 +53,12 @@ async fn follow(stream: &mut EventStream) -> (String, Vec<u64>) {
     (text, ids)
 }
 
-async fn assert_whole_answer(server: &Server) {
+async fn assert_whole_answer(server: &Server) -> u64 {
     let mut stream = server.client().subscribe_events(SESSION, Some(0)).await.unwrap();
     let whole = (ANSWER.concat(), vec![3, 5, 7, 9, 12]);
     assert_eq!(follow(&mut stream).await, whole);
     assert_eq!(stream.cursor(), 12);
+    stream.reconnects()
 }
 
 #[tokio::test]
@@ -100,7 +101,7 @@ async fn a_server_that_closes_after_each_event_is_read_to_the_end() {
         events(vec![first.unwrap().1.into_bytes()], Then::Close)
     })
     .await;
-    assert_whole_answer(&server).await;
+    assert_eq!(assert_whole_answer(&server).await, 4);
     let cursors: Vec<_> = server.asked().iter().map(Asked::last_event_id).collect();
     assert_eq!(cursors, [0, 3, 5, 7, 9]);
 }

@@ -142,6 +142,11 @@ pub trait Channel: Send + Sync + fmt::Debug {
     /// How it goes.
     fn health(&self) -> ChannelHealth;
 
+    /// How many times a lost connection was made anew.
+    fn reconnects(&self) -> u64 {
+        0
+    }
+
     /// Notes that an attempt ended and another follows.
     fn report_failure(&self, error: &ChannelError);
 }

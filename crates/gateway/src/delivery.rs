@@ -24,6 +24,7 @@ use crate::{
     backoff::{Backoff, nth_wait},
     clock::{millis, now_ms},
     store::{NewPart, Part},
+    tally::Tally,
 };
 
 /// Messages that could not be sent for this long are given up.
@@ -59,6 +60,8 @@ pub(crate) struct Sender {
     /// Changes when a prompt need not wait for its texts any more.
     released: watch::Sender<u64>,
     draining: CancellationToken,
+    /// What happened; every part of the gateway reaches it here.
+    pub(crate) tally: Tally,
 }
 
 impl Sender {
@@ -73,6 +76,7 @@ impl Sender {
             settled: watch::Sender::new(0),
             released: watch::Sender::new(0),
             draining,
+            tally: Tally::default(),
         }
     }
 
@@ -100,6 +104,7 @@ impl Sender {
         }
         if let Some(reason) = too_late(&part) {
             self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
+            self.tally.attempted(&part.address.channel, "given_up");
             self.settle();
             return Ok(true);
         }
@@ -111,6 +116,7 @@ impl Sender {
         }
         self.store.sending(part.id).await?;
         let outcome = self.attempt(&**channel, &part).await;
+        self.count(&part, &outcome);
         // The outcome must not be lost to a store that fails for a moment: the message would be sent again.
         let mut backoff = self.waits.backoff();
         while let Err(error) = self.record(&**channel, &part, &outcome).await {
@@ -142,6 +148,16 @@ impl Sender {
                 self.store.perhaps_sent(part.id, reason, at, most).await.map(|released| self.release(released))
             }
             _ => self.store.not_sent(part.id, reason, self.waits.next_at(error, part.attempts)).await,
+        }
+    }
+
+    fn count(&self, part: &Part, outcome: &Outcome) {
+        let channel = &part.address.channel;
+        if let Outcome::Failed(ChannelError::RateLimited { retry_after }) = outcome {
+            self.tally.rate_limited(channel, *retry_after);
+        }
+        if let Some(result) = outcome.result(part) {
+            self.tally.attempted(channel, result);
         }
     }
 

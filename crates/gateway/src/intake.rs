@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -43,22 +43,27 @@ pub(crate) struct Intake {
 #[async_trait]
 impl InboundSink for Intake {
     async fn accept(&self, batch: InboundBatch) -> Result<(), ChannelError> {
+        let began = Instant::now();
         let InboundBatch { stream, events, position } = batch;
         let mut arrivals = Vec::new();
         for event in events {
             arrivals.extend(self.arrival(event, &stream).map_err(|error| not_stored(&error))?);
         }
+        let any = !arrivals.is_empty();
         let batch = IntakeBatch { stream, position, arrivals };
         let accepted =
             self.store.accept(batch, Arc::clone(&self.gate), now_ms()).await.map_err(|error| not_stored(&error))?;
+        if any {
+            self.dispatcher.worker().deliveries.worker().tally.accepted(began.elapsed());
+        }
         for stranger in &accepted.to_tell {
             tell(stranger);
         }
         for chat in &accepted.chats {
             self.dispatcher.worker().deliveries.wake(chat);
         }
-        for run_id in &accepted.decided_runs {
-            self.approvals.wake(run_id);
+        for approval in &accepted.decided {
+            self.approvals.decided(approval);
         }
         for (press, resolution) in accepted.presses {
             self.answer(press, &resolution).await;

@@ -44,6 +44,7 @@ mod dispatcher;
 #[cfg(test)]
 mod fake;
 mod intake;
+mod tally;
 
 mod api;
 mod ownership;
@@ -67,8 +68,9 @@ pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{
-    AccessEntry, Approved, GatewayStore, Origin, Pairing, SessionMapping, StoreError, Subject, Undelivered,
+    AccessEntry, Approved, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, StoreError, Subject, Undelivered,
 };
+pub use tally::{Happened, Spread};
 pub use types::{
     ApprovalButton, Body, ButtonStyle, ChannelId, ChatType, DeliveryContext, DeliveryReceipt, InboundMessage,
     MediaAttachment, MessageRef, OutboundFile, OutboundReply, Overheard, PeerId, Press, PressAnswer, Reaction, Sender,

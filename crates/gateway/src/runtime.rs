@@ -27,7 +27,8 @@ use crate::{
     dispatcher::{Conversations, Dispatcher},
     intake::Intake,
     ownership::{Ownership, OwnershipError},
-    store::{Gate, QueueCounts},
+    store::{Gate, QueueAges, QueueCounts},
+    tally::Happened,
 };
 
 /// How long texts on their way may still be sent once the gateway is asked to stop.
@@ -296,6 +297,20 @@ impl Gateway {
     /// The store cannot be read.
     pub async fn queue_counts(&self) -> Result<QueueCounts, StoreError> {
         self.parts.store.queue_counts().await
+    }
+
+    /// How long the oldest of it has waited.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn queue_ages(&self) -> Result<QueueAges, StoreError> {
+        self.parts.store.queue_ages().await
+    }
+
+    /// What happened since this gateway was made.
+    #[must_use]
+    pub fn happened(&self) -> Happened {
+        self.parts.deliveries.worker().tally.read()
     }
 }
 

@@ -5,6 +5,7 @@
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
 mod access;
+mod ages;
 mod approvals;
 mod away;
 mod commands;
@@ -28,6 +29,7 @@ use std::path::Path;
 use stakpak_sqlite::{Database, rusqlite};
 
 pub use access::{AccessEntry, Origin, Subject};
+pub use ages::QueueAges;
 pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
 pub(crate) use commands::{Change, CommandRow, Standing};
 pub(crate) use decide::{Refused, Resolution, Wish};

@@ -1,13 +1,15 @@
 //! How scheduler and gateway go, as the server is told: for `/v1/ready` and `/metrics`.
 
 use futures_util::future::BoxFuture;
-use stakpak_gateway::{ChannelHealth, ChannelStatus, StoreError};
+use stakpak_gateway::{ChannelHealth, ChannelStatus};
 use stakpak_protocol::CheckState;
 use stakpak_scheduler::{Handle, LedgerError};
 use stakpak_server::{Check, Measures, Part};
 use utoipa::openapi::OpenApi;
 
 use super::gateway::{MOUNTED_AT, Mount, Phase};
+
+mod gateway;
 
 /// The scheduler.
 pub(super) struct SchedulerPart {
@@ -68,14 +70,6 @@ impl SchedulerPart {
     }
 }
 
-const STATUSES: [ChannelStatus; 5] = [
-    ChannelStatus::Connected,
-    ChannelStatus::Connecting,
-    ChannelStatus::Degraded,
-    ChannelStatus::Failed,
-    ChannelStatus::Disabled,
-];
-
 impl Part for Mount {
     fn document(&self) -> Option<OpenApi> {
         self.is_on().then(|| OpenApi::default().nest(MOUNTED_AT, stakpak_gateway::openapi()))
@@ -93,7 +87,9 @@ impl Part for Mount {
 
     fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            if let Err(error) = self.measure(measures).await {
+            if let Phase::Running(gateway) = self.phase()
+                && let Err(error) = gateway::measure(&gateway, measures).await
+            {
                 tracing::warn!(error = &error as &dyn std::error::Error, "the gateway's store cannot be read");
             }
         })
@@ -108,37 +104,6 @@ fn state_of(channels: impl Iterator<Item = ChannelHealth>) -> CheckState {
         (CheckState::Off, ChannelStatus::Connected | ChannelStatus::Connecting) => CheckState::Ok,
         (all, _) => all,
     })
-}
-
-impl Mount {
-    #[expect(clippy::cast_precision_loss, reason = "counts of rows")]
-    async fn measure(&self, measures: &mut Measures) -> Result<(), StoreError> {
-        let Phase::Running(gateway) = self.phase() else { return Ok(()) };
-        for (channel, health) in gateway.health() {
-            for status in STATUSES {
-                let labels = [("channel", channel.as_str()), ("state", &status.to_string())];
-                let value = if health.status == status { 1.0 } else { 0.0 };
-                measures.gauge("stakpak_channel_state", "1 for the state that the channel is in.", &labels, value);
-            }
-            if let Some(at) = health.last_event_at {
-                let help = "When the platform last sent an event, Unix time.";
-                let labels = [("channel", channel.as_str())];
-                measures.gauge("stakpak_channel_last_event_time_seconds", help, &labels, at as f64 / 1e3);
-            }
-        }
-        let counts = gateway.queue_counts().await?;
-        let help = "Runs of chats that have not ended.";
-        measures.gauge("stakpak_gateway_runs_active", help, &[], counts.active_runs as f64);
-        let help = "Accepted chat messages that no run has taken up.";
-        measures.gauge("stakpak_gateway_inbox_messages", help, &[], counts.inbox_pending as f64);
-        let help = "Texts to chats: queued, with unknown outcome, or given up.";
-        let outbox =
-            [("queued", counts.outbox_pending), ("unknown", counts.outbox_unknown), ("failed", counts.outbox_failed)];
-        for (state, count) in outbox {
-            measures.gauge("stakpak_gateway_outbox_messages", help, &[("state", state)], count as f64);
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

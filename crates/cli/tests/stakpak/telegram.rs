@@ -204,6 +204,35 @@ async fn a_rate_limit_is_waited_out_and_a_refusal_is_parked() {
         .await
         .unwrap();
     assert_eq!(status["outbox_failed"], 1, "what was refused is visible: {status}");
+    let numbers = metrics(&up).await;
+    let expected = [
+        r#"stakpak_gateway_sends_total{channel="telegram",result="rate_limited"} 1"#,
+        r#"stakpak_gateway_sends_total{channel="telegram",result="refused"} 1"#,
+        r#"stakpak_gateway_rate_limit_wait_seconds_total{channel="telegram"} 1"#,
+        r#"stakpak_gateway_runs_total{outcome="completed"} 3"#,
+        r#"stakpak_gateway_runs_total{outcome="failed"} 0"#,
+        r#"stakpak_gateway_outbox_messages{state="failed"} 1"#,
+        r#"stakpak_channel_reconnects_total{channel="telegram"} 0"#,
+        "stakpak_gateway_approval_wait_seconds_count 0",
+        "stakpak_gateway_inbox_age_seconds 0",
+        "stakpak_gateway_sse_reconnects_total 0",
+        "stakpak_gateway_sse_gaps_total 0",
+    ];
+    for line in expected {
+        assert!(numbers.lines().any(|found| found == line), "{line}: {numbers}");
+    }
+    let accepted = numbers.lines().find_map(|line| line.strip_prefix("stakpak_gateway_accept_duration_seconds_count "));
+    assert!(matches!(accepted, Some("2" | "3")), "as many as polls with messages: {accepted:?}");
+    let of_gateway =
+        numbers.lines().filter(|line| line.contains("stakpak_gateway") || line.contains("stakpak_channel"));
+    let naming: Vec<_> = of_gateway.filter(|line| line.contains(&format!("\"{USER}\""))).collect();
+    assert!(naming.is_empty(), "no label is a person: {naming:?}");
+}
+
+async fn metrics(up: &Up) -> String {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let response = client.get(format!("{}/metrics", up.url)).bearer_auth(&up.token).send().await.unwrap();
+    response.text().await.unwrap()
 }
 
 /// `POST /v1/gateway/send`: a text into the chat, a run whose answer follows, and what became of it by its delivery id. A file

@@ -148,9 +148,19 @@ impl Approvals {
         let desk = self.worker();
         let resolution = desk.store.decide_as_operator(id, wish, now_ms()).await?;
         if let Resolution::Decided(approval) = &resolution {
-            self.wake(&approval.run_id);
+            self.decided(approval);
         }
         Ok(resolution)
+    }
+
+    /// The server has to hear of a decision.
+    pub(crate) fn decided(self: &Arc<Self>, approval: &Approval) {
+        if approval.undecided().is_empty() {
+            let at = approval.decisions.values().map(|decision| decision.at).max().unwrap_or(approval.created_at);
+            let waited = Duration::from_millis(u64::try_from(at - approval.created_at).unwrap_or(0));
+            self.worker().deliveries.worker().tally.decided(waited);
+        }
+        self.wake(&approval.run_id);
     }
 
     /// Does what was resolved in a transaction before.
@@ -161,7 +171,7 @@ impl Approvals {
         key: &str,
     ) -> Result<(), StoreError> {
         match resolution {
-            Resolution::Decided(approval) => self.wake(&approval.run_id),
+            Resolution::Decided(approval) => self.decided(approval),
             Resolution::Show(approval) => self.worker().show(approval, address, key).await?,
             Resolution::Refused(_) => {}
         }

@@ -64,7 +64,7 @@ impl Approvals {
         let Resolution::Decided(decided) = desk.store.expire(&approval.id, reason.clone(), now).await? else {
             return Ok(());
         };
-        self.wake(&decided.run_id);
+        self.decided(&decided);
         let text = format!("Denied, because {reason}: {}.", prompt::tools(approval));
         let parts = desk.texts(&approval.address, &format!("approval:{}:expired", approval.id), &text);
         desk.store.queue_parts(parts.clone(), now).await?;

@@ -229,6 +229,10 @@ impl Channel for TelegramChannel {
         self.health.get()
     }
 
+    fn reconnects(&self) -> u64 {
+        self.health.reconnects()
+    }
+
     fn report_failure(&self, error: &ChannelError) {
         self.health.failed(error);
     }

@@ -26,6 +26,25 @@ pub(super) enum Outcome {
     Failed(ChannelError),
 }
 
+impl Outcome {
+    /// In one word; none for a step on the way.
+    pub(super) fn result(&self, part: &Part) -> Option<&'static str> {
+        Some(match self {
+            Self::Sent(_) => "sent",
+            Self::Stubbed(_) => return None,
+            Self::Instead(_) => "refused",
+            Self::Failed(error) => match error {
+                ChannelError::Rejected { .. } | ChannelError::Setup { .. } | ChannelError::MissingScope { .. } => {
+                    "refused"
+                }
+                ChannelError::RateLimited { .. } => "rate_limited",
+                ChannelError::Uncertain { .. } if !part.content.is_idempotent() => "uncertain",
+                _ => "not_sent",
+            },
+        })
+    }
+}
+
 impl From<Result<DeliveryReceipt, ChannelError>> for Outcome {
     fn from(result: Result<DeliveryReceipt, ChannelError>) -> Self {
         match result {

@@ -92,8 +92,13 @@ impl Conversations {
             deadline: self.deadline(&run),
         };
         let mut quiet = Instant::now() + QUIET;
+        let mut reconnects = 0;
         loop {
-            match watch.next(&mut events, quiet).await {
+            let next = watch.next(&mut events, quiet).await;
+            let lost = events.reconnects() - reconnects;
+            reconnects += lost;
+            self.deliveries.worker().tally.stream_reconnected(lost);
+            match next {
                 Next::Event(Some(event)) => {
                     quiet = Instant::now() + QUIET;
                     if let Some(ending) = self.on_event(&run, &mut watch, &event).await? {
@@ -146,6 +151,7 @@ impl Conversations {
     async fn on_event(&self, run: &OpenRun, watch: &mut Watch, event: &SseEvent) -> Result<Option<Ending>, StepError> {
         if event.as_gap_detected().is_some() {
             watch.answer.incomplete = true;
+            self.deliveries.worker().tally.stream_gap();
             self.decide_pending(run).await?;
             return self.ended_unheard(run).await;
         }
@@ -240,6 +246,7 @@ impl Conversations {
         };
         let parts = self.answer_parts(run, &text, place, ending.outcome);
         self.store.finish_run(&run.run_id, ended, parts.clone(), now_ms()).await?;
+        self.deliveries.worker().tally.run_ended(ending.outcome);
         self.approvals.wake(&run.run_id);
         self.deliveries.wake_for(&parts);
         Ok(())

@@ -13,7 +13,7 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 use utoipa::ToSchema;
 
 use super::{
-    Content, GatewayStore, NewPart, StoreError,
+    Approval, Content, GatewayStore, NewPart, StoreError,
     access::granted,
     away,
     decide::{self, Resolution, Rules, Who, Wish},
@@ -190,8 +190,8 @@ pub(crate) struct Accepted {
     pub(crate) chats: Vec<String>,
     /// Presses and what came of each.
     pub(crate) presses: Vec<(Press, Resolution)>,
-    /// Runs with a decision that the server has to hear.
-    pub(crate) decided_runs: Vec<String>,
+    /// What was decided by a message; the server has to hear of it.
+    pub(crate) decided: Vec<Approval>,
     /// Strangers the log has not told about for an hour.
     pub(crate) to_tell: Vec<Refusal>,
 }
@@ -375,7 +375,7 @@ fn interrupt(
     now: i64,
 ) -> Result<(), StoreError> {
     let (denied, waiting) = decide::interrupted(connection, routing_key, claim, &gate.access, &gate.rules, now)?;
-    accepted.decided_runs.extend(denied.into_iter().map(|approval| approval.run_id));
+    accepted.decided.extend(denied);
     for approval in waiting {
         notice::queue(connection, format!("approval:{}:hint", approval.id), &claim.address, HINT, now)?;
         accepted.chats.push(claim.address.chat_key());

@@ -65,6 +65,9 @@ pub(super) async fn hold(channel: &DiscordChannel, outlets: &Outlets) -> Result<
             }
             End::Lost(reason) => reason,
         };
+        if alive {
+            channel.health.lost();
+        }
         tracing::info!(channel = "discord", reason, resumes = session.is_some(), "connection ended");
         if alive {
             fruitless = 0;

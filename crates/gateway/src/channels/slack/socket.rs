@@ -95,8 +95,11 @@ pub(super) async fn run(receiver: Arc<Receiver>) -> Result<(), ChannelError> {
                     sockets.manager.restart_client(&id).await;
                 }
                 Some(Change::Lost(id)) => {
-                    if open.remove(&id.to_string()).is_some_and(|since| since.elapsed() > HEALTHY_AFTER) {
-                        backoff.reset();
+                    if let Some(since) = open.remove(&id.to_string()) {
+                        receiver.health.lost();
+                        if since.elapsed() > HEALTHY_AFTER {
+                            backoff.reset();
+                        }
                     }
                     let wait = backoff.next();
                     lost.push(async move {
