@@ -63,7 +63,8 @@ async fn one(State(handle): State<Handle>, Path(name): Path<String>) -> Result<J
 }
 
 /// Starts a run of a schedule now.
-#[utoipa::path(post, path = "/v1/schedules/{name}/trigger", operation_id = "trigger_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/schedules/{name}/trigger", operation_id = "trigger_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "One run for one key")), responses(
     (status = 202, description = "The run, as the history shows it", body = Object),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
