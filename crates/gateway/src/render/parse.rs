@@ -178,10 +178,13 @@ impl Builder<'_> {
                 }
             }
             TagEnd::CodeBlock => {
-                let code = self.code.take().filter(|(_, text)| !text.trim().is_empty());
-                if let Some((language, text)) = code {
-                    let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-                    self.push(Content::Code { language, text });
+                let Some((language, text)) = self.code.take() else { return };
+                let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
+                match language {
+                    language if !text.trim().is_empty() => self.push(Content::Code { language, text }),
+                    // No platform shows the language of nothing, and it may be what was meant as the text.
+                    Some(text) => self.push(Content::Code { language: None, text }),
+                    None => {}
                 }
             }
             TagEnd::Heading(level) => {

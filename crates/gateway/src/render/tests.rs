@@ -208,6 +208,14 @@ fn addresses_behind(markdown: &str) -> String {
     kept + rest
 }
 
+/// P43: found by chance.
+#[test]
+fn a_fence_of_nothing_keeps_its_word() {
+    for markdown in ["- ~~~a\n- b", "~~~a", "```a\n```"] {
+        check_all(markdown, &letters(markdown)).unwrap();
+    }
+}
+
 /// P43, P44.
 #[test]
 fn a_rich_document_arrives_whole_everywhere() {
