@@ -1,5 +1,7 @@
 //! Sockets come and go; what people say arrives all the same, in order and once.
 
+use std::time::Duration;
+
 use stakpak_test_support::{Saying, SlackApi, SlackFault};
 
 use crate::Stage;
@@ -30,6 +32,31 @@ async fn what_was_said_while_the_process_was_down_arrives_in_order_and_once() {
     stage.slack.say_in_dm(SlackApi::BOB, "last");
     assert_eq!(stage.sink.wait_for_texts(6).await.last().unwrap(), "last");
     assert_eq!(stage.sink.texts().len(), 6);
+}
+
+/// G-P7 on Slack: what comes live while the history is still being read does not hide what was said before it, if the
+/// process dies then.
+#[tokio::test]
+async fn a_death_before_the_history_is_read_loses_nothing() {
+    let mut stage = Stage::new().await;
+    stage.slack.say_in_dm(SlackApi::BOB, "before");
+    stage.sink.wait_for_texts(1).await;
+    stage.stop().await;
+    stage.slack.say_in_dm(SlackApi::BOB, "missed");
+    stage.slack.fail_next("conversations.history", None, SlackFault::Slow(Duration::from_secs(600)));
+    stage.restart().await;
+    stage.slack.say_in_dm(SlackApi::BOB, "live");
+    assert_eq!(stage.sink.wait_for_texts(2).await, ["before", "live"]);
+    stage.stop().await;
+    stage.restart().await;
+    assert_eq!(stage.sink.wait_for_texts(3).await, ["before", "live", "missed"]);
+    // Once all is read, positions follow what comes live again.
+    stage.stop().await;
+    let reads = stage.sink.texts().len();
+    stage.restart().await;
+    stage.slack.say_in_dm(SlackApi::BOB, "last");
+    assert_eq!(stage.sink.wait_for_texts(4).await.last().unwrap(), "last");
+    assert_eq!((reads, stage.sink.texts().len()), (3, 4));
 }
 
 #[tokio::test]

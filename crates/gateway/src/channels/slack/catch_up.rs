@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use super::{
     api::Form,
     decode::Sorted,
-    receive::{Place, Receiver, chat_stream},
+    receive::{Place, Receiver, Source, chat_stream},
     ts::{micros, ts},
 };
 use crate::{
@@ -35,6 +35,7 @@ type Found = BTreeMap<(i64, String), Value>;
 impl Receiver {
     /// Hands over what the streams of the sink have missed.
     pub(super) async fn catch_up(&self) -> Result<(), ChannelError> {
+        let gap = self.gap();
         let oldest = (now_ms() - millis(self.catch_up)).saturating_mul(1000);
         let (mut chats, mut threads) = (Vec::new(), Vec::new());
         for (stream, position) in self.sink.positions(&"slack".into(), &self.bot.user).await? {
@@ -63,13 +64,13 @@ impl Receiver {
             message["channel"] = chat.into();
             self.found(&message).await?;
         }
-        Ok(())
+        self.gap_is_read(gap).await
     }
 
     async fn found(&self, message: &Value) -> Result<(), ChannelError> {
         let kind = self.people.kind(&self.api, message).await;
         match self.bot.sort(message, kind) {
-            Sorted::Heard(heard) => self.heard(heard).await,
+            Sorted::Heard(heard) => self.heard(heard, Source::History).await,
             Sorted::Ignored | Sorted::Undecodable => Ok(()),
         }
     }

@@ -3,11 +3,12 @@
 //! * An acknowledgement is made only after the sink has accepted. Past 2.5 s there is none: Slack would not wait for it, and
 //!   what it then sends again is accepted once.
 //! * What was begun is finished even so: an acceptance that is cut off between commit and wake-up would leave a message lying.
-//! * Each chat is a stream, and each thread in it; positions are the times of the last messages.
+//! * Each chat is a stream, and each thread in it; positions are the times of the last messages. While the history is
+//!   behind, what comes live moves none: a process that dies then must find what is before it.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -39,7 +40,25 @@ pub(super) struct Receiver {
     pub(super) catch_up: Duration,
     /// The highest accepted position of each stream.
     positions: Mutex<HashMap<String, i64>>,
+    gaps: Mutex<Gaps>,
     tasks: TaskTracker,
+}
+
+/// Where something comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Live,
+    History,
+}
+
+/// Times without a socket, the one before the start included.
+#[derive(Debug)]
+struct Gaps {
+    begun: u64,
+    /// Up to this one the history was read.
+    read: u64,
+    /// Positions of what came live meanwhile.
+    held: HashMap<String, i64>,
 }
 
 /// What to do about a frame.
@@ -62,7 +81,46 @@ impl Receiver {
         health: Arc<Health>,
         catch_up: Duration,
     ) -> Self {
-        Self { api, bot, sink, people, health, catch_up, positions: Mutex::default(), tasks: TaskTracker::new() }
+        let gaps = Mutex::new(Gaps { begun: 1, read: 0, held: HashMap::new() });
+        Self { api, bot, sink, people, health, catch_up, positions: Mutex::default(), gaps, tasks: TaskTracker::new() }
+    }
+
+    /// No socket is open any more.
+    pub(super) fn gap_begins(&self) {
+        self.gaps().begun += 1;
+    }
+
+    /// The gap that reading the history now closes.
+    pub(super) fn gap(&self) -> u64 {
+        self.gaps().begun
+    }
+
+    /// The history was read up to a gap: if it was the last, what came live moves its positions.
+    pub(super) async fn gap_is_read(&self, gap: u64) -> Result<(), ChannelError> {
+        let held = {
+            let mut gaps = self.gaps();
+            gaps.read = gaps.read.max(gap);
+            if gaps.read < gaps.begun { HashMap::new() } else { std::mem::take(&mut gaps.held) }
+        };
+        for (stream, position) in held {
+            self.accept(stream, None, Some(position), Source::History).await?;
+        }
+        Ok(())
+    }
+
+    /// The position that may be stored now.
+    fn due(&self, stream: &str, position: i64, source: Source) -> Option<i64> {
+        let mut gaps = self.gaps();
+        if source == Source::History || gaps.read == gaps.begun {
+            return Some(position);
+        }
+        let held = gaps.held.entry(stream.to_owned()).or_insert(position);
+        *held = position.max(*held);
+        None
+    }
+
+    fn gaps(&self) -> MutexGuard<'_, Gaps> {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An envelope.
@@ -95,7 +153,7 @@ impl Receiver {
             Some("interactive") => {
                 for press in self.bot.presses(payload) {
                     let chat = chat_stream(&press.address.chat);
-                    self.accept(chat, Some(InboundEvent::Press(Box::new(press))), None).await?;
+                    self.accept(chat, Some(InboundEvent::Press(Box::new(press))), None, Source::Live).await?;
                 }
                 Ok(())
             }
@@ -103,7 +161,7 @@ impl Receiver {
                 Some(mut command) => {
                     self.people.name(&self.api, &mut command.sender).await;
                     let chat = chat_stream(&command.address.chat);
-                    self.accept(chat, Some(InboundEvent::Message(Box::new(command))), None).await
+                    self.accept(chat, Some(InboundEvent::Message(Box::new(command))), None, Source::Live).await
                 }
                 None => Ok(()),
             },
@@ -117,7 +175,7 @@ impl Receiver {
         let kind = self.people.kind(&self.api, event).await;
         match self.bot.sort(event, kind) {
             Sorted::Ignored => Ok(()),
-            Sorted::Heard(heard) => self.heard(heard).await,
+            Sorted::Heard(heard) => self.heard(heard, Source::Live).await,
             Sorted::Undecodable => {
                 let undecodable = InboundEvent::Undecodable {
                     event_key: format!("event:{}", payload["event_id"].as_str().unwrap_or_default()),
@@ -125,13 +183,13 @@ impl Receiver {
                     raw: payload.to_string(),
                 };
                 let chat = chat_stream(event["channel"].as_str().unwrap_or_default());
-                self.accept(chat, Some(undecodable), None).await
+                self.accept(chat, Some(undecodable), None, Source::Live).await
             }
         }
     }
 
     /// Something that a person said, live or found in the history.
-    pub(super) async fn heard(&self, heard: Heard) -> Result<(), ChannelError> {
+    pub(super) async fn heard(&self, heard: Heard, source: Source) -> Result<(), ChannelError> {
         let Heard { mut message, addressed, edited, thread } = heard;
         let addressed = addressed || (thread.is_some() && self.sink.takes_part(&message.address).await?);
         let position = (!edited).then_some(message.order_key);
@@ -142,7 +200,7 @@ impl Receiver {
         if !addressed {
             // Threads that are not the bot's are not followed.
             let followed = !stream.starts_with(THREAD);
-            return if followed && !edited { self.accept(stream, None, position).await } else { Ok(()) };
+            return if followed && !edited { self.accept(stream, None, position, source).await } else { Ok(()) };
         }
         self.people.name(&self.api, &mut message.sender).await;
         if let Some(name) = message.sender.display_name.clone() {
@@ -151,10 +209,10 @@ impl Receiver {
         let opened = message.address.thread.clone().filter(|thread| *thread == message.message_id);
         let opened = opened.map(|thread| thread_stream(&message.address.chat, &thread));
         let event = if edited { InboundEvent::Edited(message) } else { InboundEvent::Message(message) };
-        self.accept(stream, Some(event), position).await?;
+        self.accept(stream, Some(event), position, source).await?;
         match opened {
             // From now on its replies are caught up too.
-            Some(opened) if !edited => self.accept(opened, None, position).await,
+            Some(opened) if !edited => self.accept(opened, None, position, source).await,
             _ => Ok(()),
         }
     }
@@ -164,7 +222,9 @@ impl Receiver {
         stream: String,
         event: Option<InboundEvent>,
         position: Option<i64>,
+        source: Source,
     ) -> Result<(), ChannelError> {
+        let position = position.and_then(|position| self.due(&stream, position, source));
         // Sockets overtake each other, and a stream never goes back.
         let position = position.map(|position| position.max(self.position(&stream).unwrap_or(position)));
         let id = StreamId { channel: "slack".into(), account: self.bot.user.clone(), name: stream.clone() };

@@ -115,6 +115,7 @@ pub(super) async fn run(receiver: Arc<Receiver>) -> Result<(), ChannelError> {
             () = at(deadline) => return Err(no_socket(&receiver)),
         }
         if open.is_empty() && deadline.is_none() {
+            receiver.gap_begins();
             deadline = Some(Instant::now() + NO_SOCKET);
         }
     }
