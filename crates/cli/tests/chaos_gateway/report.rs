@@ -1,6 +1,6 @@
 //! What a campaign came to: counts of what was done and of what was wrong.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, fmt, time::Duration};
 
 use crate::{
     campaign::{Kills, Size},
@@ -9,11 +9,11 @@ use crate::{
     history::{Conversation, History, Platform, Taken},
 };
 
-/// One broken guarantee can violate much: so many are printed, each cut to so many characters.
-const MOST_PRINTED: usize = 12;
+/// One broken guarantee can violate much: so many of each kind are printed, each cut to so many characters.
+const MOST_PRINTED: usize = 6;
 const LONGEST_PRINTED: usize = 500;
-/// Conversations that are printed whole.
-const MOST_DUMPED: usize = 3;
+/// Conversations that are printed whole, for each kind.
+const MOST_DUMPED: usize = 2;
 
 #[derive(Debug)]
 pub struct Report {
@@ -36,15 +36,16 @@ impl Report {
         log: impl Fn() -> String,
     ) -> Self {
         let mut violations = BTreeMap::new();
-        let mut dumped: Vec<usize> = Vec::new();
-        for (index, Violation { kind, conversation, what }) in findings.violations.iter().enumerate() {
-            *violations.entry(*kind).or_default() += 1;
-            if index < MOST_PRINTED {
+        let mut dumped: BTreeSet<usize> = BTreeSet::new();
+        for Violation { kind, conversation, what } in &findings.violations {
+            let count: &mut usize = violations.entry(*kind).or_default();
+            *count += 1;
+            if *count <= MOST_PRINTED {
                 let what: String = what.chars().take(LONGEST_PRINTED).collect();
                 println!("VIOLATION {kind}: {what} (conversation {conversation}, seed {})", size.seed);
             }
-            if dumped.len() < MOST_DUMPED && !dumped.contains(conversation) {
-                dumped.push(*conversation);
+            if *count <= MOST_DUMPED {
+                dumped.insert(*conversation);
             }
         }
         for index in &dumped {
