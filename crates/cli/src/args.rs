@@ -2,6 +2,8 @@
 
 mod channel;
 mod gateway;
+pub(crate) mod root;
+mod run;
 mod schedule;
 mod service;
 
@@ -11,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
+pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
 pub(crate) use schedule::{ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
 
@@ -54,7 +57,7 @@ pub(crate) enum Command {
     #[command(subcommand, name = "autopilot")]
     AutopilotTree(AutopilotCommand),
     /// One run of the agent: streams the answer, asks before it does harm
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// A conversation in the terminal, line by line
     #[command(
         after_help = "In it, /help lists its commands; Ctrl-C ends a run, Ctrl-D the conversation.\n\nExamples:\n  stakpak chat\n  stakpak chat 3f1c2a9e-…   # goes on with a session"
@@ -162,28 +165,4 @@ pub(crate) struct UpArgs {
     /// Accepted for older scripts; `up` never asks
     #[arg(long, hide = true)]
     pub(crate) non_interactive: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  stakpak run \"how full are my disks?\"\n  stakpak run \"restart nginx\" --model openai/gpt-5\n  echo \"what changed?\" | stakpak run"
-)]
-pub(crate) struct RunArgs {
-    /// What to do [default: read from stdin]
-    pub(crate) prompt: Option<String>,
-    /// provider/id or id
-    #[arg(long, value_name = "MODEL")]
-    pub(crate) model: Option<String>,
-    /// Most turns of the run, 1 to 256
-    #[arg(short, long, visible_alias = "max-turns", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=256))]
-    pub(crate) max_steps: u64,
-    /// Go on in this session
-    #[arg(short, long, value_name = "ID")]
-    pub(crate) session: Option<String>,
-    /// Approve every call that would ask
-    #[arg(long, conflicts_with = "reject_all")]
-    pub(crate) approve_all: bool,
-    /// Reject every call that would ask
-    #[arg(long)]
-    pub(crate) reject_all: bool,
 }

@@ -11,7 +11,13 @@ use stakpak_protocol::EventId;
 
 use crate::{
     args::{ChatArgs, Global},
-    run::{Connected, ask::Answers, follow::Run},
+    run::{
+        Connected,
+        ask::Answers,
+        follow::{Followed, Run},
+        outcome::{Outcome, reason},
+        printer::{Printer, Style},
+    },
 };
 use commands::Command;
 use lines::{Line, Lines};
@@ -75,14 +81,22 @@ impl Talk<'_> {
         };
         let options = SendMessageOptions { overrides: Some(overrides), ..SendMessageOptions::default() };
         let posted = self.server.client.send_messages(&session, vec![Message::user(text)], options).await?;
-        let run = Run { client: &self.server.client, session, run: posted.run_id.into(), json: false };
-        tokio::select! {
-            outcome = run.follow(EventId(posted.cursor), Answers::new(false, false)) => outcome,
+        let run = Run { client: &self.server.client, session, run: posted.run_id.into() };
+        let mut printer = Printer::new(Style::Streamed);
+        let followed = tokio::select! {
+            followed = run.follow(EventId(posted.cursor), Answers::of_terminal(), &mut printer) => followed?,
             _ = tokio::signal::ctrl_c() => {
-                run.cancel().await;
-                Ok(())
+                eprintln!("\n· cancelling …");
+                Followed::Ended(Box::new(run.cancel().await?))
             }
+        };
+        printer.end();
+        if let Followed::Ended(record) = followed
+            && Outcome::of(&record) != Outcome::Completed
+        {
+            anyhow::bail!("{}", reason(&record));
         }
+        Ok(())
     }
 
     async fn session(&mut self, first: &str) -> Result<String, ClientError> {

@@ -20,6 +20,9 @@ pub(crate) enum Failure {
     /// Everything is said already.
     #[error("failed")]
     Silent,
+    /// Everything is said already, and this is the exit code.
+    #[error("exit code {0}")]
+    Told(u8),
 }
 
 impl Failure {
@@ -30,6 +33,7 @@ impl Failure {
             Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Silent => 1,
+            Self::Told(code) => *code,
         }
     }
 }
@@ -39,7 +43,7 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
     let failure = error.downcast_ref::<Failure>();
     let text = format!("{error:#}");
     match failure {
-        Some(Failure::Silent) => {}
+        Some(Failure::Silent | Failure::Told(_)) => {}
         _ if json => eprintln!("{}", serde_json::json!({ "error": text, "code": code_word(failure) })),
         _ => eprintln!("error: {text}"),
     }
@@ -52,6 +56,6 @@ fn code_word(failure: Option<&Failure>) -> &'static str {
         Some(Failure::Paused) => "paused",
         Some(Failure::TimedOut) => "timed_out",
         Some(Failure::Interrupted) => "interrupted",
-        Some(Failure::Silent) | None => "failed",
+        Some(Failure::Silent | Failure::Told(_)) | None => "failed",
     }
 }

@@ -43,7 +43,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let started = Instant::now();
-    let cli = Cli::parse();
+    let arguments = match args::root::arguments(&Cli::command(), std::env::args_os().collect()) {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::report(&error.into(), std::env::args_os().any(|argument| argument == "--json")),
+    };
+    let cli = Cli::parse_from(arguments);
     let json = cli.global.json;
     // Two TLS providers may end up in the graph; the first client would panic without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -98,7 +102,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         },
         Command::Serve(args) => up::serve(&global, args, started).await,
         Command::Gateway(command) => gateway::run(&global, command, started).await,
-        Command::Run(args) => run::run(&global, args).await,
+        Command::Run(args) => run::run(&global, *args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -1,181 +1,172 @@
 //! `stakpak run`: one run of the agent through the running instance, or through a server of its own when none runs.
 //!
-//! The answer goes to stdout; progress, questions and the offline notice go to stderr.
+//! The answer goes to stdout; progress, questions and the offline notice go to stderr. Whatever ends the command before the
+//! run has ended cancels the run first, except a pause: then it waits where it is, and another command goes on with it.
 
 pub(crate) mod ask;
+mod connect;
 pub(crate) mod follow;
+pub(crate) mod outcome;
+mod pause;
+pub(crate) mod printer;
+mod prompt;
+mod resume;
+mod session;
+mod start;
 
-use std::{
-    collections::BTreeMap,
-    io::{IsTerminal, Read},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use stakpak_agent_core::Profiles;
-use stakpak_client::{CreateSessionOptions, Message, RunOverrides, SendMessageOptions, StakpakClient};
-use stakpak_config::ConfigFile;
+use anyhow::{Result, bail};
+use stakpak_client::Session;
 use stakpak_protocol::EventId;
-use stakpak_server::edge::EdgePolicy;
 
 use crate::{
-    agent_server::{AgentServer, Beside, Bound, Options, client},
-    args::{Global, RunArgs},
-    autopilot_file::AutopilotFile,
+    args::{Global, OutputFormat, RunArgs},
     exit::Failure,
-    home::Home,
-    instance::{Facts, Lock, Owner, Seat},
-    profiles::ConfigProfiles,
+    offline,
+    up::StopSignals,
 };
-
-/// How long a run that has ended may hold up the end of its own server.
-const SETTLE: Duration = Duration::from_secs(3);
+use ask::Answers;
+pub(crate) use connect::Connected;
+use follow::{Followed, Run};
+use outcome::{Conclusion, Outcome};
+use pause::resume_hint;
+use printer::{Printer, Style};
+use resume::Waiting;
 
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
-    let prompt = prompt(&args)?;
-    let server = Connected::new(global).await?;
-    let outcome = converse(&server, global, &args, prompt).await;
+    let prompt = prompt::given(&args)?;
+    let system_prompt = prompt::of_system(&args)?;
+    let server = if args.detach { Connected::to_running(global).await? } else { Connected::new(global).await? };
+    let json = global.json || args.output == OutputFormat::Json;
+    let order = Order { server: &server, global, args: &args, system_prompt, json };
+    let outcome = order.carry_out(prompt).await;
     server.end().await;
     outcome
 }
 
-/// A client of the running instance, or of a server of our own that lives until [`Connected::end`].
-pub(crate) struct Connected {
-    pub(crate) client: StakpakClient,
-    /// Where tools run.
-    pub(crate) workdir: String,
-    home: Home,
-    reached: Reached,
+struct Order<'a> {
+    server: &'a Connected,
+    global: &'a Global,
+    args: &'a RunArgs,
+    system_prompt: Option<String>,
+    json: bool,
 }
 
-impl Connected {
-    pub(crate) async fn new(global: &Global) -> Result<Self> {
-        let home = Home::open(global.home.clone(), global.config.clone())?;
-        let file = AutopilotFile::load(&home)?;
-        let token = file.token(&home)?;
-        let config = ConfigFile::load(home.config_toml())?;
-        let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
-        let reached = reach(&home, global, config, &file, &token, &workdir).await?;
-        let client = client(&reached.url(), Some(&token));
-        Ok(Self { client, workdir: workdir.display().to_string(), home, reached })
+/// What is to be done, once everybody who had to be asked was asked.
+enum Plan {
+    Start { session: Option<Session>, prompt: String },
+    Decide { waiting: Waiting, decisions: resume::Decisions, prompt: Option<String> },
+    TellWaiting { waiting: Waiting, has_prompt: bool },
+}
+
+/// A run that goes on, and where to listen from.
+struct Started {
+    session: Session,
+    run: uuid::Uuid,
+    cursor: EventId,
+    /// Turns that earlier commands saw.
+    turns_before: u64,
+}
+
+/// What ended the wait.
+enum End {
+    Followed(Followed),
+    Timeout,
+    Interrupted,
+}
+
+impl Order<'_> {
+    async fn carry_out(self, prompt: Option<String>) -> Result<()> {
+        let mut signals = StopSignals::new()?;
+        let plan = tokio::select! {
+            plan = self.plan(prompt) => plan?,
+            () = signals.next() => bail!(Failure::Interrupted),
+        };
+        // From here on a signal is heard when there is a run to cancel.
+        let started = match plan {
+            Plan::Start { session, prompt } => self.start(session, prompt).await?,
+            Plan::Decide { waiting, decisions, prompt } => self.go_on(waiting, decisions, prompt).await?,
+            Plan::TellWaiting { waiting, has_prompt } => return self.still_waiting(waiting, has_prompt).await,
+        };
+        if self.args.detach {
+            self.tell_started(&started);
+            return Ok(());
+        }
+        self.see_through(started, &mut signals).await
     }
 
-    pub(crate) async fn end(self) {
-        if let Reached::Embedded { lock, server } = self.reached {
-            server.stop(SETTLE).await;
-            Facts::remove(&self.home);
-            drop(lock);
+    async fn plan(&self, prompt: Option<String>) -> Result<Plan> {
+        let approval = &self.args.approval;
+        match session::named(&self.server.client, self.args).await? {
+            Some((session, pending)) if !pending.tool_calls.is_empty() => {
+                let waiting = Waiting::new(session, pending)?;
+                let decisions = self.decisions(&waiting).await?;
+                Ok(match decisions.is_empty() {
+                    true => Plan::TellWaiting { waiting, has_prompt: prompt.is_some() },
+                    false => Plan::Decide { waiting, decisions, prompt },
+                })
+            }
+            Some((session, _)) if approval.named().next().is_some() || (approval.decides() && prompt.is_none()) => {
+                bail!("no call waits for an approval in session {}", session.id)
+            }
+            named => {
+                let prompt = match prompt {
+                    Some(prompt) => prompt,
+                    None => tokio::task::spawn_blocking(prompt::of_stdin).await??,
+                };
+                Ok(Plan::Start { session: named.map(|(session, _)| session), prompt })
+            }
         }
+    }
+
+    async fn see_through(&self, started: Started, signals: &mut StopSignals) -> Result<()> {
+        let Self { server, args, .. } = self;
+        let session = started.session.id.to_string();
+        let run = Run { client: &server.client, session: session.clone(), run: started.run.into() };
+        let mut printer = Printer::new(Style::new(self.json, args.no_stream));
+        let model = server.client.get_session(&session).await?.model;
+        if model.as_deref().is_some_and(offline::is_offline) {
+            offline::notice(&server.home).iter().for_each(|line| printer.note(line));
+        }
+        let end = tokio::select! {
+            followed = run.follow(started.cursor, Answers::new(&args.approval), &mut printer) => End::Followed(followed?),
+            () = sleep(args.timeout) => End::Timeout,
+            () = signals.next() => End::Interrupted,
+        };
+        let (outcome, record, calls) = match end {
+            End::Followed(Followed::Ended(record)) => (Outcome::of(&record), *record, None),
+            End::Followed(Followed::Waiting(record, calls)) => (Outcome::Paused, *record, Some(calls)),
+            End::Timeout => (Outcome::TimedOut, self.cancel(&run, Failure::TimedOut, signals).await?, None),
+            End::Interrupted => (Outcome::Interrupted, self.cancel(&run, Failure::Interrupted, signals).await?, None),
+        };
+        let session = server.client.get_session(&session).await?;
+        let pause = calls.map(|calls| {
+            let hint = resume_hint(self.global, args, &session, &calls);
+            (calls, hint)
+        });
+        let cost_usd = outcome::cost(&server.client, &record, &session).await;
+        let turns_before = started.turns_before;
+        let conclusion = Conclusion { outcome, record, session, text: printer.end(), turns_before, cost_usd, pause };
+        conclusion.tell(self.json, &server.workdir)
+    }
+
+    /// A second Ctrl-C does not wait for the confirmation.
+    async fn cancel(&self, run: &Run<'_>, why: Failure, signals: &mut StopSignals) -> Result<stakpak_client::Run> {
+        let confirmed = tokio::select! {
+            confirmed = run.cancel() => confirmed,
+            () = signals.next() => bail!(Failure::Interrupted),
+        };
+        confirmed.map_err(|error| {
+            eprintln!("· {error:#}; look at it with GET /v1/sessions/{}/runs/{}", run.session, run.run);
+            why.into()
+        })
     }
 }
 
-fn prompt(args: &RunArgs) -> Result<String> {
-    let prompt = match &args.prompt {
-        Some(prompt) => prompt.clone(),
-        None if std::io::stdin().is_terminal() => {
-            bail!(Failure::Usage("nothing to do: give a prompt, such as `stakpak run \"status\"`".to_owned()))
-        }
-        None => {
-            let mut prompt = String::new();
-            std::io::stdin().read_to_string(&mut prompt).context("stdin cannot be read")?;
-            prompt
-        }
-    };
-    if prompt.trim().is_empty() {
-        bail!(Failure::Usage("the prompt is empty".to_owned()));
-    }
-    Ok(prompt)
-}
-
-enum Reached {
-    Running(Facts),
-    Embedded { lock: Lock, server: AgentServer },
-}
-
-impl Reached {
-    fn url(&self) -> String {
-        match self {
-            Self::Running(facts) => facts.url.clone(),
-            Self::Embedded { server, .. } => server.url(),
-        }
-    }
-}
-
-/// The running instance, or a server of our own on a free loopback port.
-async fn reach(
-    home: &Home,
-    global: &Global,
-    config: ConfigFile,
-    file: &AutopilotFile,
-    token: &str,
-    workdir: &std::path::Path,
-) -> Result<Reached> {
-    let lock = match Lock::acquire_patiently(home, Seat::Server).await? {
-        Owner::Us(lock) => lock,
-        Owner::Other(Some(facts)) if facts.is_server() => return Ok(Reached::Running(facts)),
-        Owner::Other(Some(facts)) => bail!(
-            "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
-            facts.pid,
-            Home::show(&home.autopilot(""))
-        ),
-        Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
-    };
-    let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
-    let bound = Bound::new(Options {
-        bind: ([127, 0, 0, 1], 0).into(),
-        token: Some(token.to_owned()),
-        named_tokens: BTreeMap::new(),
-        profiles,
-        workdir: workdir.to_owned(),
-        edge: EdgePolicy::default(),
-        limits: file.server.limits.clone(),
-        approval_ceiling: file.server.approval_ceiling.clone(),
-        resume_max_age: None,
-        profile: global.profile.clone(),
-        credential_variables: home.credential_variables(),
-    })
-    .await?;
-    let server = bound.start(home, Beside::default()).await?;
-    Facts {
-        pid: std::process::id(),
-        started_at: chrono::Utc::now(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: server.url(),
-        mode: "run".to_owned(),
-        profile: global.profile.clone(),
-        service: None,
-        config: None,
-    }
-    .write(home)?;
-    Ok(Reached::Embedded { lock, server })
-}
-
-async fn converse(server: &Connected, global: &Global, args: &RunArgs, prompt: String) -> Result<()> {
-    let client = &server.client;
-    let session = match &args.session {
-        Some(session) => session.clone(),
-        None => {
-            let title = prompt.lines().next().unwrap_or_default().chars().take(80).collect();
-            let cwd = Some(server.workdir.clone());
-            client.create_session_with(CreateSessionOptions { title, cwd }).await?.id.to_string()
-        }
-    };
-    let overrides = RunOverrides {
-        profile: Some(global.profile.clone()),
-        model: args.model.clone(),
-        max_turns: Some(args.max_steps),
-        ..RunOverrides::default()
-    };
-    let options = SendMessageOptions { overrides: Some(overrides), ..SendMessageOptions::default() };
-    let posted = client.send_messages(&session, vec![Message::user(prompt)], options).await?;
-    let run = follow::Run { client, session, run: posted.run_id.into(), json: global.json };
-    let answers = ask::Answers::new(args.approve_all, args.reject_all);
-    tokio::select! {
-        outcome = run.follow(EventId(posted.cursor), answers) => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            run.cancel().await;
-            Err(Failure::Interrupted.into())
-        }
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }

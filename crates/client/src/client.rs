@@ -92,6 +92,17 @@ impl StakpakClient {
         self.get::<wire::SessionList>("sessions").await.map(SessionList::from)
     }
 
+    /// One page of the sessions, newest first, and where the next one begins; none: this was the last. `page` is what the
+    /// page before gave.
+    pub async fn list_sessions_page(&self, page: Option<&str>) -> Result<(Vec<Session>, Option<String>), ClientError> {
+        let mut call = Call::get("sessions");
+        if let Some(page) = page {
+            call = call.query("page", page);
+        }
+        let wire::SessionList { sessions, total: _, next } = self.transport()?.call(&call).await?;
+        Ok((sessions.into_iter().map(Session::from).collect(), next))
+    }
+
     /// Ends the session's run and deletes the session.
     pub async fn delete_session(&self, id: &str) -> Result<(), ClientError> {
         let call = self.write(Method::DELETE, format!("sessions/{}", session_id(id)?));

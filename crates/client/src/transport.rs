@@ -44,7 +44,7 @@ impl fmt::Debug for Transport {
 pub(crate) struct Call<'a> {
     method: Method,
     path: String,
-    query: Vec<(&'static str, usize)>,
+    query: Vec<(&'static str, String)>,
     body: Option<Value>,
     idempotency_key: Option<&'a str>,
 }
@@ -55,7 +55,12 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn page(mut self, limit: usize, offset: usize) -> Self {
-        self.query = vec![("limit", limit), ("offset", offset)];
+        self.query = vec![("limit", limit.to_string()), ("offset", offset.to_string())];
+        self
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: &str) -> Self {
+        self.query.push((name, value.to_owned()));
         self
     }
 

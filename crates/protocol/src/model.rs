@@ -48,6 +48,28 @@ pub struct ModelCost {
     pub cache_write: Option<f64>,
 }
 
+/// Prices are for this many tokens.
+const TOKENS_A_PRICE: f64 = 1_000_000.0;
+
+impl ModelCost {
+    /// What these tokens cost at list price, in US dollars.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "tokens of one run are far below 2^52")]
+    pub fn of(&self, usage: &Usage) -> f64 {
+        let details = usage.input_token_details.unwrap_or_default();
+        let read = details.cache_read.unwrap_or(0);
+        let written = details.cache_write.unwrap_or(0);
+        let plain = usage.prompt_tokens.saturating_sub(read).saturating_sub(written);
+        let parts = [
+            (plain, self.input),
+            (read, self.cache_read.unwrap_or(self.input)),
+            (written, self.cache_write.unwrap_or(self.input)),
+            (usage.completion_tokens, self.output),
+        ];
+        parts.iter().map(|(tokens, price)| *tokens as f64 * price).sum::<f64>() / TOKENS_A_PRICE
+    }
+}
+
 /// Token limits of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelLimit {

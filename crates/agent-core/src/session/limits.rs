@@ -5,7 +5,7 @@
 //!   the wait.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stakpak_protocol::{LastErrorCode, Message, MessagePart, ModelCost, Usage};
+use stakpak_protocol::{LastErrorCode, Message, MessagePart, Usage};
 
 use super::{ActiveRun, Transition, end::Ending};
 use crate::{Record, RunAccepted};
@@ -15,8 +15,6 @@ const BYTES_A_TOKEN: u64 = 4;
 
 /// What an image is taken for, in bytes of text.
 const IMAGE_BYTES: u64 = 6_000;
-
-const TOKENS_A_PRICE: f64 = 1_000_000.0;
 
 /// How long a run may still work.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -96,23 +94,8 @@ fn ending(code: LastErrorCode, message: String) -> Ending {
 impl RunAccepted {
     /// US dollars at list price; 0 when the price does not matter to this run.
     pub(super) fn cost_of(&self, usage: &Usage) -> f64 {
-        self.terms.price.map_or(0.0, |price| cost(usage, &price))
+        self.terms.price.map_or(0.0, |price| price.of(usage))
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "tokens of one run are far below 2^52")]
-fn cost(usage: &Usage, price: &ModelCost) -> f64 {
-    let details = usage.input_token_details.unwrap_or_default();
-    let read = details.cache_read.unwrap_or(0);
-    let written = details.cache_write.unwrap_or(0);
-    let plain = usage.prompt_tokens.saturating_sub(read).saturating_sub(written);
-    let parts = [
-        (plain, price.input),
-        (read, price.cache_read.unwrap_or(price.input)),
-        (written, price.cache_write.unwrap_or(price.input)),
-        (usage.completion_tokens, price.output),
-    ];
-    parts.iter().map(|(tokens, price)| *tokens as f64 * price).sum::<f64>() / TOKENS_A_PRICE
 }
 
 /// Tokens that a message adds to the next request, about.

@@ -1,9 +1,11 @@
-//! Asking the person at the terminal about tool calls.
+//! What becomes of a call that asks: a flag says it, the person at the terminal, or nobody can.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::Result;
 use stakpak_client::{ProposedToolCall, ToolDecisionAction, ToolDecisionInput};
+
+use crate::args::ApprovalArgs;
 
 /// Who answers when a call asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,36 +16,63 @@ pub(crate) enum Answers {
     ApproveAll,
     /// A flag: nothing is approved.
     RejectAll,
+    /// Nobody now: the run waits, and somebody goes on with it later.
+    Later,
     /// Nobody: there is no terminal.
     Nobody,
 }
 
 impl Answers {
-    pub(crate) fn new(approve_all: bool, reject_all: bool) -> Self {
-        match (approve_all, reject_all) {
-            (true, _) => Self::ApproveAll,
-            (_, true) => Self::RejectAll,
-            _ if std::io::stdin().is_terminal() => Self::Person,
-            _ => Self::Nobody,
+    pub(crate) fn new(args: &ApprovalArgs) -> Self {
+        match args {
+            ApprovalArgs { approve_all: true, .. } => Self::ApproveAll,
+            ApprovalArgs { reject_all: true, .. } => Self::RejectAll,
+            ApprovalArgs { pause_on_approval: true, .. } => Self::Later,
+            _ => Self::of_terminal(),
         }
     }
 
-    /// The decision about one call. Blocks on the terminal.
-    pub(crate) fn decide(self, call: &ProposedToolCall) -> Result<ToolDecisionInput> {
-        let (action, content) = match self {
-            Self::ApproveAll => (ToolDecisionAction::Accept, None),
-            Self::RejectAll => (ToolDecisionAction::Reject, Some("rejected by --reject-all".to_owned())),
-            Self::Nobody => {
-                let reason = "nobody can be asked: there is no terminal; allow it with --approve-all or in the profile";
-                (ToolDecisionAction::Reject, Some(reason.to_owned()))
-            }
+    pub(crate) fn of_terminal() -> Self {
+        if std::io::stdin().is_terminal() { Self::Person } else { Self::Nobody }
+    }
+
+    /// The decision about one call; none when it is left to later. Blocks on the terminal.
+    pub(crate) fn decide(self, call: &ProposedToolCall) -> Result<Option<ToolDecisionInput>> {
+        Ok(Some(match self {
+            Self::ApproveAll => accept(),
+            Self::RejectAll => reject(Some("rejected by --reject-all")),
+            Self::Nobody => reject(Some(
+                "nobody can be asked: there is no terminal; allow it with --approve-all, with --tool or in the profile, or \
+                 use --pause-on-approval",
+            )),
             Self::Person => ask_person(call)?,
-        };
-        Ok(ToolDecisionInput { action, content })
+            Self::Later => return Ok(None),
+        }))
     }
 }
 
-fn ask_person(call: &ProposedToolCall) -> Result<(ToolDecisionAction, Option<String>)> {
+/// What the flags say about a call that waited when the command was given: what they do not name is rejected.
+pub(super) fn by_flags(args: &ApprovalArgs, call: &ProposedToolCall) -> ToolDecisionInput {
+    if args.approve.contains(&call.id) {
+        accept()
+    } else if args.reject.contains(&call.id) {
+        reject(Some("rejected by --reject"))
+    } else if args.approve_all {
+        accept()
+    } else {
+        reject(Some("not among the calls that were approved"))
+    }
+}
+
+fn accept() -> ToolDecisionInput {
+    ToolDecisionInput { action: ToolDecisionAction::Accept, content: None }
+}
+
+fn reject(reason: Option<&str>) -> ToolDecisionInput {
+    ToolDecisionInput { action: ToolDecisionAction::Reject, content: reason.map(str::to_owned) }
+}
+
+fn ask_person(call: &ProposedToolCall) -> Result<ToolDecisionInput> {
     eprintln!("\nThe agent wants to run {}:", call.name);
     eprintln!("  {}", shown(call));
     if let Some(reason) = &call.approval_reason {
@@ -54,18 +83,18 @@ fn ask_person(call: &ProposedToolCall) -> Result<(ToolDecisionAction, Option<Str
         std::io::stderr().flush()?;
         let mut answer = String::new();
         if std::io::stdin().lock().read_line(&mut answer)? == 0 {
-            return Ok((ToolDecisionAction::Reject, Some("no answer at the terminal".to_owned())));
+            return Ok(reject(Some("no answer at the terminal")));
         }
         match answer.trim().to_ascii_lowercase().as_str() {
-            "y" | "yes" => return Ok((ToolDecisionAction::Accept, None)),
-            "" | "n" | "no" => return Ok((ToolDecisionAction::Reject, None)),
+            "y" | "yes" => return Ok(accept()),
+            "" | "n" | "no" => return Ok(reject(None)),
             _ => eprintln!("Please answer y or n."),
         }
     }
 }
 
 /// The full arguments, control characters made visible: what is shown is what runs.
-fn shown(call: &ProposedToolCall) -> String {
+pub(super) fn shown(call: &ProposedToolCall) -> String {
     let text = match call.arguments.get("command").and_then(serde_json::Value::as_str) {
         Some(command) if call.arguments.as_object().is_some_and(|arguments| arguments.len() == 1) => command.to_owned(),
         _ => call.arguments.to_string(),

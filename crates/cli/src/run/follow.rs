@@ -1,15 +1,14 @@
-//! Following a run to its end: text as it comes, questions as they come, the outcome from the server's record.
+//! Following a run until it ends or waits for somebody: text as it comes, questions as they come, the outcome from the
+//! server's record.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail};
-use serde_json::json;
-use stakpak_client::{ClientError, EventEnvelope, Run as RunRecord, RunState, StakpakClient};
-use stakpak_protocol::{Event, EventId, RunId};
+use stakpak_client::{ClientError, ProposedToolCall, Run as RunRecord, RunState, StakpakClient, ToolDecisionInput};
+use stakpak_protocol::{DecisionOutcome, Event, EventId, RunId, ToolCallId};
 use tokio::time::{Duration, Instant, timeout};
 
-use super::ask::Answers;
-use crate::{exit::Failure, output};
+use super::{ask::Answers, printer::Printer};
 
 /// After this long without an event the server is asked whether the run still goes on.
 const QUIET: Duration = Duration::from_secs(10);
@@ -20,29 +19,48 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 /// How long a cancel may take to be confirmed.
 const CANCEL: Duration = Duration::from_secs(5);
 
+/// Between two looks at a run that was cancelled.
+const PAUSE: Duration = Duration::from_millis(50);
+
 pub(crate) struct Run<'a> {
     pub(crate) client: &'a StakpakClient,
     pub(crate) session: String,
     pub(crate) run: RunId,
-    pub(crate) json: bool,
+}
+
+/// Where a run stands when nothing more is heard of it.
+pub(crate) enum Followed {
+    Ended(Box<RunRecord>),
+    /// These calls wait, and everything else has been done.
+    Waiting(Box<RunRecord>, Vec<ProposedToolCall>),
 }
 
 impl Run<'_> {
-    /// Follows to the end. A connection that is lost comes back by itself; what cannot be heard any more is asked for.
-    pub(crate) async fn follow(&self, cursor: EventId, answers: Answers) -> Result<()> {
+    /// Follows it. A connection that is lost comes back by itself; what cannot be heard any more is asked for.
+    pub(crate) async fn follow(&self, cursor: EventId, answers: Answers, printer: &mut Printer) -> Result<Followed> {
         let mut events = self.client.subscribe_events(&self.session, Some(cursor.0)).await?;
-        let mut printer = Printer { json: self.json, ..Printer::default() };
         let mut last_contact = Instant::now();
+        let mut seen = Seen { last: cursor, ..Seen::default() };
         loop {
-            let event = match timeout(QUIET, events.next_event()).await {
-                Ok(Some(event)) => event,
+            match timeout(QUIET, events.next_event()).await {
                 Ok(None) => break,
-                Err(_quiet) => match self.state().await {
-                    Ok(record) if record.state.is_terminal() => break,
-                    Ok(_) => {
-                        last_contact = Instant::now();
-                        continue;
+                Ok(Some(event)) if event.is_control() => self.answer(answers, printer).await,
+                Ok(Some(event)) => {
+                    seen.last = event.event_id_u64.map_or(seen.last, EventId);
+                    let ours = event.envelope().filter(|envelope| envelope.run_id == Some(self.run));
+                    if let Some(envelope) = ours {
+                        printer.show(&envelope);
+                        seen.note(&envelope.event);
+                        match envelope.event {
+                            Event::WaitingForToolApproval { .. } => self.answer(answers, printer).await,
+                            event if event.is_terminal() => break,
+                            _ => {}
+                        }
                     }
+                }
+                Err(_quiet) => match self.record().await {
+                    Ok(record) if record.state.is_terminal() => break,
+                    Ok(_) => {}
                     Err(error) if last_contact.elapsed() > GIVE_UP => {
                         let session = &self.session;
                         bail!("{error}; if the server comes back, the run goes on there in session {session}");
@@ -52,35 +70,38 @@ impl Run<'_> {
                         continue;
                     }
                 },
-            };
+            }
             last_contact = Instant::now();
-            if event.is_control() {
-                self.answer(answers, &mut printer).await;
-                continue;
-            }
-            let Some(envelope) = event.envelope().filter(|envelope| envelope.run_id == Some(self.run)) else {
-                continue;
-            };
-            printer.show(&envelope);
-            if let Event::WaitingForToolApproval { .. } = envelope.event {
-                self.answer(answers, &mut printer).await;
-            }
-            if envelope.event.is_terminal() {
-                break;
+            if answers == Answers::Later
+                && seen.may_wait()
+                && let Some((record, calls)) = self.waiting(seen.last).await?
+            {
+                return Ok(Followed::Waiting(record, calls));
             }
         }
-        let record = self.state().await?;
-        self.finish(&record, &printer)
+        Ok(Followed::Ended(Box::new(self.record().await?)))
     }
 
-    async fn state(&self) -> Result<RunRecord, ClientError> {
+    pub(super) async fn record(&self) -> Result<RunRecord, ClientError> {
         self.client.get_run(&self.session, &self.run.to_string()).await
+    }
+
+    /// What waits, if nothing has happened that was not seen: a call that begins is in the same commit as what lets it begin.
+    async fn waiting(&self, last: EventId) -> Result<Option<(Box<RunRecord>, Vec<ProposedToolCall>)>> {
+        let record = self.record().await?;
+        if record.state != RunState::WaitingApproval || record.last_event_id > last {
+            return Ok(None);
+        }
+        let pending = self.client.pending_tools(&self.session).await?;
+        Ok((!pending.tool_calls.is_empty()).then(|| (Box::new(record), pending.tool_calls)))
     }
 
     /// Puts each waiting call to whoever answers. A decision that is not taken does not end the run: it may have ended, or
     /// somebody else may have decided.
-    async fn answer(&self, answers: Answers, printer: &mut Printer) {
-        if let Err(error) = self.try_answer(answers).await {
+    async fn answer(&self, answers: Answers, printer: &Printer) {
+        if answers != Answers::Later
+            && let Err(error) = self.try_answer(answers).await
+        {
             printer.note(&format!("the decision was not taken: {error:#}"));
         }
     }
@@ -88,98 +109,69 @@ impl Run<'_> {
     async fn try_answer(&self, answers: Answers) -> Result<()> {
         let pending = self.client.pending_tools(&self.session).await?;
         for call in pending.tool_calls {
-            let id = call.id.to_string();
+            let id = call.id.clone();
             let decision = tokio::task::spawn_blocking(move || answers.decide(&call)).await??;
-            let decisions = HashMap::from([(id, decision)]);
-            self.client.resolve_tools(&self.session, &self.run.to_string(), decisions).await?;
+            if let Some(decision) = decision {
+                let decisions = HashMap::from([(id, decision)]);
+                self.client.resolve_tools(&self.session, &self.run.to_string(), decisions).await?;
+            }
         }
         Ok(())
     }
 
-    pub(crate) async fn cancel(&self) {
-        eprintln!("\ncancelling …");
-        let run = self.run.to_string();
-        match timeout(CANCEL, self.client.cancel_run(&self.session, &run)).await {
-            Ok(Ok(())) => eprintln!("cancelled"),
-            Ok(Err(error)) => eprintln!("not confirmed: {error}"),
-            Err(_) => eprintln!("not confirmed in {} s", CANCEL.as_secs()),
-        }
+    /// Sends decisions; those that came too late.
+    pub(super) async fn decide(&self, decisions: HashMap<String, ToolDecisionInput>) -> Result<Vec<ToolCallId>> {
+        let answer = self.client.resolve_tools(&self.session, &self.run.to_string(), decisions).await?;
+        let taken = |outcome| matches!(outcome, DecisionOutcome::Applied | DecisionOutcome::Duplicate);
+        Ok(answer.results.into_iter().filter(|(_, outcome)| !taken(*outcome)).map(|(call, _)| call).collect())
     }
 
-    fn finish(&self, record: &RunRecord, printer: &Printer) -> Result<()> {
-        if self.json {
-            let outcome = match record.state {
-                RunState::Completed => "completed",
-                RunState::Cancelled => "cancelled",
-                _ => "failed",
-            };
-            let manifest = json!({
-                "outcome": outcome, "session_id": self.session, "run_id": self.run, "steps": record.turns,
-                "total_steps": record.turns, "usage": record.total_usage, "stop_reason": record.stop_reason,
-                "agent_message": printer.text, "checkpoint_id": record.checkpoint_id,
-                "exit_code": i32::from(record.state != RunState::Completed),
-            });
-            output::line(&format!("{manifest:#}"));
-        }
-        match record.state {
-            RunState::Completed => Ok(()),
-            RunState::Failed => {
-                let message = record.last_error.as_ref().map_or("the run failed", |error| error.message.as_str());
-                bail!("{message}")
+    /// Cancels and waits, but not for long, until the record says that the run has ended.
+    pub(crate) async fn cancel(&self) -> Result<RunRecord> {
+        let confirmed = async {
+            loop {
+                let cancelled = self.client.cancel_run(&self.session, &self.run.to_string()).await;
+                match (cancelled, self.record().await?) {
+                    // It was over already, or is now.
+                    (_, record) if record.state.is_terminal() => return Ok(record),
+                    (Err(error), _) => return Err(anyhow::Error::from(error)),
+                    (Ok(()), _) => tokio::time::sleep(PAUSE).await,
+                }
             }
-            _ if self.json => bail!(Failure::Silent),
-            _ => bail!("the run was cancelled"),
+        };
+        match timeout(CANCEL, confirmed).await {
+            Ok(Ok(record)) => Ok(record),
+            Ok(Err(error)) => Err(error.context("the cancel is not confirmed")),
+            Err(_) => bail!("the cancel is not confirmed within {} s", CANCEL.as_secs()),
         }
     }
 }
 
-/// Prints a run as it goes.
+/// What was seen of the run's calls.
 #[derive(Debug, Default)]
-struct Printer {
-    json: bool,
-    /// The last answer's text.
-    text: String,
-    at_line_start: bool,
+struct Seen {
+    last: EventId,
+    /// Whether calls were said to wait.
+    waiting: bool,
+    running: HashSet<ToolCallId>,
 }
 
-impl Printer {
-    fn show(&mut self, envelope: &EventEnvelope) {
-        match &envelope.event {
-            Event::TurnStarted { .. } => self.text.clear(),
-            Event::TextDelta { delta, .. } => self.print(delta),
-            Event::TextComplete { text, .. } => {
-                self.text.clone_from(text);
-                self.end_line();
+impl Seen {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::WaitingForToolApproval { .. } => self.waiting = true,
+            Event::ToolExecutionStarted { tool_call_id, .. } => {
+                self.running.insert(tool_call_id.clone());
             }
-            Event::ToolExecutionStarted { tool_name, .. } => self.note(&format!("running {tool_name} …")),
-            Event::ToolRejected { tool_name, reason, .. } => self.note(&format!("{tool_name} was not run: {reason}")),
-            Event::RetryAttempt { delay_ms, reason, .. } => {
-                self.note(&format!(
-                    "{reason}; trying again in {:.1} s",
-                    Duration::from_millis(*delay_ms).as_secs_f64()
-                ));
+            Event::ToolExecutionCompleted { tool_call_id, .. } | Event::ToolRejected { tool_call_id, .. } => {
+                self.running.remove(tool_call_id);
             }
+            Event::TurnStarted { .. } => *self = Self { last: self.last, ..Self::default() },
             _ => {}
         }
     }
 
-    fn print(&mut self, delta: &str) {
-        if !self.json {
-            output::piece(delta);
-        }
-        self.at_line_start = delta.ends_with('\n');
-    }
-
-    fn end_line(&mut self) {
-        if !self.at_line_start && !self.json {
-            output::line("");
-        }
-        self.at_line_start = true;
-    }
-
-    fn note(&mut self, text: &str) {
-        if !self.json {
-            eprintln!("· {text}");
-        }
+    fn may_wait(&self) -> bool {
+        self.waiting && self.running.is_empty()
     }
 }

@@ -24,6 +24,7 @@ mod operations;
 mod outage;
 mod platforms;
 mod provider;
+mod run;
 mod schedules;
 mod service;
 mod telegram;

@@ -1,0 +1,122 @@
+//! A client of the running instance, or of a server of our own on a free loopback port when none runs.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail};
+use stakpak_agent_core::Profiles;
+use stakpak_client::StakpakClient;
+use stakpak_config::ConfigFile;
+use stakpak_server::edge::EdgePolicy;
+
+use crate::{
+    agent_server::{AgentServer, Beside, Bound, Options, client},
+    args::Global,
+    autopilot_file::AutopilotFile,
+    home::Home,
+    instance::{Facts, Lock, Owner, Seat},
+    profiles::ConfigProfiles,
+};
+
+/// How long a run that has ended may hold up the end of its own server.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// A client of the running instance, or of a server of our own that lives until [`Connected::end`].
+pub(crate) struct Connected {
+    pub(crate) client: StakpakClient,
+    /// Where tools run.
+    pub(crate) workdir: String,
+    pub(crate) home: Home,
+    reached: Reached,
+}
+
+enum Reached {
+    Running(Facts),
+    Embedded { lock: Lock, server: AgentServer },
+}
+
+impl Connected {
+    pub(crate) async fn new(global: &Global) -> Result<Self> {
+        let home = Home::open(global.home.clone(), global.config.clone())?;
+        let file = AutopilotFile::load(&home)?;
+        let token = file.token(&home)?;
+        let config = ConfigFile::load(home.config_toml())?;
+        let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
+        let reached = reach(&home, global, config, &file, &token, &workdir).await?;
+        let client = client(&reached.url(), Some(&token));
+        Ok(Self { client, workdir: workdir.display().to_string(), home, reached })
+    }
+
+    /// The same, but never with a server of our own.
+    pub(crate) async fn to_running(global: &Global) -> Result<Self> {
+        let home = Home::open(global.home.clone(), global.config.clone())?;
+        if Facts::of_running(&home)?.is_none_or(|facts| !facts.is_server()) {
+            bail!("--detach needs a running instance; start one with `stakpak up -d`");
+        }
+        Self::new(global).await
+    }
+
+    pub(crate) async fn end(self) {
+        if let Reached::Embedded { lock, server } = self.reached {
+            server.stop(SETTLE).await;
+            Facts::remove(&self.home);
+            drop(lock);
+        }
+    }
+}
+
+impl Reached {
+    fn url(&self) -> String {
+        match self {
+            Self::Running(facts) => facts.url.clone(),
+            Self::Embedded { server, .. } => server.url(),
+        }
+    }
+}
+
+async fn reach(
+    home: &Home,
+    global: &Global,
+    config: ConfigFile,
+    file: &AutopilotFile,
+    token: &str,
+    workdir: &Path,
+) -> Result<Reached> {
+    let lock = match Lock::acquire_patiently(home, Seat::Server).await? {
+        Owner::Us(lock) => lock,
+        Owner::Other(Some(facts)) if facts.is_server() => return Ok(Reached::Running(facts)),
+        Owner::Other(Some(facts)) => bail!(
+            "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
+            facts.pid,
+            Home::show(&home.autopilot(""))
+        ),
+        Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
+    };
+    let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
+    let bound = Bound::new(Options {
+        bind: ([127, 0, 0, 1], 0).into(),
+        token: Some(token.to_owned()),
+        named_tokens: BTreeMap::new(),
+        profiles,
+        workdir: workdir.to_owned(),
+        edge: EdgePolicy::default(),
+        limits: file.server.limits.clone(),
+        approval_ceiling: file.server.approval_ceiling.clone(),
+        resume_max_age: None,
+        profile: global.profile.clone(),
+        credential_variables: home.credential_variables(),
+    })
+    .await?;
+    let server = bound.start(home, Beside::default()).await?;
+    Facts {
+        pid: std::process::id(),
+        started_at: chrono::Utc::now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: server.url(),
+        mode: "run".to_owned(),
+        profile: global.profile.clone(),
+        service: None,
+        config: None,
+    }
+    .write(home)?;
+    Ok(Reached::Embedded { lock, server })
+}
