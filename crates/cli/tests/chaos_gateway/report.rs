@@ -1,6 +1,10 @@
 //! What a campaign came to: counts of what was done and of what was wrong.
 
-use std::{collections::{BTreeMap, BTreeSet}, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::{
     campaign::{Kills, Size},
