@@ -23,7 +23,7 @@ use crate::{
     actors::{Actors, Worker},
     backoff::{Backoff, nth_wait},
     clock::{millis, now_ms},
-    store::{NewPart, Part},
+    store::{NewPart, Next, Part},
     tally::Tally,
 };
 
@@ -31,6 +31,8 @@ use crate::{
 const TOO_OLD: Duration = Duration::from_secs(24 * 3600);
 /// A sign on a message says something for this long.
 const SIGN_TOO_OLD: Duration = Duration::from_secs(60);
+/// Signs give way to the messages that they would be sent together with.
+const SIGNS_WAIT: Duration = Duration::from_millis(250);
 /// Attempts of which it is not known whether they made a message.
 const MOST_UNCERTAIN: u32 = 10;
 /// The same where nothing can be edited or found: a file on Telegram is sent twice at most.
@@ -53,7 +55,7 @@ pub(crate) type Deliveries = Actors<Sender>;
 pub(crate) struct Sender {
     store: GatewayStore,
     channels: HashMap<String, Arc<dyn Channel>>,
-    pace: Pace,
+    pace: Arc<Pace>,
     waits: Waits,
     /// Changes with every message that reached an end.
     settled: watch::Sender<u64>,
@@ -66,7 +68,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn new(store: GatewayStore, channels: &[Arc<dyn Channel>], draining: CancellationToken) -> Self {
-        let pace = Pace::new(channels);
+        let pace = Arc::new(Pace::new(channels));
         let channels = channels.iter().map(|channel| (channel.id().to_string(), Arc::clone(channel))).collect();
         Self {
             store,
@@ -96,44 +98,71 @@ impl Sender {
 
     /// False when nothing is left that can be sent now.
     async fn send_next(&self, lane: &str) -> Result<bool, StoreError> {
-        let Some(part) = self.store.next_part(lane).await? else { return Ok(false) };
-        // Without its adapter the message waits in the store for a start that has one.
-        let Some(channel) = self.channels.get(part.address.channel.as_str()) else { return Ok(false) };
-        if !self.wait_until(part.next_at).await {
-            return Ok(false);
-        }
-        if let Some(reason) = too_late(&part) {
-            self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
-            self.tally.attempted(&part.address.channel, "given_up");
-            self.settle();
-            return Ok(true);
-        }
-        if !part.content.is_idempotent() {
-            tokio::select! {
-                () = self.pace.wait(&part.address) => {}
-                () = self.draining.cancelled() => return Ok(false),
+        let mut paced = None;
+        loop {
+            let pace = Arc::clone(&self.pace);
+            let may = move |part: &Part| {
+                let is_due = part.next_at <= now_ms() && too_late(part).is_none() && pace.knows(&part.address);
+                is_due && (part.content.is_idempotent() || paced == Some(part.id) || pace.takes(&part.address))
+            };
+            match self.store.next_part(lane, may).await? {
+                None => return Ok(false),
+                Some(Next::Now(part)) => return self.deliver(&part).await,
+                // Without its adapter the message waits in the store for a start that has one.
+                Some(Next::Later(part)) if self.channel(part.address.channel.as_str()).is_none() => return Ok(false),
+                Some(Next::Later(part)) => {
+                    if !self.wait_until(part.next_at).await {
+                        return Ok(false);
+                    }
+                    if let Some(reason) = too_late(&part) {
+                        self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
+                        self.tally.attempted(&part.address.channel, "given_up");
+                        self.settle();
+                        return Ok(true);
+                    }
+                    if !part.content.is_idempotent() {
+                        tokio::select! {
+                            () = self.pace.wait(&part.address) => paced = Some(part.id),
+                            () = self.draining.cancelled() => return Ok(false),
+                        }
+                    }
+                }
             }
         }
-        self.store.sending(part.id).await?;
-        let outcome = self.attempt(&**channel, &part).await;
-        self.count(&part, &outcome);
-        // The outcome must not be lost to a store that fails for a moment: the message would be sent again.
-        let mut backoff = self.waits.backoff();
-        while let Err(error) = self.record(&**channel, &part, &outcome).await {
-            tracing::error!(outbox_id = part.id, %error, "the outcome of a sent message could not be stored yet");
-            sleep(backoff.next()).await;
-        }
-        self.settle();
-        Ok(true)
     }
 
-    async fn record(&self, channel: &dyn Channel, part: &Part, outcome: &Outcome) -> Result<(), StoreError> {
+    /// An attempt at a message that is noted as `sending`. False when its lane has nothing else to send.
+    async fn deliver(&self, part: &Part) -> Result<bool, StoreError> {
+        let Some(channel) = self.channel(part.address.channel.as_str()) else { return Ok(false) };
+        let outcome = self.attempt(&**channel, part).await;
+        self.count(part, &outcome);
+        // The outcome must not be lost to a store that fails for a moment: the message would be sent again.
+        let mut backoff = self.waits.backoff();
+        let more = loop {
+            match self.record(&**channel, part, &outcome).await {
+                Ok(more) => break more,
+                Err(error) => {
+                    tracing::error!(outbox_id = part.id, %error, "the outcome of a sent message could not be stored yet");
+                    sleep(backoff.next()).await;
+                }
+            }
+        };
+        self.settle();
+        Ok(more)
+    }
+
+    /// False when the lane has nothing else to send.
+    async fn record(&self, channel: &dyn Channel, part: &Part, outcome: &Outcome) -> Result<bool, StoreError> {
         let error = match outcome {
             Outcome::Sent(message_id) => {
-                return self.store.sent(part.id, message_id.clone()).await.map(|released| self.release(released));
+                let after = self.store.sent(part.id, message_id.clone()).await?;
+                self.release(after.released);
+                return Ok(after.more);
             }
-            Outcome::Stubbed(message_id) => return self.store.stubbed(part.id, message_id.clone()).await,
-            Outcome::Instead(content) => return self.store.replace_content(part.id, content).await,
+            Outcome::Stubbed(message_id) => {
+                return self.store.stubbed(part.id, message_id.clone()).await.map(|()| true);
+            }
+            Outcome::Instead(content) => return self.store.replace_content(part.id, content).await.map(|()| true),
             Outcome::Failed(error) => error,
         };
         tracing::warn!(outbox_id = part.id, chat = %part.address.chat_key(), %error, "a message was not sent");
@@ -149,6 +178,7 @@ impl Sender {
             }
             _ => self.store.not_sent(part.id, reason, self.waits.next_at(error, part.attempts)).await,
         }
+        .map(|()| true)
     }
 
     fn count(&self, part: &Part, outcome: &Outcome) {
@@ -197,6 +227,9 @@ impl Deliveries {
 impl Worker for Sender {
     async fn work(&self, lane: &str) {
         let mut backoff = self.waits.backoff();
+        if NewPart::is_lane_of_signs(lane) {
+            sleep(SIGNS_WAIT).await;
+        }
         loop {
             match self.send_next(lane).await {
                 Ok(true) => backoff.reset(),

@@ -14,12 +14,12 @@ mod segments;
 mod session;
 mod start;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use stakpak_client::{ClientError, StakpakClient};
 use stakpak_redact::Redactor;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tracing::Instrument;
 
 use crate::{
@@ -29,17 +29,20 @@ use crate::{
     backoff::Backoff,
     chunking::chunk_text,
     clock::now_ms,
-    config::ChannelRunConfig,
     delivery::Deliveries,
-    store::{Content, NewPart, OpenRun, Work},
+    store::{Batch, Content, NewPart, OpenRun, Work},
 };
 
 pub(crate) use attachments::{KeptFile, safe_name};
 pub(crate) use segments::Sent;
-pub(crate) use session::{SessionError, SessionRequest};
+pub(crate) use session::SessionError;
+use start::Defaults;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Conversations that start runs at once. Of many messages in one instant the first are answered while the last wait; with all
+/// at once each would be answered as late as the last.
+const STARTING_AT_ONCE: usize = 8;
 
 /// The conversations' tasks, by routing key.
 pub(crate) type Dispatcher = Actors<Conversations>;
@@ -53,7 +56,7 @@ pub(crate) struct Conversations {
     approvals: Arc<Approvals>,
     redactor: Redactor,
     title_template: String,
-    model: Option<String>,
+    defaults: Arc<Defaults>,
     progress: Progress,
     queued: Queued,
     /// Where files of messages are kept.
@@ -62,7 +65,7 @@ pub(crate) struct Conversations {
     pub(crate) busy_policy: BusyPolicy,
     pub(crate) long_reply_chunks: usize,
     run_timeout: Option<Duration>,
-    run_configs: HashMap<&'static str, ChannelRunConfig>,
+    starting: Semaphore,
 }
 
 /// Why a step has to be repeated.
@@ -87,6 +90,8 @@ impl Conversations {
         redactor: Redactor,
         approvals: Arc<Approvals>,
     ) -> Self {
+        let channels = config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect();
+        let defaults = Arc::new(Defaults { model: config.gateway.model.clone(), channels });
         Self {
             store,
             client,
@@ -94,7 +99,7 @@ impl Conversations {
             approvals,
             redactor,
             title_template: config.gateway.title_template.clone(),
-            model: config.gateway.model.clone(),
+            defaults,
             progress: config.gateway.progress,
             queued: config.gateway.queued,
             attachments: config.gateway.store_path.with_file_name("attachments"),
@@ -102,21 +107,34 @@ impl Conversations {
             busy_policy: config.gateway.busy_policy,
             long_reply_chunks: config.gateway.long_reply_chunks,
             run_timeout: config.gateway.run_timeout,
-            run_configs: config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect(),
+            starting: Semaphore::new(STARTING_AT_ONCE),
         }
     }
 
     /// False when the conversation has nothing to do.
     async fn step(&self, routing_key: &str) -> Result<bool, StepError> {
-        match self.store.next_work(routing_key, self.queued, now_ms()).await? {
+        let defaults = Arc::clone(&self.defaults);
+        // What has to be fetched first cannot be part of a transaction.
+        let ask = move |batch: &Batch| {
+            let is_whole = batch.payload.attachments.is_empty() && overheard::mention(batch).is_none();
+            is_whole.then(|| defaults.options(batch))
+        };
+        let mut turn = self.starting.acquire().await.ok();
+        let (run, batch) = match self.store.next_work(routing_key, self.queued, now_ms(), ask).await? {
             None => return Ok(false),
-            Some(Work::Follow(run)) => {
-                let span = tracing::info_span!("follow", session_id = run.session_id, run_id = run.run_id);
-                self.follow(*run).instrument(span).await?;
+            Some(Work::Follow(run)) => (*run, None),
+            Some(Work::Start(batch)) => {
+                // Files and threads of other people may take long.
+                turn = turn.filter(|_| batch.request.is_some());
+                match self.start(&batch).await? {
+                    Some(run) => (run, Some(batch)),
+                    None => return Ok(true),
+                }
             }
-            Some(Work::Start(batch)) => self.start(&batch).await?,
-        }
-        Ok(true)
+        };
+        drop(turn);
+        let span = tracing::info_span!("follow", session_id = run.session_id, run_id = run.run_id);
+        self.follow(&run, batch.as_deref()).instrument(span).await
     }
 
     /// `markdown` as messages that fit the platform.

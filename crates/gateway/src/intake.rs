@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Address, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage, InboundSink, Press,
-    PressAnswer, RouterConfig, StoreError, StreamId,
+    Address, BusyPolicy, ChannelError, ChannelId, GatewayStore, InboundBatch, InboundEvent, InboundMessage,
+    InboundSink, Press, PressAnswer, RouterConfig, StoreError, StreamId,
     access::{Claim, pair_code},
     approvals::Approvals,
     clock::{millis, now_ms},
@@ -68,9 +68,15 @@ impl InboundSink for Intake {
         for (press, resolution) in accepted.presses {
             self.answer(press, &resolution).await;
         }
-        for key in accepted.routing_keys {
+        for key in accepted.commands {
             self.commands.wake(&key);
+        }
+        for key in accepted.routing_keys {
             self.dispatcher.wake(&key);
+            // It may be meant to interrupt or steer the run before it.
+            if self.dispatcher.worker().busy_policy != BusyPolicy::Queue {
+                self.commands.wake(&key);
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ use super::{ApiError, ErrorAnswer, deliveries};
 use crate::{
     Address, DeliveryContext, StoreError,
     clock::{millis, now_ms},
-    dispatcher::{SessionError, SessionRequest},
+    dispatcher::SessionError,
     router::resolve_routing_key,
     runtime::Parts,
     store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload},
@@ -231,17 +231,19 @@ async fn prompt(
     let batch = Batch {
         id: delivery_id.to_owned(),
         kind: BatchKind::Api,
-        routing_key,
         address: address.clone(),
         sender: None,
         payload,
         context: None,
         message_id: None,
         attempts: 0,
-        posted: false,
+        model: None,
+        session: parts.store.get(&routing_key).await?,
+        request: None,
+        routing_key,
     };
     let worker = parts.dispatcher.worker();
-    let session_id = worker.session(SessionRequest { batch: &batch, refresh: false }).await.map_err(no_session)?;
+    let session_id = worker.session(&batch).await.map_err(no_session)?;
     Ok((row, session_id))
 }
 

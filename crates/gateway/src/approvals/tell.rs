@@ -105,6 +105,7 @@ fn run(approval: &Approval) -> OpenRun {
         question: None,
         requester: None,
         sent: Sent::default(),
+        fresh: false,
     }
 }
 

@@ -26,6 +26,22 @@ impl Pace {
         Self { channels: channels.iter().map(limits).collect() }
     }
 
+    /// Whether there is an adapter for it.
+    pub(super) fn knows(&self, address: &Address) -> bool {
+        self.channels.contains_key(address.channel.as_str())
+    }
+
+    /// Whether a message may go there now; if so, it is counted.
+    pub(super) fn takes(&self, address: &Address) -> bool {
+        let Some(limits) = self.channels.get(address.channel.as_str()) else { return false };
+        limits.chat.check_key(&address.chat).is_ok()
+            && limits
+                .group
+                .as_ref()
+                .is_none_or(|group| address.direct.is_some() || group.check_key(&address.chat).is_ok())
+            && limits.bot.check().is_ok()
+    }
+
     /// Until the next message may go there.
     pub(super) async fn wait(&self, address: &Address) {
         let Some(limits) = self.channels.get(address.channel.as_str()) else { return };

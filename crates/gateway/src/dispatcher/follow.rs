@@ -20,7 +20,7 @@ use crate::{
     approvals::DeskError,
     backoff::Backoff,
     clock::{millis, now_ms},
-    store::{Content, EndedRun, NewPart, OpenRun},
+    store::{Batch, Content, EndedRun, NewPart, OpenRun},
 };
 
 /// After this long without an event the server is asked whether the run still goes on.
@@ -79,17 +79,27 @@ impl Watch {
 }
 
 impl Conversations {
-    pub(super) async fn follow(&self, run: OpenRun) -> Result<(), StepError> {
-        let mut events = match self.client.subscribe_events(&run.session_id, Some(run.cursor)).await {
+    /// Follows a run to its end; one that began just now, from `batch`, is kept meanwhile. Should the process die before it is,
+    /// the same request finds the same run. False when nothing else waits.
+    pub(super) async fn follow(&self, run: &OpenRun, batch: Option<&Batch>) -> Result<bool, StepError> {
+        let kept = async {
+            match batch {
+                Some(batch) => self.store.started(batch, run, self.refreshed(batch)).await,
+                None => Ok(()),
+            }
+        };
+        let (kept, events) = tokio::join!(kept, self.client.subscribe_events(&run.session_id, Some(run.cursor)));
+        kept?;
+        let mut events = match events {
             Ok(events) => events,
-            Err(error) if error.is_not_found() => return self.finish(&run, Watch::default(), Ending::lost()).await,
+            Err(error) if error.is_not_found() => return self.finish(run, Watch::default(), Ending::lost()).await,
             Err(error) => return Err(error.into()),
         };
         let mut watch = Watch {
             answer: Answer::default(),
-            live: Live::new(self, &run),
+            live: Live::new(self, run),
             segments: (self.progress == Progress::Messages).then(|| Segments::new(run.sent.clone())),
-            deadline: self.deadline(&run),
+            deadline: self.deadline(run),
         };
         let mut quiet = Instant::now() + QUIET;
         let mut reconnects = 0;
@@ -101,32 +111,32 @@ impl Conversations {
             match next {
                 Next::Event(Some(event)) => {
                     quiet = Instant::now() + QUIET;
-                    if let Some(ending) = self.on_event(&run, &mut watch, &event).await? {
-                        return self.end(&run, watch, ending).await;
+                    if let Some(ending) = self.on_event(run, &mut watch, &event).await? {
+                        return self.end(run, watch, ending).await;
                     }
                 }
                 Next::Event(None) if events.last_error().is_none_or(ClientError::is_not_found) => {
-                    return self.finish(&run, Watch::default(), Ending::lost()).await;
+                    return self.finish(run, Watch::default(), Ending::lost()).await;
                 }
                 // Access was refused; the operator can repair that.
                 Next::Event(None) => return Err(StepError::Busy),
                 Next::Quiet => {
                     quiet = Instant::now() + QUIET;
-                    if let Some(ending) = self.ended_unheard(&run).await? {
+                    if let Some(ending) = self.ended_unheard(run).await? {
                         watch.answer.incomplete = true;
-                        return self.end(&run, watch, ending).await;
+                        return self.end(run, watch, ending).await;
                     }
                 }
                 Next::Show => {
                     if let Some(live) = &mut watch.live {
-                        live.show(self, &run).await?;
+                        live.show(self, run).await?;
                     }
-                    self.send_segment(&run, &mut watch, |segments| segments.due_now(Instant::now())).await?;
+                    self.send_segment(run, &mut watch, |segments| segments.due_now(Instant::now())).await?;
                 }
                 Next::TimedOut => {
                     watch.deadline = None;
                     watch.answer.timed_out = true;
-                    self.cancel(&run).await?;
+                    self.cancel(run).await?;
                 }
             }
         }
@@ -206,7 +216,7 @@ impl Conversations {
         }
     }
 
-    async fn end(&self, run: &OpenRun, mut watch: Watch, ending: Ending) -> Result<(), StepError> {
+    async fn end(&self, run: &OpenRun, mut watch: Watch, ending: Ending) -> Result<bool, StepError> {
         if watch.answer.incomplete {
             let timed_out = watch.answer.timed_out;
             watch.answer = self.answer_from_messages(run).await?;
@@ -229,7 +239,8 @@ impl Conversations {
         Ok(Answer::from_texts(texts.map(|message| message.text()).collect()))
     }
 
-    async fn finish(&self, run: &OpenRun, watch: Watch, ending: Ending) -> Result<(), StepError> {
+    /// False when nothing else waits.
+    async fn finish(&self, run: &OpenRun, watch: Watch, ending: Ending) -> Result<bool, StepError> {
         let Watch { answer, live, segments, .. } = watch;
         let mut ending = if answer.timed_out { ending.timed_out() } else { ending };
         ending.remark = ending.remark.map(|remark| self.redactor.redact(&remark).into_owned());
@@ -245,11 +256,13 @@ impl Conversations {
             None => answer.into_text(&ending),
         };
         let parts = self.answer_parts(run, &text, place, ending.outcome);
-        self.store.finish_run(&run.run_id, ended, parts.clone(), now_ms()).await?;
-        self.deliveries.worker().tally.run_ended(ending.outcome);
-        self.approvals.wake(&run.run_id);
+        let left = self.store.finish_run(&run.run_id, ended, parts.clone(), now_ms()).await?;
         self.deliveries.wake_for(&parts);
-        Ok(())
+        self.deliveries.worker().tally.run_ended(ending.outcome);
+        if left.approvals {
+            self.approvals.wake(&run.run_id);
+        }
+        Ok(left.waiting)
     }
 
     /// The answer as messages; a long one is its beginning and a file.

@@ -21,6 +21,8 @@ use crate::{
     store::{Content, NewPart, OpenRun},
 };
 
+/// A run shorter than this needs no sign of writing.
+const TYPE_AFTER: Duration = Duration::from_millis(300);
 /// A run shorter than this is shown by its answer alone.
 const SHOW_AFTER: Duration = Duration::from_millis(1500);
 /// After a longer run the answer is a message of its own, so that people are notified.
@@ -114,7 +116,7 @@ impl Live {
             changed: false,
             edit_pace: if is_direct { capabilities.edit_pace } else { capabilities.group_edit_pace },
             next_edit: now,
-            next_typing: capabilities.typing_every.map(|_| now),
+            next_typing: capabilities.typing_every.map(|_| now + TYPE_AFTER),
             editing: None,
             channel,
         })
@@ -199,7 +201,7 @@ impl Live {
     pub(super) async fn end(self, store: &crate::GatewayStore, run: &OpenRun) -> Result<Place, StoreError> {
         let key = live_key(run);
         // An earlier process may have shown the message.
-        if !store.is_queued_or_sent(&key).await? {
+        if (run.fresh && !self.queued) || !store.is_queued_or_sent(&key).await? {
             return Ok(Place::New);
         }
         let undisturbed = match self.editing {

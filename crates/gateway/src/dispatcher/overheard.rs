@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::Conversations;
 use crate::{
-    Overheard, StoreError,
+    Overheard,
     store::{Batch, BatchKind},
 };
 
@@ -20,25 +20,27 @@ const ALL: usize = 8000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Conversations {
-    /// None where the conversation is known already: its session holds what was said to the bot since.
-    pub(super) async fn overheard(&self, batch: &Batch) -> Result<Option<CallerContextInput>, StoreError> {
-        let mentioned = batch.kind == BatchKind::Message && batch.payload.metadata["mentioned"] == true;
-        let (Some(thread), Some(message_id)) = (&batch.address.thread, &batch.message_id) else { return Ok(None) };
-        let opened = thread == message_id;
-        if !mentioned || opened || batch.address.direct.is_some() || self.store.get(&batch.routing_key).await?.is_some()
-        {
-            return Ok(None);
-        }
-        let Some(channel) = self.deliveries.worker().channel(batch.address.channel.as_str()) else { return Ok(None) };
+    pub(super) async fn overheard(&self, batch: &Batch) -> Option<CallerContextInput> {
+        let message_id = mention(batch)?;
+        let channel = self.deliveries.worker().channel(batch.address.channel.as_str())?;
         match timeout(PATIENCE, channel.said_before(&batch.address, message_id, MOST)).await {
-            Ok(Ok(said)) => Ok(context(&said)),
+            Ok(Ok(said)) => context(&said),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "what was said in a thread before is not known");
-                Ok(None)
+                None
             }
-            Err(_) => Ok(None),
+            Err(_) => None,
         }
     }
+}
+
+/// The message, if it is the first mention in a thread of others. Where the conversation is known already, its session holds
+/// what was said to the bot since.
+pub(super) fn mention(batch: &Batch) -> Option<&str> {
+    let mentioned = batch.kind == BatchKind::Message && batch.payload.metadata["mentioned"] == true;
+    let (thread, message_id) = (batch.address.thread.as_ref()?, batch.message_id.as_ref()?);
+    let is_first = thread != message_id && batch.address.direct.is_none() && batch.session.is_none();
+    (mentioned && is_first).then_some(message_id)
 }
 
 fn context(said: &[Overheard]) -> Option<CallerContextInput> {

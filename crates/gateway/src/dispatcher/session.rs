@@ -3,7 +3,12 @@
 use stakpak_client::{ClientError, CreateSessionOptions};
 
 use super::Conversations;
-use crate::{SessionMapping, StoreError, clock::now_ms, store::Batch, targeting::render_title_template};
+use crate::{
+    SessionMapping, StoreError,
+    clock::now_ms,
+    store::{Batch, BatchKind},
+    targeting::render_title_template,
+};
 
 /// Longest title the server takes, in characters.
 const LONGEST_TITLE: usize = 1024;
@@ -19,35 +24,26 @@ pub(crate) enum SessionError {
     Server(#[from] ClientError),
 }
 
-/// What a new session is made from.
-#[derive(Debug)]
-pub(crate) struct SessionRequest<'a> {
-    pub(crate) batch: &'a Batch,
-    /// Whether the mapping takes over address and time of the batch.
-    pub(crate) refresh: bool,
-}
-
 impl Conversations {
     /// The id of the session. The same for all who ask at once.
-    pub(crate) async fn session(&self, request: SessionRequest<'_>) -> Result<String, SessionError> {
-        let SessionRequest { batch, refresh } = request;
-        let now = now_ms();
-        if let Some(known) = self.store.get(&batch.routing_key).await? {
-            let session_id = known.session_id.clone();
-            if refresh {
-                let mapping =
-                    SessionMapping { updated_at: now, ..mapping(batch, session_id.clone(), known.title, now) };
-                self.store.set(&mapping).await?;
-            }
-            return Ok(session_id);
+    pub(crate) async fn session(&self, batch: &Batch) -> Result<String, SessionError> {
+        if let Some(known) = &batch.session {
+            return Ok(known.session_id.clone());
         }
         let cwd = batch.payload.options.cwd.clone();
         let (key, title) = self.store.creation(&batch.routing_key, self.title(batch), cwd.clone()).await?;
         let options = CreateSessionOptions { title: title.clone(), cwd };
         let session = self.client.with_idempotency_key(key).create_session_with(options).await?;
         let session_id = session.id.to_string();
-        self.store.set(&mapping(batch, session_id.clone(), title, now)).await?;
+        self.store.set(&mapping(batch, session_id.clone(), title, now_ms())).await?;
         Ok(session_id)
+    }
+
+    /// The mapping with address and time of the batch, if a person wrote it.
+    pub(super) fn refreshed(&self, batch: &Batch) -> Option<SessionMapping> {
+        let SessionMapping { session_id, title, .. } =
+            batch.session.clone().filter(|_| batch.kind == BatchKind::Message)?;
+        Some(mapping(batch, session_id, title, now_ms()))
     }
 
     fn title(&self, batch: &Batch) -> String {

@@ -1,18 +1,16 @@
 //! From a batch to a run of the server.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use stakpak_client::{
     AutoApproveOverride, CallerContextInput, ClientError, ErrorCode, RunOverrides, SendMessageOptions,
 };
 
-use super::{
-    Conversations, StepError, attachments, notice,
-    session::{SessionError, SessionRequest},
-};
+use super::{Conversations, StepError, attachments, notice, segments::Sent, session::SessionError};
 use crate::{
     clock::{millis, now_ms},
-    store::{Batch, BatchKind, RunOptions, StartedRun},
+    config::ChannelRunConfig,
+    store::{Batch, OpenRun, Request, RunOptions},
 };
 
 /// What the server takes of caller context: entries, and the length of one.
@@ -25,15 +23,25 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 /// After this long the chat hears that the agent is unreachable.
 const TELL_UNREACHABLE_AFTER: Duration = Duration::from_secs(120);
 
+/// What a run is made from besides the message: the settings of its channel, and the last resort.
+#[derive(Debug)]
+pub(super) struct Defaults {
+    pub(super) model: Option<String>,
+    pub(super) channels: HashMap<&'static str, ChannelRunConfig>,
+}
+
 impl Conversations {
-    pub(super) async fn start(&self, batch: &Batch) -> Result<(), StepError> {
-        let model = self.store.model_of(&batch.routing_key).await?;
-        let mut options = self.options(batch, model);
-        if !batch.posted {
-            options.files = self.fetch_files(batch).await;
-            options.context.extend(self.overheard(batch).await?);
-        }
-        let (first_post_at, options) = self.store.posting(&batch.id, &options, now_ms()).await?;
+    /// The run, unless the batch was given up. It is not kept yet: see [`GatewayStore::started`](crate::GatewayStore).
+    pub(super) async fn start(&self, batch: &Batch) -> Result<Option<OpenRun>, StepError> {
+        let Request { first_post_at, options } = match &batch.request {
+            Some(request) => request.clone(),
+            None => {
+                let mut options = self.defaults.options(batch);
+                options.files = self.fetch_files(batch).await;
+                options.context.extend(self.overheard(batch).await);
+                self.store.posting(&batch.id, options, now_ms()).await?
+            }
+        };
         if batch.attempts > MOST_ATTEMPTS && now_ms() - first_post_at > millis(GIVE_UP_AFTER) {
             return self.bury(batch, notice::GAVE_UP).await;
         }
@@ -48,24 +56,30 @@ impl Conversations {
                 }
                 Err(StepError::Server(error))
             }
-            other => other,
+            run => run.map(Some),
         }
     }
 
-    async fn post(&self, batch: &Batch, options: RunOptions) -> Result<(), StepError> {
-        let refresh = batch.kind == BatchKind::Message;
-        let session_id = self.session(SessionRequest { batch, refresh }).await.map_err(|error| match error {
+    async fn post(&self, batch: &Batch, options: RunOptions) -> Result<OpenRun, StepError> {
+        let session_id = self.session(batch).await.map_err(|error| match error {
             SessionError::Store(error) => StepError::Store(error),
             SessionError::Server(error) => StepError::Server(error),
         })?;
         let message = attachments::message(&batch.payload.text, &options.files).await;
         let client = self.client.with_idempotency_key(format!("gw-{}", batch.id));
         match client.send_messages(&session_id, vec![message], to_send(options)).await {
-            Ok(answer) => {
-                let run = StartedRun { run_id: answer.run_id, session_id, cursor: answer.cursor };
-                self.store.started(batch, run, now_ms()).await?;
-                Ok(())
-            }
+            Ok(answer) => Ok(OpenRun {
+                run_id: answer.run_id.to_string(),
+                session_id,
+                address: batch.address.clone(),
+                cursor: answer.cursor,
+                started_at: now_ms(),
+                question: batch.message_id.clone(),
+                requester: batch.sender.as_ref().map(|sender| sender.id.clone()),
+                timeout_s: batch.payload.options.timeout_s,
+                sent: Sent::default(),
+                fresh: batch.attempts == 0,
+            }),
             Err(error) if error.code() == Some(ErrorCode::SessionAlreadyRunning) => Err(StepError::Busy),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                 if self.store.forget_session(&batch.routing_key, &session_id).await? {
@@ -77,10 +91,20 @@ impl Conversations {
         }
     }
 
-    /// What the run asks of the server, from the request, the channel and the last resort.
-    fn options(&self, batch: &Batch, set_in_chat: Option<String>) -> RunOptions {
+    async fn bury(&self, batch: &Batch, text: &str) -> Result<Option<OpenRun>, StepError> {
+        let notice = self.parts(&batch.address, &format!("buried:{}", batch.id), text);
+        self.store.bury(&batch.id, notice.clone(), now_ms()).await?;
+        self.deliveries.wake_for(&notice);
+        Ok(None)
+    }
+}
+
+impl Defaults {
+    /// What the run asks of the server, from the request, the chat, the channel and the last resort.
+    pub(super) fn options(&self, batch: &Batch) -> RunOptions {
         let asked = batch.payload.options.clone();
-        let channel = self.run_configs.get(batch.address.channel.as_str()).cloned().unwrap_or_default();
+        let channel = self.channels.get(batch.address.channel.as_str()).cloned().unwrap_or_default();
+        let set_in_chat = batch.model.clone();
         let mut overrides = asked.overrides.unwrap_or_default();
         let asked_for_profile = overrides.profile.is_some();
         overrides.profile = overrides.profile.or(channel.profile);
@@ -105,13 +129,6 @@ impl Conversations {
             timeout_s: None,
             cwd: None,
         }
-    }
-
-    async fn bury(&self, batch: &Batch, text: &str) -> Result<(), StepError> {
-        let notice = self.parts(&batch.address, &format!("buried:{}", batch.id), text);
-        self.store.bury(&batch.id, notice.clone(), now_ms()).await?;
-        self.deliveries.wake_for(&notice);
-        Ok(())
     }
 }
 

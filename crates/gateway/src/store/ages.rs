@@ -58,7 +58,7 @@ mod tests {
         store.queue_parts(vec![part("old")], now_ms() - 2 * hour).await.unwrap();
         store.queue_parts(vec![part("new")], now_ms() - hour).await.unwrap();
         assert_eq!(store.queue_ages().await.unwrap().outbox.as_secs() / 3600, 2);
-        let old = store.next_part(&address.chat_key()).await.unwrap().unwrap();
+        let old = store.take_part(&address.chat_key()).await.unwrap();
         store.sent(old.id, None).await.unwrap();
         assert_eq!(store.queue_ages().await.unwrap().outbox.as_secs() / 3600, 1);
     }

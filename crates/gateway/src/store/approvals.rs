@@ -316,7 +316,7 @@ pub(super) fn was_shown(connection: &Connection, approval: &Approval) -> Result<
     }
     let all_sent = |prefix: &str| -> Result<bool, StoreError> {
         let sql = "SELECT count(*), count(*) FILTER (WHERE state = 'sent') FROM outbox
-                   WHERE substr(idem_key, 1, length(?1)) = ?1";
+                   WHERE idem_key >= ?1 AND idem_key < ?1 || char(0x10FFFF)";
         let read = |row: &Row<'_>| -> Result<(i64, i64), _> { Ok((row.get(0)?, row.get(1)?)) };
         let (all, sent) = connection.prepare_cached(sql)?.query_row([prefix], read)?;
         Ok(all > 0 && all == sent)

@@ -122,17 +122,6 @@ impl GatewayStore {
             })
             .await
     }
-
-    /// The model that was set for a conversation.
-    pub(crate) async fn model_of(&self, routing_key: &str) -> Result<Option<String>, StoreError> {
-        let key = routing_key.to_owned();
-        self.database
-            .read(move |connection| {
-                let sql = "SELECT model FROM conversations WHERE routing_key = ?1";
-                Ok(connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?.flatten())
-            })
-            .await
-    }
 }
 
 fn standing(connection: &Connection, key: &str, lane: &str) -> Result<Standing, StoreError> {

@@ -186,6 +186,8 @@ pub struct Stranger {
 pub(crate) struct Accepted {
     /// Conversations with a new message.
     pub(crate) routing_keys: Vec<String>,
+    /// Conversations with a new command.
+    pub(crate) commands: Vec<String>,
     /// Chats with a new text.
     pub(crate) chats: Vec<String>,
     /// Presses and what came of each.
@@ -270,6 +272,7 @@ fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) ->
             Arrival::Migrated(migration) => {
                 migrated::rekey(connection, &migration, now)?;
                 accepted.chats.push(migration.to.chat_key());
+                accepted.commands.push(migration.new_key.clone());
                 accepted.routing_keys.push(migration.new_key);
             }
             Arrival::Dead(row) => drop(insert(connection, &row, now)?),
@@ -344,7 +347,8 @@ fn take(
             away::hold(connection, &row.routing_key, row.address.as_ref(), now)?;
             accepted.chats.push(lane);
         }
-        accepted.routing_keys.push(row.routing_key);
+        let woken = if row.kind == "command" { &mut accepted.commands } else { &mut accepted.routing_keys };
+        woken.push(row.routing_key);
     }
     Ok(())
 }

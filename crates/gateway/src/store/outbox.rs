@@ -6,6 +6,9 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{GatewayStore, StoreError, prompts};
 use crate::{Address, ApprovalButton, Body, MessageRef, Reaction, clock::now_ms};
 
+/// Ends the name of the lane beside a chat's own for signs, which must not delay texts.
+const SIGNS: &str = "#signs";
+
 /// Something to be sent.
 #[derive(Debug, Clone)]
 pub(crate) struct NewPart {
@@ -49,6 +52,24 @@ pub(crate) struct Part {
     pub(crate) next_at: i64,
 }
 
+/// What a lane has to do.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// To be sent now.
+    Now(Part),
+    /// Not to be sent yet.
+    Later(Part),
+}
+
+/// What a confirmed message leaves behind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AfterSent {
+    /// A prompt that waited for it may run now.
+    pub(crate) released: bool,
+    /// Its lane has more to send.
+    pub(crate) more: bool,
+}
+
 impl Content {
     fn kind(&self) -> &'static str {
         match self {
@@ -75,7 +96,11 @@ impl NewPart {
     /// What it waits behind.
     pub(crate) fn lane(&self) -> String {
         let chat = self.address.chat_key();
-        if self.content.is_sign() { format!("{chat}#signs") } else { chat }
+        if self.content.is_sign() { chat + SIGNS } else { chat }
+    }
+
+    pub(crate) fn is_lane_of_signs(lane: &str) -> bool {
+        lane.ends_with(SIGNS)
     }
 }
 
@@ -85,33 +110,42 @@ impl GatewayStore {
         self.database.write(move |connection| insert(connection, &parts, now)).await
     }
 
-    /// The oldest unsent message of a lane.
-    pub(crate) async fn next_part(&self, lane: &str) -> Result<Option<Part>, StoreError> {
+    /// The oldest unsent message of a lane. If it `may` be sent now, it is `sending` with the same commit: from here to the
+    /// answer of the platform the outcome is not known.
+    pub(crate) async fn next_part(
+        &self,
+        lane: &str,
+        may: impl FnOnce(&Part) -> bool + Send + 'static,
+    ) -> Result<Option<Next>, StoreError> {
         let lane = lane.to_owned();
         self.database
-            .read(move |connection| {
+            .write_unguarded(move |connection| {
                 let sql = "SELECT id, idem_key, address, payload, attempts, uncertain, stub_id, created_at, next_at
                            FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
-                connection.prepare_cached(sql)?.query_row([&lane], |row| Ok(read_part(row))).optional()?.transpose()
+                let found = connection.prepare_cached(sql)?.query_row([&lane], |row| Ok(read_part(row))).optional()?;
+                let Some(part) = found.transpose()? else { return Ok(None) };
+                if !may(&part) {
+                    return Ok(Some(Next::Later(part)));
+                }
+                let sql = "UPDATE outbox SET state = 'sending' WHERE id = ?1";
+                connection.prepare_cached(sql)?.execute([part.id])?;
+                Ok(Some(Next::Now(part)))
             })
             .await
     }
 
-    /// Before the request: from here to its answer the outcome is not known.
-    pub(crate) async fn sending(&self, id: i64) -> Result<(), StoreError> {
-        self.update(id, "UPDATE outbox SET state = 'sending' WHERE id = ?1").await
-    }
-
-    /// The platform confirmed it. True if a prompt that waited for it may run now. Nobody reads a file again.
-    pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<bool, StoreError> {
+    /// The platform confirmed it. Nobody reads a file again.
+    pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<AfterSent, StoreError> {
         self.database
-            .write(move |connection| {
+            .write_unguarded(move |connection| {
                 let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
                            payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
-                           WHERE id = ?1 RETURNING idem_key";
-                let key: String =
-                    connection.prepare_cached(sql)?.query_row(params![id, message_id], |row| row.get(0))?;
-                prompts::part_ended(connection, &key, message_id.as_deref())
+                           WHERE id = ?1 RETURNING idem_key, lane";
+                let read = |row: &Row<'_>| -> Result<(String, String), _> { Ok((row.get(0)?, row.get(1)?)) };
+                let (key, lane) = connection.prepare_cached(sql)?.query_row(params![id, message_id], read)?;
+                let sql = "SELECT 1 FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending')";
+                let more = connection.prepare_cached(sql)?.exists([lane])?;
+                Ok(AfterSent { released: prompts::part_ended(connection, &key, message_id.as_deref())?, more })
             })
             .await
     }
@@ -228,14 +262,16 @@ impl GatewayStore {
             })
             .await
     }
+}
 
-    async fn update(&self, id: i64, sql: &'static str) -> Result<(), StoreError> {
-        self.database
-            .write(move |connection| {
-                connection.prepare_cached(sql)?.execute([id])?;
-                Ok(())
-            })
-            .await
+#[cfg(test)]
+impl GatewayStore {
+    /// The next message of a lane, taken to be sent.
+    pub(crate) async fn take_part(&self, lane: &str) -> Option<Part> {
+        match self.next_part(lane, |_| true).await.unwrap() {
+            Some(Next::Now(part)) => Some(part),
+            _ => None,
+        }
     }
 }
 

@@ -164,15 +164,18 @@ mod tests {
         let store = GatewayStore::open_in_memory().unwrap();
         let channel = slack("C1");
         store.begin_send(send(&channel, true), 1).await.unwrap();
-        let first = store.next_part("slack:C1").await.unwrap().unwrap();
-        assert!(!store.sent(first.id, Some("17.1".to_owned())).await.unwrap(), "the check output is not sent yet");
-        let second = store.next_part("slack:C1").await.unwrap().unwrap();
+        let first = store.take_part("slack:C1").await.unwrap();
+        assert!(
+            !store.sent(first.id, Some("17.1".to_owned())).await.unwrap().released,
+            "the check output is not sent yet"
+        );
+        let second = store.take_part("slack:C1").await.unwrap();
         let thread = Address { thread: Some("17.1".to_owned()), ..channel };
         assert_eq!(second.address, thread);
-        assert!(store.sent(second.id, Some("17.2".to_owned())).await.unwrap(), "now the run may start");
+        assert!(store.sent(second.id, Some("17.2".to_owned())).await.unwrap().released, "now the run may start");
         assert_eq!(store.delivery("d").await.unwrap().unwrap().address, thread);
         assert_eq!(store.released_prompts().await.unwrap(), ["slack:group:C1#d"]);
-        let work = store.next_work("slack:group:C1#d", Queued::Each, 2).await.unwrap();
+        let work = store.next_work("slack:group:C1#d", Queued::Each, 2, |_| None).await.unwrap();
         let Some(Work::Start(batch)) = work else { panic!("{work:?}") };
         assert_eq!((&batch.address, batch.context.is_some()), (&thread, true));
 
@@ -193,7 +196,7 @@ mod tests {
     async fn the_context_of_a_text_on_slack_is_that_of_its_thread() {
         let store = GatewayStore::open_in_memory().unwrap();
         store.begin_send(send(&slack("C1"), false), 1).await.unwrap();
-        let first = store.next_part("slack:C1").await.unwrap().unwrap();
+        let first = store.take_part("slack:C1").await.unwrap();
         store.sent(first.id, Some("17.1".to_owned())).await.unwrap();
         let kept: Vec<String> = store
             .database

@@ -11,7 +11,7 @@ use stakpak_sqlite::{
 };
 use uuid::Uuid;
 
-use super::{GatewayStore, NewPart, StoreError, outbox};
+use super::{GatewayStore, NewPart, SessionMapping, StoreError, outbox, sessions};
 use crate::{
     Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender,
     dispatcher::{KeptFile, Sent},
@@ -93,16 +93,29 @@ pub(crate) struct Batch {
     pub(crate) message_id: Option<String>,
     /// Restarts that found it unsent.
     pub(crate) attempts: u32,
-    /// The server may have heard of it: the request stays what it was.
-    pub(crate) posted: bool,
+    /// The model that was chosen in the chat.
+    pub(crate) model: Option<String>,
+    /// The session of the conversation, if it has one.
+    pub(crate) session: Option<SessionMapping>,
+    /// None while the server has not heard of it.
+    pub(crate) request: Option<Request>,
 }
 
-/// A run the server accepted.
+/// What the server is asked for. Later attempts repeat the first one's, so that they are the same request.
 #[derive(Debug, Clone)]
-pub(crate) struct StartedRun {
-    pub(crate) run_id: Uuid,
-    pub(crate) session_id: String,
-    pub(crate) cursor: u64,
+pub(crate) struct Request {
+    /// Unix ms.
+    pub(crate) first_post_at: i64,
+    pub(crate) options: RunOptions,
+}
+
+/// What has to be done after the end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Messages wait for the next run.
+    pub(crate) waiting: bool,
+    /// Approvals of the run are not closed.
+    pub(crate) approvals: bool,
 }
 
 /// How a run ended.
@@ -134,6 +147,8 @@ pub(crate) struct OpenRun {
     pub(crate) timeout_s: Option<u64>,
     /// What of its text was sent before its end.
     pub(crate) sent: Sent,
+    /// Nothing of it can have been shown yet.
+    pub(crate) fresh: bool,
 }
 
 /// Sizes of the queues.
@@ -155,45 +170,52 @@ pub struct QueueCounts {
 
 impl GatewayStore {
     /// What the conversation has to do next; makes a batch of its oldest waiting message if nothing else is open.
+    ///
+    /// What `ask` says is the request of a batch that has none yet; without an answer it has to be made before
+    /// [`Self::posting`].
     pub(crate) async fn next_work(
         &self,
         routing_key: &str,
         queued: Queued,
         now: i64,
+        ask: impl FnOnce(&Batch) -> Option<RunOptions> + Send + 'static,
     ) -> Result<Option<Work>, StoreError> {
         let key = routing_key.to_owned();
-        self.database.write(move |connection| next_work(connection, &key, queued, now)).await
-    }
-
-    /// Notes that the server is about to hear of a batch, and with which options: later attempts repeat the first one's, so
-    /// that they are the same request. Returns when that was, and the options.
-    pub(crate) async fn posting(
-        &self,
-        batch_id: &str,
-        options: &RunOptions,
-        now: i64,
-    ) -> Result<(i64, RunOptions), StoreError> {
-        let (batch_id, options) = (batch_id.to_owned(), serde_json::to_string(options)?);
         self.database
             .write(move |connection| {
-                let sql =
-                    "UPDATE inbox SET first_post_at = coalesce(first_post_at, ?2), request = coalesce(request, ?3)
-                           WHERE batch_id = ?1 RETURNING first_post_at, request";
-                let read = |row: &Row<'_>| -> Result<(i64, String), _> { Ok((row.get(0)?, row.get(1)?)) };
-                let (first, options) =
-                    connection.prepare_cached(sql)?.query_row(params![batch_id, now, options], read)?;
-                Ok((first, serde_json::from_str(&options)?))
+                let mut work = next_work(connection, &key, queued, now)?;
+                if let Some(Work::Start(batch)) = &mut work
+                    && batch.request.is_none()
+                    && let Some(options) = ask(batch)
+                {
+                    batch.request = Some(posting(connection, &batch.id, options, now)?);
+                }
+                Ok(work)
             })
             .await
     }
 
-    /// The server accepted the batch.
-    pub(crate) async fn started(&self, batch: &Batch, run: StartedRun, now: i64) -> Result<(), StoreError> {
-        let (batch_id, routing_key) = (batch.id.clone(), batch.routing_key.clone());
+    /// Notes that the server is about to hear of a batch, and how.
+    pub(crate) async fn posting(&self, batch_id: &str, options: RunOptions, now: i64) -> Result<Request, StoreError> {
+        let batch_id = batch_id.to_owned();
+        self.database.write(move |connection| posting(connection, &batch_id, options, now)).await
+    }
+
+    /// The server accepted the batch as `run`; `session` is where the conversation goes on from here.
+    pub(crate) async fn started(
+        &self,
+        batch: &Batch,
+        run: &OpenRun,
+        session: Option<SessionMapping>,
+    ) -> Result<(), StoreError> {
+        let (batch_id, routing_key, run) = (batch.id.clone(), batch.routing_key.clone(), run.clone());
         let address = serde_json::to_string(&batch.address)?;
         self.database
-            .write(move |connection| {
-                let run_id = run.run_id.to_string();
+            .write_unguarded(move |connection| {
+                if let Some(session) = session {
+                    sessions::set(connection, &session)?;
+                }
+                let OpenRun { run_id, started_at, .. } = run;
                 let cursor = i64::try_from(run.cursor).unwrap_or(i64::MAX);
                 let sql = "INSERT OR IGNORE INTO runs
                     (run_id, batch_id, session_id, routing_key, address, cursor, state, started_at)
@@ -205,7 +227,7 @@ impl GatewayStore {
                     routing_key,
                     address,
                     cursor,
-                    now
+                    started_at
                 ])?;
                 let sql = "UPDATE inbox SET state = 'running', run_id = ?2 WHERE batch_id = ?1";
                 connection.prepare_cached(sql)?.execute(params![batch_id, run_id])?;
@@ -238,10 +260,10 @@ impl GatewayStore {
         ended: EndedRun,
         answer: Vec<NewPart>,
         now: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Left, StoreError> {
         let run_id = run_id.to_owned();
         self.database
-            .write(move |connection| {
+            .write_unguarded(move |connection| {
                 let sql = "UPDATE runs SET state = 'done', outcome = ?2, finished_at = ?3, error = ?4, sent = NULL
                            WHERE run_id = ?1 AND state = 'open'";
                 let EndedRun { outcome, error, unconsumed } = ended;
@@ -253,7 +275,8 @@ impl GatewayStore {
                 }
                 let sql = "UPDATE inbox SET state = 'done' WHERE run_id = ?1";
                 connection.prepare_cached(sql)?.execute([&run_id])?;
-                outbox::insert(connection, &answer, now)
+                outbox::insert(connection, &answer, now)?;
+                left(connection, &run_id)
             })
             .await
     }
@@ -310,6 +333,20 @@ impl GatewayStore {
     }
 }
 
+fn posting(connection: &Connection, batch_id: &str, options: RunOptions, now: i64) -> Result<Request, StoreError> {
+    let sql = "UPDATE inbox SET first_post_at = ?2, request = ?3 WHERE batch_id = ?1";
+    connection.prepare_cached(sql)?.execute(params![batch_id, now, serde_json::to_string(&options)?])?;
+    Ok(Request { first_post_at: now, options })
+}
+
+fn left(connection: &Connection, run_id: &str) -> Result<Left, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM runs JOIN inbox USING (routing_key)
+                              WHERE runs.run_id = ?1 AND inbox.state IN ('accepted', 'batched')),
+                      EXISTS (SELECT 1 FROM approvals WHERE run_id = ?1 AND state <> 'closed')";
+    let read = |row: &Row<'_>| Ok(Left { waiting: row.get(0)?, approvals: row.get(1)? });
+    Ok(connection.prepare_cached(sql)?.query_row([run_id], read)?)
+}
+
 fn next_work(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<Option<Work>, StoreError> {
     if let Some(run) = open_run(connection, routing_key)? {
         return Ok(Some(Work::Follow(Box::new(run))));
@@ -345,6 +382,7 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
         requester: sender.map(|sender| sender.id),
         timeout_s: row.get::<_, Option<i64>>(7)?.and_then(|seconds| u64::try_from(seconds).ok()),
         sent: sent.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
+        fresh: false,
     })
 }
 
@@ -362,6 +400,11 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
     let found: Option<(i64, String, String)> =
         connection.prepare_cached(sql)?.query_row([routing_key], read).optional()?;
     let Some((id, address, kind)) = found else { return Ok(false) };
+    // `/new` and the like have their effect on what is said after them.
+    let sql = "SELECT 1 FROM inbox WHERE routing_key = ?1 AND state = 'accepted' AND kind = 'command' AND id < ?2";
+    if connection.prepare_cached(sql)?.exists(params![routing_key, id])? {
+        return Ok(false);
+    }
     let batch_id = Uuid::new_v4().to_string();
     if kind == "api" {
         // It brought its own context; what was said into the chat is for the people there.
@@ -390,14 +433,15 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
 
 /// The oldest batch that the server has not accepted.
 fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, StoreError> {
-    let sql =
-        "SELECT batch_id, kind, address, sender, payload, context, attempts, request IS NOT NULL, message_id FROM inbox
-               WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
+    let sql = "SELECT batch_id, kind, address, sender, payload, context, attempts, request, message_id, first_post_at,
+                (SELECT model FROM conversations WHERE routing_key = ?1)
+         FROM inbox WHERE routing_key = ?1 AND state = 'batched' ORDER BY id LIMIT 1";
     let read = |row: &Row<'_>| Ok(read_batch(row, routing_key));
     let Some(batch) = connection.prepare_cached(sql)?.query_row([routing_key], read).optional()? else {
         return Ok(None);
     };
     let mut batch = batch?;
+    batch.session = sessions::of(connection, routing_key)?;
     let lines = lines(connection, &batch.id)?;
     if lines.len() > 1 {
         batch.payload.text = lines.join("\n");
@@ -408,6 +452,8 @@ fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, 
 fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
     let (kind, address, payload): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(4)?);
     let (sender, context): (Option<String>, Option<String>) = (row.get(3)?, row.get(5)?);
+    let (request, first_post_at): (Option<String>, Option<i64>) = (row.get(7)?, row.get(9)?);
+    let request = request.as_deref().map(serde_json::from_str).transpose()?;
     Ok(Batch {
         id: row.get(0)?,
         kind: if kind == "api" { BatchKind::Api } else { BatchKind::Message },
@@ -417,8 +463,10 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
         payload: serde_json::from_str(&payload)?,
         context: context.as_deref().map(serde_json::from_str).transpose()?,
         attempts: row.get(6)?,
-        posted: row.get(7)?,
         message_id: row.get(8)?,
+        model: row.get(10)?,
+        session: None,
+        request: request.zip(first_post_at).map(|(options, first_post_at)| Request { first_post_at, options }),
     })
 }
 

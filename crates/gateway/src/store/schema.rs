@@ -135,4 +135,16 @@ ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
     super::approvals::TABLES,
     super::sends::TABLES,
     super::runs::TABLES,
+    Migration {
+        name: "indexes",
+        sql: "
+-- A partial index serves only statements that repeat its condition; most asked for one state of several and read every row.
+DROP INDEX inbox_open;
+DROP INDEX outbox_open;
+CREATE INDEX inbox_state ON inbox (state, routing_key);
+CREATE INDEX inbox_run ON inbox (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX outbox_state ON outbox (state, lane);
+CREATE INDEX approvals_state ON approvals (state, routing_key);
+",
+    },
 ];

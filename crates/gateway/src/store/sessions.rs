@@ -37,40 +37,13 @@ impl GatewayStore {
     /// The session of a conversation.
     pub async fn get(&self, routing_key: &str) -> Result<Option<SessionMapping>, StoreError> {
         let key = routing_key.to_owned();
-        self.database
-            .read(move |connection| {
-                let sql = format!("SELECT {COLUMNS} FROM sessions WHERE routing_key = ?1");
-                Ok(connection.prepare_cached(&sql)?.query_row([key], read).optional()?)
-            })
-            .await
+        self.database.read(move |connection| of(connection, &key)).await
     }
 
     /// Keeps a mapping; the time of its creation stays.
     pub async fn set(&self, mapping: &SessionMapping) -> Result<(), StoreError> {
         let mapping = mapping.clone();
-        let chat_type = serde_json::to_string(&mapping.chat_type)?;
-        self.database
-            .write(move |connection| {
-                let sql = format!(
-                    "INSERT INTO sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                     ON CONFLICT DO UPDATE SET session_id = excluded.session_id, title = excluded.title,
-                        channel = excluded.channel, peer_id = excluded.peer_id, chat_type = excluded.chat_type,
-                        channel_meta = excluded.channel_meta, updated_at = excluded.updated_at"
-                );
-                connection.prepare_cached(&sql)?.execute(params![
-                    mapping.routing_key,
-                    mapping.session_id,
-                    mapping.title,
-                    mapping.channel.as_str(),
-                    mapping.peer_id.as_str(),
-                    chat_type,
-                    mapping.channel_meta.to_string(),
-                    mapping.created_at,
-                    mapping.updated_at
-                ])?;
-                Ok(())
-            })
-            .await
+        self.database.write(move |connection| set(connection, &mapping)).await
     }
 
     /// All mappings, newest first.
@@ -131,6 +104,32 @@ impl GatewayStore {
             })
             .await
     }
+}
+
+pub(super) fn of(connection: &Connection, routing_key: &str) -> Result<Option<SessionMapping>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM sessions WHERE routing_key = ?1");
+    Ok(connection.prepare_cached(&sql)?.query_row([routing_key], read).optional()?)
+}
+
+pub(super) fn set(connection: &Connection, mapping: &SessionMapping) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO sessions ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+         ON CONFLICT DO UPDATE SET session_id = excluded.session_id, title = excluded.title,
+            channel = excluded.channel, peer_id = excluded.peer_id, chat_type = excluded.chat_type,
+            channel_meta = excluded.channel_meta, updated_at = excluded.updated_at"
+    );
+    connection.prepare_cached(&sql)?.execute(params![
+        mapping.routing_key,
+        mapping.session_id,
+        mapping.title,
+        mapping.channel.as_str(),
+        mapping.peer_id.as_str(),
+        serde_json::to_string(&mapping.chat_type)?,
+        mapping.channel_meta.to_string(),
+        mapping.created_at,
+        mapping.updated_at
+    ])?;
+    Ok(())
 }
 
 /// Keeps a context for the next message from `address`; the latest wins.

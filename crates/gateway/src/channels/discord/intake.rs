@@ -4,14 +4,16 @@
 //!   A new session reads each channel from its watermark on before anything newer of that channel is accepted.
 //! * A channel of a guild without a watermark gets one when it is first seen, so that later gaps there can be closed.
 //!   The first direct message of somebody, sent while nobody listened, cannot be found.
-//! * One event after the other: the watermark never passes a message that is not durable.
+//! * One event after the other: the watermark never passes a message that is not durable. Messages that are there at once are
+//!   accepted together, those of one channel in one piece.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     convert::Infallible,
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use serde_json::Value;
 use serenity::model::id::ChannelId;
 use tokio::{
@@ -33,6 +35,8 @@ use crate::{
 
 /// Messages of one page.
 const PAGE: usize = 100;
+/// Messages accepted together.
+const MOST_AT_ONCE: usize = 64;
 /// Guilds that have not come by then are unavailable; direct chats do not wait for them.
 const GUILDS_WITHIN: Duration = Duration::from_secs(10);
 
@@ -44,6 +48,9 @@ pub(super) struct Intake<'a> {
     pub(super) account: &'a str,
     gap: Gap,
 }
+
+/// Messages by channel, and the last one's id.
+type Heard = BTreeMap<u64, (Vec<InboundEvent>, u64)>;
 
 /// What may have been missed.
 #[derive(Default)]
@@ -69,16 +76,33 @@ impl<'a> Intake<'a> {
     }
 
     pub(super) async fn run(&mut self, mut events: mpsc::Receiver<Event>) -> Result<Infallible, ChannelError> {
+        let mut here = Vec::new();
         loop {
             let due = self.gap.sweep_at.unwrap_or_else(|| Instant::now() + GUILDS_WITHIN);
             tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => self.event(&event).await?,
-                    None => return Err(ChannelError::Store { reason: "the session ended".to_owned() }),
-                },
+                count = events.recv_many(&mut here, MOST_AT_ONCE) => {
+                    if count == 0 {
+                        return Err(ChannelError::Store { reason: "the session ended".to_owned() });
+                    }
+                    self.events(&here).await?;
+                    here.clear();
+                }
                 () = sleep_until(due), if self.gap.sweep_at.is_some() => self.sweep().await?,
             }
         }
+    }
+
+    async fn events(&mut self, events: &[Event]) -> Result<(), ChannelError> {
+        let mut heard = Heard::new();
+        for event in events {
+            if event.name == "MESSAGE_CREATE" {
+                self.message(&event.data, &mut heard).await?;
+            } else {
+                self.take(&mut heard).await?;
+                self.event(event).await?;
+            }
+        }
+        self.take(&mut heard).await
     }
 
     async fn event(&mut self, event: &Event) -> Result<(), ChannelError> {
@@ -90,7 +114,6 @@ impl<'a> Intake<'a> {
                 self.channel.places.learn(data, None);
                 Ok(())
             }
-            "MESSAGE_CREATE" => self.message(data).await,
             // Without this a link got its preview; nobody wrote anything.
             "MESSAGE_UPDATE" if data["edited_timestamp"].is_string() => self.edit(data).await,
             _ => Ok(()),
@@ -186,7 +209,7 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    async fn message(&mut self, message: &Value) -> Result<(), ChannelError> {
+    async fn message(&mut self, message: &Value, others: &mut Heard) -> Result<(), ChannelError> {
         let (Some(id), Some(channel)) = (snowflake(&message["id"]), snowflake(&message["channel_id"])) else {
             return Ok(());
         };
@@ -197,7 +220,18 @@ impl<'a> Intake<'a> {
         }
         let event = self.heard(message, &place).await?.map(|(event, _)| event);
         self.gap.known.insert(channel);
-        self.accept(channel, event.into_iter().collect(), Some(id)).await
+        let (events, position) = others.entry(channel).or_default();
+        events.extend(event);
+        *position = id;
+        Ok(())
+    }
+
+    /// Accepts what was heard.
+    async fn take(&self, heard: &mut Heard) -> Result<(), ChannelError> {
+        let accepting = std::mem::take(heard)
+            .into_iter()
+            .map(|(channel, (events, position))| self.accept(channel, events, Some(position)));
+        try_join_all(accepting).await.map(drop)
     }
 
     async fn edit(&mut self, message: &Value) -> Result<(), ChannelError> {

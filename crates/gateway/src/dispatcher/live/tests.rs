@@ -53,6 +53,7 @@ fn run(chat: &str) -> OpenRun {
         requester: None,
         timeout_s: None,
         sent: Sent::default(),
+        fresh: true,
     }
 }
 
@@ -78,7 +79,7 @@ async fn stream(config: &GatewayConfig, channel: &Arc<FakeChannel>, chat: &str) 
                 content: Content::Text { body: Body::default() },
             }
             .lane();
-            if let Some(part) = conversations.store.next_part(&lane).await.unwrap() {
+            if let Some(part) = conversations.store.take_part(&lane).await {
                 conversations.store.sent(part.id, Some("m1".to_owned())).await.unwrap();
             }
         }
