@@ -24,11 +24,23 @@ pub(super) struct Place {
     pub(super) guild: Option<u64>,
     /// The channel of a thread.
     pub(super) parent: Option<u64>,
+    /// As the platform numbers it, where that is known.
+    pub(super) kind: Option<u64>,
     pub(super) name: Option<String>,
     pub(super) guild_name: Option<String>,
 }
 
 impl Place {
+    /// Whether messages there can get a thread: text and announcement channels.
+    pub(super) fn has_threads(&self) -> bool {
+        self.guild.is_some() && self.parent.is_none() && matches!(self.kind, Some(0 | 5))
+    }
+
+    /// Forums and media channels hold threads only; the message that began one is inside of it.
+    fn is_forum(&self) -> bool {
+        matches!(self.kind, Some(15 | 16))
+    }
+
     /// Where a message of this person is.
     pub(super) fn address(&self, channel: u64, person: &PeerId) -> Address {
         let (chat, thread) = match self.parent {
@@ -64,9 +76,19 @@ impl Places {
         let parent = snowflake(&channel["parent_id"]).filter(|_| matches!(kind, 10..=12));
         let name = channel["name"].as_str().map(str::to_owned);
         let guild_name = guild.and_then(|guild| lock(&self.guilds).get(&guild).cloned());
-        let place = Place { guild, parent, name, guild_name };
+        let place = Place { guild, parent, kind: Some(kind), name, guild_name };
         lock(&self.channels).put(id, place.clone());
         Some((id, place))
+    }
+
+    /// What people call a channel, if that was told.
+    pub(super) fn name(&self, channel: &str) -> Option<String> {
+        lock(&self.channels).get(&channel.parse().ok()?)?.name.clone()
+    }
+
+    /// Whether a thread of this channel was begun by a message outside of it.
+    pub(super) fn begins_threads_inside(&self, channel: u64) -> bool {
+        lock(&self.channels).get(&channel).is_some_and(Place::is_forum)
     }
 
     /// The place of a channel. One that the bot may not look at counts as a plain one of the guild it was named with.
