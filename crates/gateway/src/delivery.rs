@@ -132,6 +132,11 @@ impl Sender {
             Outcome::Sent(message_id) => {
                 return self.store.sent(part.id, message_id.clone()).await.map(|released| self.release(released));
             }
+            Outcome::SentIn(message_id, chat) => {
+                let released = self.store.sent_in(part.id, message_id.clone(), chat.clone()).await?;
+                self.release(released);
+                return Ok(());
+            }
             Outcome::Stubbed(message_id) => return self.store.stubbed(part.id, message_id.clone()).await,
             Outcome::Instead(content) => return self.store.replace_content(part.id, content).await,
             Outcome::Failed(error) => error,

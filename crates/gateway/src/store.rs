@@ -15,6 +15,7 @@ mod migrated;
 mod notice;
 mod outbox;
 mod pairing;
+mod placed;
 mod prompts;
 mod prune;
 mod runs;

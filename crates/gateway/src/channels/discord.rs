@@ -17,6 +17,7 @@ mod places;
 mod presses;
 mod session;
 mod socket;
+mod targets;
 mod threads;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -118,7 +119,7 @@ impl DiscordChannel {
             Ok(made) => made,
             Err(failure) => self.create(self.open_thread(address, failure).await?, reply, buttons).await?,
         };
-        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone() })
+        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone(), chat: None })
     }
 
     async fn create(
@@ -183,6 +184,10 @@ impl Channel for DiscordChannel {
         }
     }
 
+    async fn locate(&self, address: &Address) -> Result<Address, ChannelError> {
+        self.find_target(address).await
+    }
+
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
         self.post(&reply, &[]).await
     }
@@ -221,7 +226,7 @@ impl Channel for DiscordChannel {
             Ok(made) => made,
             Err(failure) => files::send(&self.api, self.open_thread(address, failure).await?, file).await?,
         };
-        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone() })
+        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone(), chat: None })
     }
 
     /// A repeated nonce makes no second copy for some minutes; after that a look is needed.

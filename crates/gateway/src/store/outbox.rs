@@ -104,16 +104,7 @@ impl GatewayStore {
 
     /// The platform confirmed it. True if a prompt that waited for it may run now. Nobody reads a file again.
     pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<bool, StoreError> {
-        self.database
-            .write(move |connection| {
-                let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
-                           payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
-                           WHERE id = ?1 RETURNING idem_key";
-                let key: String =
-                    connection.prepare_cached(sql)?.query_row(params![id, message_id], |row| row.get(0))?;
-                prompts::part_ended(connection, &key, message_id.as_deref())
-            })
-            .await
+        self.database.write(move |connection| sent(connection, id, message_id.as_deref())).await
     }
 
     /// An empty message stands where the text will be.
@@ -253,6 +244,15 @@ fn read_part(row: &Row<'_>) -> Result<Part, StoreError> {
         created_at: row.get(7)?,
         next_at: row.get(8)?,
     })
+}
+
+/// The platform confirmed it.
+pub(super) fn sent(connection: &Connection, id: i64, message_id: Option<&str>) -> Result<bool, StoreError> {
+    let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
+               payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
+               WHERE id = ?1 RETURNING idem_key";
+    let key: String = connection.prepare_cached(sql)?.query_row(params![id, message_id], |row| row.get(0))?;
+    prompts::part_ended(connection, &key, message_id)
 }
 
 /// In the transaction of what they follow from.

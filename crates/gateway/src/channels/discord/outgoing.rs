@@ -79,7 +79,7 @@ impl Existing {
     }
 
     pub(super) fn receipt(&self, address: &Address) -> DeliveryReceipt {
-        DeliveryReceipt { message_id: self.id.clone(), thread_id: address.thread.clone() }
+        DeliveryReceipt { message_id: self.id.clone(), thread_id: address.thread.clone(), chat: None }
     }
 }
 
