@@ -7,6 +7,7 @@
 mod access;
 mod ages;
 mod approvals;
+mod audit;
 mod away;
 mod commands;
 mod decide;
@@ -32,6 +33,7 @@ use stakpak_sqlite::{Database, rusqlite};
 pub use access::{AccessEntry, Origin, Subject};
 pub use ages::QueueAges;
 pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
+pub use audit::AuditEntry;
 pub(crate) use commands::{Change, CommandRow, Standing};
 pub(crate) use decide::{Refused, Resolution, Wish};
 pub use inbound::Stranger;

@@ -135,4 +135,5 @@ ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
     super::approvals::TABLES,
     super::sends::TABLES,
     super::runs::TABLES,
+    super::audit::TABLES,
 ];
