@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelId, ChatType, PeerId};
+use crate::{ChannelId, ChatType, PeerId, targeting::is_slack_id};
 
 /// A place on a platform.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,10 +43,20 @@ impl Address {
         }
     }
 
+    /// Another key under which what was said there may be kept: a part of a direct chat shares its conversation, and 0.3.x
+    /// kept threads of Discord as channels.
+    pub(crate) fn other_target_key(&self) -> String {
+        let (chat, thread) = match (&self.thread, &self.direct) {
+            (Some(thread), None) if self.channel.as_str() == "discord" => (thread.clone(), None),
+            (_, Some(_)) => (self.chat.clone(), None),
+            (thread, None) => (self.chat.clone(), thread.clone()),
+        };
+        Self { chat, thread, ..self.clone() }.target_key()
+    }
+
     /// Where people answer a message of the bot, if that is another place: on Slack a thread of the message.
     pub(crate) fn beneath(&self, message_id: &str) -> Option<Self> {
-        let of_person = self.chat.starts_with(['D', 'U', 'W'])
-            && self.chat.chars().all(|character| character.is_ascii_uppercase() || character.is_ascii_digit());
+        let of_person = is_slack_id(&self.chat, &['D', 'U', 'W']);
         let is_channel = self.channel.as_str() == "slack" && self.direct.is_none() && !of_person;
         (is_channel && self.thread.is_none()).then(|| Self { thread: Some(message_id.to_owned()), ..self.clone() })
     }

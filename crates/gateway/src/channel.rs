@@ -37,6 +37,12 @@ pub trait Channel: Send + Sync + fmt::Debug {
     async fn start_durable(&self, inbound: Arc<dyn InboundSink>, cancel: CancellationToken)
     -> Result<(), ChannelError>;
 
+    /// What a program named, as messages from there are addressed: names and people as ids, and the other party of a direct
+    /// chat. May ask the platform; a place that it does not know stays as it is.
+    async fn locate(&self, address: &Address) -> Result<Address, ChannelError> {
+        Ok(address.clone())
+    }
+
     /// Sends one message and tells what became of it.
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError>;
 

@@ -159,6 +159,11 @@ impl Sender {
                 self.release(after.released);
                 return Ok(after.more);
             }
+            Outcome::SentIn(message_id, chat) => {
+                let after = self.store.sent_in(part.id, message_id.clone(), chat.clone()).await?;
+                self.release(after.released);
+                return Ok(after.more);
+            }
             Outcome::Stubbed(message_id) => {
                 return self.store.stubbed(part.id, message_id.clone()).await.map(|()| true);
             }

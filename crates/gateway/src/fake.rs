@@ -100,7 +100,7 @@ impl Channel for FakeChannel {
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
         let mut seen = self.lock();
         seen.sent.push(reply.body.text);
-        Ok(DeliveryReceipt { message_id: seen.sent.len().to_string(), thread_id: None })
+        Ok(DeliveryReceipt { message_id: seen.sent.len().to_string(), thread_id: None, chat: None })
     }
 
     async fn edit_message(&self, _: &MessageRef, body: &Body, _: &[ApprovalButton]) -> Result<(), ChannelError> {

@@ -68,7 +68,8 @@ pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{
-    AccessEntry, Approved, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, StoreError, Subject, Undelivered,
+    AccessEntry, Approved, AuditEntry, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, StoreError, Subject,
+    Undelivered,
 };
 pub use tally::{Happened, Spread};
 pub use types::{

@@ -1,8 +1,14 @@
 //! Targets of outbound texts, as programs name them, and titles of sessions.
 
-use serde_json::Value;
+use std::time::Duration;
 
-use crate::{Address, ChatType};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::{Address, Channel, ChatType};
+
+/// How long a program waits for the platform to say what a name stands for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A target names no place on its platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +38,29 @@ pub fn parse_target(channel: &str, target: &Value) -> Result<Address, TargetErro
     let chat = id(&target[chat_key]).ok_or_else(missing)?;
     let thread = id(&target[thread_key]);
     // On Telegram the id of a private chat is the id of its person; those of groups are negative.
-    let direct = (channel == "telegram" && !chat.starts_with(['-', '@'])).then(|| chat.as_str().into());
+    let is_person = match channel {
+        "telegram" => !chat.starts_with(['-', '@']),
+        "slack" => is_slack_id(&chat, &['U', 'W']),
+        _ => false,
+    };
+    let direct = is_person.then(|| chat.as_str().into());
     Ok(Address { channel: channel.into(), chat, thread, direct })
+}
+
+/// Whether it is an id of Slack that begins so: they are upper case letters and digits, names are lower case.
+pub(crate) fn is_slack_id(text: &str, kinds: &[char]) -> bool {
+    text.starts_with(kinds) && text.chars().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit())
+}
+
+/// As [`Channel::locate`]; as it was named where the platform does not tell in time. Then the receipt of the first message
+/// tells.
+pub(crate) async fn located(channel: &dyn Channel, address: Address) -> Address {
+    match timeout(PATIENCE, channel.locate(&address)).await {
+        Ok(Ok(located)) => return located,
+        Ok(Err(error)) => tracing::warn!(target = address.target_key(), %error, "a target could not be looked up"),
+        Err(_) => tracing::warn!(target = address.target_key(), "a target could not be looked up in time"),
+    }
+    address
 }
 
 /// Reads `slack:C0OPS`: a platform and the id of a chat on it.
@@ -95,6 +122,10 @@ mod tests {
         let topic = parse_target("telegram", &json!({"chat_id": -100, "thread_id": 7})).unwrap();
         assert_eq!(topic.target_key(), "telegram:chat:-100:thread:7");
         assert_eq!(topic.direct, None);
+        let person = parse_target("slack", &json!({"channel": "U0ANN"})).unwrap();
+        assert_eq!(person.chat_type(), ChatType::Direct);
+        let name = parse_target("slack", &json!({"channel": "Users"})).unwrap();
+        assert_eq!(name.direct, None);
         assert!(parse_target("telegram", &json!({"chat": 1})).is_err());
         assert!(parse_target("whatsapp", &json!({})).is_err());
     }

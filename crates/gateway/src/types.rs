@@ -265,6 +265,8 @@ pub struct DeliveryReceipt {
     pub message_id: String,
     /// The thread it is in.
     pub thread_id: Option<String>,
+    /// The chat it is in, where the platform tells: it may have been addressed by a name.
+    pub chat: Option<String>,
 }
 
 /// What a schedule or program said into a chat, kept for the next message from there.

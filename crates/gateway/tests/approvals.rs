@@ -337,6 +337,12 @@ async fn grants_count_from_the_next_press_and_message_on() {
     stage.chat.say(EVE, "no more").await;
     stage.chat.wait_for("a code", |shown| shown.chat == EVE && shown.text.contains("pair approve")).await;
     assert_eq!(stage.agent.messages().len(), 2);
+
+    let log: Vec<_> = store.audit(10).await.unwrap().into_iter().rev().map(|entry| (entry.deed, entry.actor)).collect();
+    let by = |deed: &str, actor: &str| (deed.to_owned(), actor.to_owned());
+    let decided = by("approval.decided", &format!("telegram:{EVE}"));
+    assert_eq!(log, [by("access.granted", "operator"), decided, by("access.revoked", "operator")]);
+    assert_eq!(store.audit_damage().await.unwrap(), None);
 }
 
 /// A call that another client decided is no longer asked about.

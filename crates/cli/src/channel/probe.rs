@@ -150,6 +150,7 @@ async fn deliver(channel: &dyn Channel, name: &str, target: &str) -> Result<Stri
     };
     let address = parse_target(name, &json!({ key: target }))
         .map_err(|error| Problem { cause: "target", error: error.to_string() })?;
+    let address = channel.locate(&address).await.unwrap_or(address);
     let reply = OutboundReply {
         address,
         body: Body::plain("A test of `stakpak channel test`: messages arrive here."),

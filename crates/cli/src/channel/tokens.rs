@@ -54,7 +54,8 @@ const KEYS: [TokenKey; 4] = [
         variable: "DISCORD_BOT_TOKEN",
         title: "Bot token",
         steps: "At https://discord.com/developers/applications: New Application, Bot, switch the Message Content Intent on, \
-                Reset Token. Invite it with OAuth2, scopes `bot` and `applications.commands`, permissions 274878008384.",
+                Reset Token. Invite it with OAuth2, scopes `bot` and `applications.commands`, permissions 274878008384 \
+                (309237746752 if `auto_thread` shall open threads).",
     },
 ];
 

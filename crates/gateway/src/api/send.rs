@@ -30,12 +30,13 @@ use self::{
 };
 use super::{ApiError, ErrorAnswer, deliveries};
 use crate::{
-    Address, DeliveryContext, StoreError,
+    Address, Channel, DeliveryContext, StoreError,
     clock::{millis, now_ms},
     dispatcher::SessionError,
     router::resolve_routing_key,
     runtime::Parts,
     store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload},
+    targeting::located,
 };
 
 /// What became of the request so far.
@@ -79,7 +80,8 @@ pub(super) async fn send(
 ) -> Result<Response, ApiError> {
     let request = SendRequest::read(&headers, body)?;
     let address = request.address()?;
-    let files = channel_files(&parts, &address, &request)?;
+    let channel = channel_of(&parts, &address)?;
+    let files = request.files(&**channel)?;
     if request.interactive.is_some() && parts.config.server.token.expose().is_empty() {
         let message = "interactive sends need a configured bearer token";
         return Err(ApiError::new(StatusCode::FORBIDDEN, "interactive_auth_required", message));
@@ -97,14 +99,11 @@ fn invalid(code: &'static str, message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, code, message)
 }
 
-fn channel_files(parts: &Parts, address: &Address, request: &SendRequest) -> Result<Vec<File>, ApiError> {
-    match parts.channels.iter().find(|channel| channel.id() == address.channel) {
-        Some(channel) => request.files(&**channel),
-        None => {
-            let message = format!("channel {} is not enabled", address.channel);
-            Err(ApiError::new(StatusCode::NOT_FOUND, "channel_not_found", message))
-        }
-    }
+fn channel_of<'a>(parts: &'a Parts, address: &Address) -> Result<&'a Arc<dyn Channel>, ApiError> {
+    parts.channels.iter().find(|channel| channel.id() == address.channel).ok_or_else(|| {
+        let message = format!("channel {} is not enabled", address.channel);
+        ApiError::new(StatusCode::NOT_FOUND, "channel_not_found", message)
+    })
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -135,6 +134,7 @@ async fn begin(
             KnownSend::OtherBody => return Err(reused()),
         }
     }
+    let address = &located(&**channel_of(parts, address)?, address.clone()).await;
     let delivery_id = Uuid::new_v4().to_string();
     let prompt = match &request.interactive {
         Some(interactive) => Some(prompt(parts, address, interactive, &delivery_id).await?),

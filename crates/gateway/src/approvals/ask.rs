@@ -87,7 +87,10 @@ impl Desk {
     }
 
     async fn ask(&self, run: &OpenRun, calls: Vec<Call>, cwd: Option<String>) -> Result<(), DeskError> {
-        let address = self.route.clone().unwrap_or_else(|| run.address.clone());
+        let address = match &self.route {
+            Some(route) => self.located(route).await,
+            None => run.address.clone(),
+        };
         let asked_for = self.store.asked_for(run, address.channel.as_str()).await?;
         let (id, now) = (approval_id()?, now_ms());
         let timeout = millis(self.timeout);

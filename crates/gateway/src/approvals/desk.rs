@@ -17,7 +17,7 @@ use crate::{
     clock::now_ms,
     delivery::Deliveries,
     store::{Approval, Content, Gate, NewPart, Resolution, Wish},
-    targeting::parse_route,
+    targeting::{located, parse_route},
 };
 
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -81,6 +81,14 @@ impl Desk {
             route,
             timeout: settings.approval_timeout,
             asked: Notify::new(),
+        }
+    }
+
+    /// A press comes from the chat as the platform numbers it.
+    pub(super) async fn located(&self, route: &Address) -> Address {
+        match self.deliveries.worker().channel(route.channel.as_str()) {
+            Some(channel) => located(&**channel, route.clone()).await,
+            None => route.clone(),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod api;
 mod decode;
+mod failure;
 mod files;
 mod intake;
 mod outgoing;
@@ -16,11 +17,13 @@ mod places;
 mod presses;
 mod session;
 mod socket;
+mod targets;
+mod threads;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use serenity::http::Route;
+use serenity::{http::Route, model::id::ChannelId as ChannelNumber};
 use teloxide_reqwest::Method;
 use tokio::{
     sync::{Mutex, mpsc},
@@ -31,10 +34,12 @@ use tokio_util::sync::CancellationToken;
 use self::{
     api::{Api, Payload},
     decode::Decoder,
+    failure::Failure,
     intake::Intake,
     outgoing::{Existing, Made},
     places::{Place, Places},
     session::Outlets,
+    threads::Threads,
 };
 use super::health::Health;
 use crate::{
@@ -59,6 +64,7 @@ pub struct DiscordChannel {
     require_mention: bool,
     catch_up: Duration,
     places: Places,
+    threads: Threads,
     health: Health,
     /// Outlives a start, as the platform's patience does.
     last_identify: Mutex<Option<Instant>>,
@@ -73,6 +79,7 @@ impl DiscordChannel {
             require_mention: config.settings.require_mention,
             catch_up: config.settings.catch_up,
             places: Places::new(),
+            threads: Threads::new(config.auto_thread),
             health: Health::new(),
             last_identify: Mutex::new(None),
         })
@@ -107,15 +114,27 @@ impl DiscordChannel {
     }
 
     async fn post(&self, reply: &OutboundReply, buttons: &[ApprovalButton]) -> Result<DeliveryReceipt, ChannelError> {
-        let channel_id = outgoing::target(&reply.address)?;
-        let body = Payload::Json(outgoing::message(reply, buttons)?);
-        let response = self.api.call(Method::POST, Route::ChannelMessages { channel_id }, "", body).await?;
-        let made: Made = self.api.decode(response).await?;
-        Ok(DeliveryReceipt { message_id: made.id, thread_id: reply.address.thread.clone() })
+        let address = &reply.address;
+        let made = match self.create(outgoing::target(address)?, reply, buttons).await {
+            Ok(made) => made,
+            Err(failure) => self.create(self.open_thread(address, failure).await?, reply, buttons).await?,
+        };
+        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone(), chat: None })
+    }
+
+    async fn create(
+        &self,
+        channel_id: ChannelNumber,
+        reply: &OutboundReply,
+        buttons: &[ApprovalButton],
+    ) -> Result<Made, Failure> {
+        let body = Payload::Json(outgoing::message(reply, channel_id, buttons)?);
+        let response = self.api.attempt(Method::POST, Route::ChannelMessages { channel_id }, "", body).await?;
+        Ok(self.api.decode(response).await?)
     }
 
     async fn sign(&self, method: Method, message: &MessageRef, sign: Reaction) -> Result<(), ChannelError> {
-        let (channel_id, message_id) = outgoing::place(message)?;
+        let (channel_id, message_id) = self.place_of_message(message)?;
         let reaction = match sign {
             Reaction::Seen => "👀",
             Reaction::Done => "✅",
@@ -165,6 +184,10 @@ impl Channel for DiscordChannel {
         }
     }
 
+    async fn locate(&self, address: &Address) -> Result<Address, ChannelError> {
+        self.find_target(address).await
+    }
+
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
         self.post(&reply, &[]).await
     }
@@ -183,20 +206,39 @@ impl Channel for DiscordChannel {
         body: &Body,
         buttons: &[ApprovalButton],
     ) -> Result<(), ChannelError> {
-        let (channel_id, message_id) = outgoing::place(message)?;
-        let body = Payload::Json(outgoing::edit(body, buttons)?);
-        self.api.call(Method::PATCH, Route::ChannelMessage { channel_id, message_id }, "", body).await.map(drop)
+        let (channel_id, message_id) = self.place_of_message(message)?;
+        let change = async |channel_id| {
+            let body = Payload::Json(outgoing::edit(body, buttons)?);
+            let route = Route::ChannelMessage { channel_id, message_id };
+            self.api.attempt(Method::PATCH, route, "", body).await.map(drop)
+        };
+        match change(channel_id).await {
+            Err(failure) => match self.without_thread(&message.address, &failure) {
+                Some(channel_id) => Ok(change(channel_id).await?),
+                None => Err(failure.into()),
+            },
+            Ok(()) => Ok(()),
+        }
     }
 
     async fn send_file(&self, address: &Address, file: OutboundFile) -> Result<DeliveryReceipt, ChannelError> {
-        let made = files::send(&self.api, outgoing::target(address)?, file).await?;
-        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone() })
+        let made = match files::send(&self.api, outgoing::target(address)?, file.clone()).await {
+            Ok(made) => made,
+            Err(failure) => files::send(&self.api, self.open_thread(address, failure).await?, file).await?,
+        };
+        Ok(DeliveryReceipt { message_id: made.id, thread_id: address.thread.clone(), chat: None })
     }
 
     /// A repeated nonce makes no second copy for some minutes; after that a look is needed.
     async fn reconcile(&self, reply: &OutboundReply) -> Result<Option<DeliveryReceipt>, ChannelError> {
         let bot = self.api.me().await?.id.to_string();
-        let messages = self.api.last_messages(outgoing::target(&reply.address)?).await?;
+        let messages = match self.api.last_messages(outgoing::target(&reply.address)?).await {
+            Ok(messages) => messages,
+            Err(failure) => match self.without_thread(&reply.address, &failure) {
+                Some(channel_id) => self.api.last_messages(channel_id).await?,
+                None => return Err(failure.into()),
+            },
+        };
         let existing =
             messages.into_iter().rev().filter_map(|message| serde_json::from_value::<Existing>(message).ok());
         let copy = existing.into_iter().find(|message| message.is_copy_of(reply, &bot, now_ms()));
@@ -209,7 +251,16 @@ impl Channel for DiscordChannel {
 
     async fn typing(&self, address: &Address) -> Result<(), ChannelError> {
         let channel_id = outgoing::target(address)?;
-        self.api.call(Method::POST, Route::ChannelTyping { channel_id }, "", Payload::None).await.map(drop)
+        match self.api.attempt(Method::POST, Route::ChannelTyping { channel_id }, "", Payload::None).await {
+            Err(failure) => match self.without_thread(address, &failure) {
+                // Opened by the first message, where people look until then.
+                Some(channel_id) => {
+                    self.api.call(Method::POST, Route::ChannelTyping { channel_id }, "", Payload::None).await.map(drop)
+                }
+                None => Err(failure.into()),
+            },
+            Ok(_) => Ok(()),
+        }
     }
 
     async fn react(

@@ -10,6 +10,8 @@ use crate::{ChannelError, ChannelHealth, ChannelStatus, clock::now_ms};
 #[derive(Debug)]
 pub(crate) struct Health {
     now: Mutex<ChannelHealth>,
+    /// What does not go and needs a person, while everything else does.
+    note: Mutex<Option<String>>,
     /// A connection was lost and not made anew yet.
     lost: AtomicBool,
     reconnects: AtomicU64,
@@ -24,11 +26,25 @@ impl Health {
             last_event_at: None,
             last_error: None,
         };
-        Self { now: Mutex::new(now), lost: AtomicBool::new(false), reconnects: AtomicU64::new(0) }
+        Self {
+            now: Mutex::new(now),
+            note: Mutex::default(),
+            lost: AtomicBool::new(false),
+            reconnects: AtomicU64::new(0),
+        }
     }
 
     pub(crate) fn get(&self) -> ChannelHealth {
-        self.lock().clone()
+        let mut now = self.lock().clone();
+        if now.last_error.is_none() {
+            now.last_error.clone_from(&self.note.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        now
+    }
+
+    /// Something does not go, and the rest does.
+    pub(crate) fn note(&self, what: String) {
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
     }
 
     pub(crate) fn identified(&self, identity: String) {

@@ -11,6 +11,7 @@ mod check;
 mod decode;
 mod files;
 mod people;
+mod places;
 mod receive;
 mod send;
 mod socket;
@@ -19,9 +20,8 @@ mod thread;
 mod ts;
 
 use std::{
-    collections::HashMap,
     num::NonZeroU32,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -29,16 +29,13 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use self::{api::Api, check::of_bot_token, decode::Bot, people::People, receive::Receiver};
+use self::{api::Api, check::of_bot_token, decode::Bot, people::People, places::Places, receive::Receiver};
 use super::health::Health;
 use crate::{
     Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelTestResult,
     DeliveryReceipt, InboundSink, MediaAttachment, MessageRef, OutboundFile, OutboundReply, Overheard, Press,
     PressAnswer, Reaction, SlackConfig, render,
 };
-
-/// Chats whose ids were looked up; more are forgotten together.
-const REMEMBERED: usize = 1000;
 
 /// A Slack app with its bot.
 #[derive(Debug)]
@@ -49,8 +46,7 @@ pub struct SlackChannel {
     catch_up: Duration,
     health: Arc<Health>,
     people: Arc<People>,
-    /// Ids of chats that are addressed by a person or a name.
-    chats: Mutex<HashMap<String, String>>,
+    places: Places,
     /// The bot as a user, once known.
     own: OnceLock<String>,
 }
@@ -68,7 +64,7 @@ impl SlackChannel {
             catch_up: config.settings.catch_up,
             health: Arc::new(Health::new()),
             people: Arc::default(),
-            chats: Mutex::default(),
+            places: Places::default(),
             own: OnceLock::new(),
         })
     }
@@ -96,21 +92,6 @@ impl SlackChannel {
 
     fn is_own(&self, message: &Value) -> bool {
         self.own.get().is_none_or(|own| message["user"] == own.as_str())
-    }
-
-    fn learned(&self, chat: &str) -> Option<String> {
-        self.chats.lock().unwrap_or_else(PoisonError::into_inner).get(chat).cloned()
-    }
-
-    fn learn(&self, named: &str, id: &str) {
-        if named == id {
-            return;
-        }
-        let mut chats = self.chats.lock().unwrap_or_else(PoisonError::into_inner);
-        if chats.len() >= REMEMBERED {
-            chats.clear();
-        }
-        chats.insert(named.to_owned(), id.to_owned());
     }
 }
 
@@ -152,6 +133,10 @@ impl Channel for SlackChannel {
             () = cancel.cancelled() => Ok(()),
             outcome = self.receive(inbound) => outcome,
         }
+    }
+
+    async fn locate(&self, address: &Address) -> Result<Address, ChannelError> {
+        self.find_target(address).await
     }
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {

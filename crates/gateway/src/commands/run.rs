@@ -148,10 +148,10 @@ impl Commander {
             // The right code was taken at the door.
             Command::Pair(_) => Ok("A code is sent in a direct chat with the bot.".into()),
             Command::Allow(id) => {
-                store.access_allow(&row.address.channel, Subject::User, &id, Role::User).await?;
+                store.allow_as(actor(row), &row.address.channel, Subject::User, &id, Role::User).await?;
                 Ok(format!("{id} may talk to this bot now.").into())
             }
-            Command::Revoke(id) => match store.access_revoke(&row.address.channel, Subject::User, &id).await? {
+            Command::Revoke(id) => match store.revoke_as(actor(row), &row.address.channel, Subject::User, &id).await? {
                 true => Ok(format!("{id} may no longer talk to this bot, unless the configuration lists them.").into()),
                 false => Ok(format!("{id} was not let in by a code or by `/allow`; see the configuration.").into()),
             },
@@ -306,4 +306,9 @@ impl Worker for Commander {
             }
         }
     }
+}
+
+/// As the audit log names people.
+fn actor(row: &CommandRow) -> String {
+    format!("{}:{}", row.address.channel, row.sender.id)
 }

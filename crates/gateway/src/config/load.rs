@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use stakpak_config::{Codes, Document, Finding, Secret, Severity};
+use stakpak_config::{Codes, Document, Secret, Severity};
 
 use super::{
     GatewayCliFlags, GatewayConfig, GatewayConfigError, GatewaySettings, ServerConfig,
@@ -102,7 +102,6 @@ impl GatewayConfig {
             let message = "whoever may talk to a bot runs any tool unasked; leave it out to be asked";
             findings.push(document.finding(&["gateway", "approval_mode"], "W302", Severity::Warning, message));
         }
-        warn_without_effect(document, &mut findings);
         Ok(Self {
             server: server_config(server, flags, env),
             gateway: settings,
@@ -111,16 +110,6 @@ impl GatewayConfig {
             findings,
         })
     }
-}
-
-/// Keys and values of the published configuration that this build accepts and does not act on.
-fn warn_without_effect(document: &Document, findings: &mut Vec<Finding>) {
-    let mut warn = |path: &[&str], message: &str| {
-        if document.locate(path).is_some() {
-            findings.push(document.finding(path, "W302", Severity::Warning, message));
-        }
-    };
-    warn(&["channels", "discord", "auto_thread"], "has no effect in this version yet");
 }
 
 fn server_config(server: Server, flags: &GatewayCliFlags, env: Lookup<'_>) -> ServerConfig {
@@ -253,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn keys_without_effect_warn() {
-        let config = load("[gateway]\ncatch_up_hours = 3\n[channels.discord]\nauto_thread = true\n");
-        let warned: Vec<_> =
-            config.findings.iter().filter(|finding| finding.code == "W302").map(|it| &it.path).collect();
-        assert_eq!(warned, ["channels.discord.auto_thread"]);
-        assert_eq!(load("[gateway]\nprogress = 'live'\n").findings, []);
+    fn keys_that_have_an_effect_do_not_warn() {
+        let text =
+            "[gateway]\ncatch_up_hours = 3\nprogress = 'live'\n[channels.discord]\ntoken = 't'\nauto_thread = true\n";
+        let config = load(text);
+        assert_eq!(config.findings, []);
+        assert!(config.channels.discord.unwrap().auto_thread);
     }
 
     #[test]

@@ -18,6 +18,8 @@ const PATIENT_EDITS: u32 = 5;
 pub(super) enum Outcome {
     /// Done; the message, if it made one.
     Sent(Option<String>),
+    /// The message, and the chat that the name it was addressed to stands for.
+    SentIn(String, String),
     /// An empty message was made, to be filled by editing.
     Stubbed(String),
     /// Not in this form; another may do.
@@ -27,10 +29,17 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    fn of(receipt: DeliveryReceipt, part: &Part) -> Self {
+        match receipt.chat {
+            Some(chat) if chat != part.address.chat => Self::SentIn(receipt.message_id, chat),
+            _ => Self::Sent(Some(receipt.message_id)),
+        }
+    }
+
     /// In one word; none for a step on the way.
     pub(super) fn result(&self, part: &Part) -> Option<&'static str> {
         Some(match self {
-            Self::Sent(_) => "sent",
+            Self::Sent(_) | Self::SentIn(..) => "sent",
             Self::Stubbed(_) => return None,
             Self::Instead(_) => "refused",
             Self::Failed(error) => match error {
@@ -42,15 +51,6 @@ impl Outcome {
                 _ => "not_sent",
             },
         })
-    }
-}
-
-impl From<Result<DeliveryReceipt, ChannelError>> for Outcome {
-    fn from(result: Result<DeliveryReceipt, ChannelError>) -> Self {
-        match result {
-            Ok(receipt) => Self::Sent(Some(receipt.message_id)),
-            Err(error) => Self::Failed(error),
-        }
     }
 }
 
@@ -95,7 +95,8 @@ impl Sender {
         match result {
             Err(ChannelError::Rejected { reason }) => instead(&part.content)
                 .map_or_else(|| Outcome::Failed(ChannelError::Rejected { reason }), Outcome::Instead),
-            result => result.into(),
+            Err(error) => Outcome::Failed(error),
+            Ok(receipt) => Outcome::of(receipt, part),
         }
     }
 
@@ -103,7 +104,7 @@ impl Sender {
     async fn again(&self, channel: &dyn Channel, part: &Part) -> Outcome {
         let body = body_of(&part.content);
         match channel.reconcile(&reply(part, body.clone())).await {
-            Ok(Some(receipt)) => return Outcome::Sent(Some(receipt.message_id)),
+            Ok(Some(receipt)) => return Outcome::of(receipt, part),
             Ok(None) => {}
             // Not known yet; that nothing was sent by asking is certain.
             Err(ChannelError::Uncertain { host, reason }) => {

@@ -66,7 +66,7 @@ impl Channel for Refusing {
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {
         self.open()?;
         self.sent.lock().unwrap().push(reply.body.text);
-        Ok(DeliveryReceipt { message_id: "1".to_owned(), thread_id: None })
+        Ok(DeliveryReceipt { message_id: "1".to_owned(), thread_id: None, chat: None })
     }
 
     async fn reconcile(&self, _: &OutboundReply) -> Result<Option<DeliveryReceipt>, ChannelError> {

@@ -1,12 +1,16 @@
 //! Who was let in while the gateway ran. What the file lists is not here.
 
 use serde::Serialize;
+use serde_json::json;
 use stakpak_sqlite::{
     Migration,
     rusqlite::{Connection, OptionalExtension, Row, params},
 };
 
-use super::{GatewayStore, StoreError};
+use super::{
+    GatewayStore, StoreError,
+    audit::{self, OPERATOR},
+};
 use crate::{
     ChannelId, PeerId,
     access::{Claim, Granted, Role},
@@ -146,6 +150,18 @@ impl GatewayStore {
         id: &str,
         role: Role,
     ) -> Result<(), StoreError> {
+        self.allow_as(OPERATOR.to_owned(), channel, kind, id, role).await
+    }
+
+    /// The same, by somebody.
+    pub(crate) async fn allow_as(
+        &self,
+        actor: String,
+        channel: &ChannelId,
+        kind: Subject,
+        id: &str,
+        role: Role,
+    ) -> Result<(), StoreError> {
         let role = if kind == Subject::Chat { Role::User } else { role };
         let entry = AccessEntry {
             channel: channel.clone(),
@@ -156,7 +172,7 @@ impl GatewayStore {
             display_name: String::new(),
             created_at: now_ms(),
         };
-        self.database.write(move |connection| grant(connection, &entry)).await
+        self.database.write(move |connection| grant(connection, &entry, &actor)).await
     }
 
     /// Takes a grant back; false if there is none. What the file lists stays allowed.
@@ -164,13 +180,19 @@ impl GatewayStore {
     /// # Errors
     /// The store cannot be written.
     pub async fn access_revoke(&self, channel: &ChannelId, kind: Subject, id: &str) -> Result<bool, StoreError> {
-        let (channel, id) = (channel.to_string(), id.to_owned());
-        self.database
-            .write(move |connection| {
-                let sql = "DELETE FROM access WHERE channel = ?1 AND kind = ?2 AND id = ?3";
-                Ok(connection.prepare_cached(sql)?.execute(params![channel, kind.as_str(), id])? == 1)
-            })
-            .await
+        self.revoke_as(OPERATOR.to_owned(), channel, kind, id).await
+    }
+
+    /// The same, by somebody.
+    pub(crate) async fn revoke_as(
+        &self,
+        actor: String,
+        channel: &ChannelId,
+        kind: Subject,
+        id: &str,
+    ) -> Result<bool, StoreError> {
+        let (channel, id, now) = (channel.to_string(), id.to_owned(), now_ms());
+        self.database.write(move |connection| revoke(connection, &channel, kind, &id, &actor, now)).await
     }
 }
 
@@ -195,14 +217,33 @@ pub(super) fn has_approver(connection: &Connection, channel: &str) -> Result<boo
     Ok(connection.prepare_cached(sql)?.exists([channel])?)
 }
 
-pub(super) fn grant(connection: &Connection, entry: &AccessEntry) -> Result<(), StoreError> {
+pub(super) fn grant(connection: &Connection, entry: &AccessEntry, actor: &str) -> Result<(), StoreError> {
     let AccessEntry { channel, kind, id, role, origin, display_name, created_at } = entry;
     let sql = "INSERT OR REPLACE INTO access (channel, kind, id, role, origin, display_name, created_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     let (kind, role, origin) = (kind.as_str(), role.as_str(), origin.as_str());
     let values = params![channel.as_str(), kind, id, role, origin, display_name, created_at];
     connection.prepare_cached(sql)?.execute(values)?;
-    Ok(())
+    let detail = json!({ "origin": origin, "role": role });
+    audit::record(connection, *created_at, ("access.granted", actor), &format!("{channel}:{kind}:{id}"), detail)
+}
+
+/// False if there was nothing to take back.
+pub(super) fn revoke(
+    connection: &Connection,
+    channel: &str,
+    kind: Subject,
+    id: &str,
+    actor: &str,
+    now: i64,
+) -> Result<bool, StoreError> {
+    let (kind, sql) = (kind.as_str(), "DELETE FROM access WHERE channel = ?1 AND kind = ?2 AND id = ?3");
+    let revoked = connection.prepare_cached(sql)?.execute(params![channel, kind, id])? == 1;
+    if revoked {
+        let subject = format!("{channel}:{kind}:{id}");
+        audit::record(connection, now, ("access.revoked", actor), &subject, json!({}))?;
+    }
+    Ok(revoked)
 }
 
 fn read(row: &Row<'_>) -> stakpak_sqlite::rusqlite::Result<AccessEntry> {

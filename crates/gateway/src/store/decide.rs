@@ -1,11 +1,13 @@
 //! Deciding an approval: all checks and the decision in one transaction, so that of two who decide at once one is first.
 
+use serde_json::json;
 use stakpak_sqlite::rusqlite::Connection;
 
 use super::{
     GatewayStore, StoreError,
     access::{granted, has_approver, role},
     approvals::{Approval, Decision, Stage, find, message_of, open, open_in, remember, was_shown, write},
+    audit::{self, OPERATOR},
     inbound::display_name,
 };
 use crate::{
@@ -223,6 +225,12 @@ fn attempt(
         Who::Clock => ("nobody in time".to_owned(), None),
     };
     let allow = wish.act != Act::Deny;
+    let actor = by_id.as_deref().unwrap_or(if matches!(who, Who::Clock) { "clock" } else { OPERATOR });
+    let detail = json!({
+        "allow": allow, "args_hash": approval.args_hash, "calls": chosen, "for_session": wish.act == Act::Remember,
+        "run_id": approval.run_id, "session_id": approval.session_id
+    });
+    audit::record(connection, now, ("approval.decided", actor), &approval.id, detail)?;
     for call_id in chosen {
         if wish.act == Act::Remember
             && let Some(call) = approval.calls.iter().find(|call| call.id == call_id)

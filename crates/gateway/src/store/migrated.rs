@@ -2,7 +2,10 @@
 
 use stakpak_sqlite::rusqlite::{Connection, params};
 
-use super::{AccessEntry, Origin, StoreError, Subject, access::grant};
+use super::{
+    AccessEntry, Origin, StoreError, Subject,
+    access::{grant, revoke},
+};
 use crate::{Address, access::Role};
 
 /// What the lane of signs has after the one of messages, see [`super::NewPart::lane`].
@@ -33,9 +36,8 @@ pub(super) fn rekey(connection: &Connection, migration: &Migration, now: i64) ->
             display_name: String::new(),
             created_at: now,
         };
-        grant(connection, &entry)?;
-        let sql = "DELETE FROM access WHERE channel = ?1 AND kind = 'chat' AND id = ?2";
-        connection.prepare_cached(sql)?.execute(params![channel, from.chat])?;
+        grant(connection, &entry, channel)?;
+        revoke(connection, channel, Subject::Chat, &from.chat, channel, now)?;
     }
     let keys = params![old_key, new_key];
     for table in ["sessions", "session_state", "conversations"] {

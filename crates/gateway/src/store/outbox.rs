@@ -136,18 +136,7 @@ impl GatewayStore {
 
     /// The platform confirmed it. Nobody reads a file again.
     pub(crate) async fn sent(&self, id: i64, message_id: Option<String>) -> Result<AfterSent, StoreError> {
-        self.database
-            .write_unguarded(move |connection| {
-                let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
-                           payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
-                           WHERE id = ?1 RETURNING idem_key, lane";
-                let read = |row: &Row<'_>| -> Result<(String, String), _> { Ok((row.get(0)?, row.get(1)?)) };
-                let (key, lane) = connection.prepare_cached(sql)?.query_row(params![id, message_id], read)?;
-                let sql = "SELECT 1 FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending')";
-                let more = connection.prepare_cached(sql)?.exists([lane])?;
-                Ok(AfterSent { released: prompts::part_ended(connection, &key, message_id.as_deref())?, more })
-            })
-            .await
+        self.database.write_unguarded(move |connection| sent(connection, id, message_id.as_deref())).await
     }
 
     /// An empty message stands where the text will be.
@@ -289,6 +278,18 @@ fn read_part(row: &Row<'_>) -> Result<Part, StoreError> {
         created_at: row.get(7)?,
         next_at: row.get(8)?,
     })
+}
+
+/// The platform confirmed it.
+pub(super) fn sent(connection: &Connection, id: i64, message_id: Option<&str>) -> Result<AfterSent, StoreError> {
+    let sql = "UPDATE outbox SET state = 'sent', platform_message_id = ?2, error = NULL,
+               payload = CASE kind WHEN 'file' THEN json_set(payload, '$.base64', '') ELSE payload END
+               WHERE id = ?1 RETURNING idem_key, lane";
+    let read = |row: &Row<'_>| -> Result<(String, String), _> { Ok((row.get(0)?, row.get(1)?)) };
+    let (key, lane) = connection.prepare_cached(sql)?.query_row(params![id, message_id], read)?;
+    let sql = "SELECT 1 FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending')";
+    let more = connection.prepare_cached(sql)?.exists([lane])?;
+    Ok(AfterSent { released: prompts::part_ended(connection, &key, message_id)?, more })
 }
 
 /// In the transaction of what they follow from.

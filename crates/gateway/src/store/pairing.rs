@@ -4,10 +4,16 @@
 //! * Groups get none: a code there would be everybody's.
 
 use serde::Serialize;
+use serde_json::json;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 use utoipa::ToSchema;
 
-use super::{AccessEntry, GatewayStore, Origin, StoreError, Subject, access::grant, notice};
+use super::{
+    AccessEntry, GatewayStore, Origin, StoreError, Subject,
+    access::grant,
+    audit::{self, OPERATOR},
+    notice,
+};
 use crate::{
     Address, ChannelId,
     access::{Claim, Role, hash, normal, pairing_code},
@@ -86,9 +92,7 @@ impl GatewayStore {
     /// The store cannot be written.
     pub async fn deny_pairing(&self, code: &str) -> Result<Option<Pairing>, StoreError> {
         let (code, now) = (code.to_owned(), now_ms());
-        self.database
-            .write(move |connection| Ok(settle(connection, &code, "denied", now)?.map(|(pairing, _)| pairing)))
-            .await
+        self.database.write(move |connection| deny(connection, &code, now)).await
     }
 
     /// A code that makes whoever sends `/pair CODE` to the bot within ten minutes its admin. An earlier one is void.
@@ -157,7 +161,7 @@ pub(super) fn try_owner_code(
     }
     if hash(code) == right {
         void_owner_code(connection, channel)?;
-        grant(connection, &paired(channel, user, display_name, Role::Admin, now))?;
+        grant(connection, &paired(channel, user, display_name, Role::Admin, now), &format!("{channel}:{user}"))?;
         return Ok(OwnerTry::Right);
     }
     let sql = "INSERT INTO owner_tries (channel, user_id, tries) VALUES (?1, ?2, 1)
@@ -176,6 +180,7 @@ fn new_owner_code(connection: &Connection, channel: &str, now: i64) -> Result<St
     let code = pairing_code()?;
     let sql = "INSERT INTO owner_codes (channel, code_hash, expires_at, tries) VALUES (?1, ?2, ?3, 0)";
     connection.prepare_cached(sql)?.execute(params![channel, hash(&code), now + OWNER_LIFE_MS])?;
+    audit::record(connection, now, ("owner_code.made", OPERATOR), channel, json!({}))?;
     Ok(code)
 }
 
@@ -188,11 +193,18 @@ fn void_owner_code(connection: &Connection, channel: &str) -> Result<(), StoreEr
 fn approve(connection: &Connection, code: &str, role: Role, now: i64) -> Result<Option<Approved>, StoreError> {
     let Some((pairing, address)) = settle(connection, code, "approved", now)? else { return Ok(None) };
     let channel = pairing.channel.as_str();
-    grant(connection, &paired(channel, &pairing.user_id, &pairing.display_name, role, now))?;
+    grant(connection, &paired(channel, &pairing.user_id, &pairing.display_name, role, now), OPERATOR)?;
     let key = format!("paired:{channel}:{}:{now}", pairing.user_id);
     let text = format!("You were let in as {}. Write what you need.", role.as_str());
     notice::queue(connection, key, &address, &text, now)?;
     Ok(Some(Approved { pairing, address }))
+}
+
+fn deny(connection: &Connection, code: &str, now: i64) -> Result<Option<Pairing>, StoreError> {
+    let Some((pairing, _)) = settle(connection, code, "denied", now)? else { return Ok(None) };
+    let subject = format!("{}:user:{}", pairing.channel, pairing.user_id);
+    audit::record(connection, now, ("pairing.denied", OPERATOR), &subject, json!({}))?;
+    Ok(Some(pairing))
 }
 
 /// An open code comes to its end.

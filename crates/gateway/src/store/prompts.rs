@@ -76,9 +76,16 @@ pub(super) fn wait_again(connection: &Connection, id: &str) -> Result<(), StoreE
 /// On Slack the first message of a delivery opens a thread: what follows it, and what is said there, belongs together.
 fn move_beneath(connection: &Connection, id: &str, message_id: &str) -> Result<(), StoreError> {
     let Some(from) = address_of(connection, id)? else { return Ok(()) };
-    let Some(to) = from.beneath(message_id) else { return Ok(()) };
-    readdress(connection, id, &to)?;
-    let place = serde_json::to_string(&to)?;
+    match from.beneath(message_id) {
+        Some(to) => move_delivery(connection, id, &from, &to),
+        None => Ok(()),
+    }
+}
+
+/// What of a delivery is not sent yet, its prompt and its context belong to another place from here on.
+pub(super) fn move_delivery(connection: &Connection, id: &str, from: &Address, to: &Address) -> Result<(), StoreError> {
+    readdress(connection, id, to)?;
+    let place = serde_json::to_string(to)?;
     let sql = "UPDATE deliveries SET address = ?2 WHERE id = ?1 RETURNING prompt, routing_key, created_at";
     let read = |row: &stakpak_sqlite::rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let (prompt, routing_key, created_at): (Option<i64>, Option<String>, i64) =

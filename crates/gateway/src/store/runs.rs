@@ -413,11 +413,11 @@ fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i
         return Ok(true);
     }
     let address: Address = serde_json::from_str(&address)?;
-    let sql = "DELETE FROM delivery_context WHERE channel = ?1 AND target_key = ?2 RETURNING context, expires_at";
-    let context: Option<(String, i64)> = connection
-        .prepare_cached(sql)?
-        .query_row(params![address.channel.as_str(), address.target_key()], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
+    let sql =
+        "DELETE FROM delivery_context WHERE channel = ?1 AND target_key IN (?2, ?3) RETURNING context, expires_at";
+    let keys = params![address.channel.as_str(), address.target_key(), address.other_target_key()];
+    let context: Option<(String, i64)> =
+        connection.prepare_cached(sql)?.query_row(keys, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let context = context.filter(|(_, expires_at)| *expires_at > now).map(|(context, _)| context);
     let sql = "UPDATE inbox SET state = 'batched', batch_id = ?2, context = ?3 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![id, batch_id, context])?;

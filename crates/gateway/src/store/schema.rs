@@ -135,6 +135,7 @@ ALTER TABLE runs ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;
     super::approvals::TABLES,
     super::sends::TABLES,
     super::runs::TABLES,
+    super::audit::TABLES,
     Migration {
         name: "indexes",
         sql: "

@@ -4,12 +4,17 @@
 
 use std::ops::Range;
 
+use serde_json::json;
 use stakpak_sqlite::{
     Migration,
     rusqlite::{Connection, OptionalExtension, params},
 };
 
-use super::{GatewayStore, NewInbox, NewPart, StoreError, inbound, outbox, prompts, sessions};
+use super::{
+    GatewayStore, NewInbox, NewPart, StoreError,
+    audit::{self, OPERATOR},
+    inbound, outbox, prompts, sessions,
+};
 use crate::{Address, DeliveryContext};
 
 /// How long a key of `POST /send` is remembered.
@@ -173,6 +178,9 @@ fn known(connection: &Connection, key: &str, body_hash: &str, now: i64) -> Resul
 
 fn begin(connection: &Connection, send: &NewSend, now: i64) -> Result<(), StoreError> {
     outbox::insert(connection, &send.parts, now)?;
+    let session = send.prompt.as_ref().map(|(_, session_id)| session_id);
+    let detail = json!({ "session_id": session, "target": send.address.target_key() });
+    audit::record(connection, now, ("send.accepted", OPERATOR), &send.delivery_id, detail)?;
     let mut prompt = None;
     if let Some((row, _)) = &send.prompt {
         inbound::insert(connection, row, now)?;

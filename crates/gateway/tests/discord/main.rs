@@ -5,6 +5,7 @@ mod receive;
 mod send;
 mod session;
 mod sink;
+mod threads;
 
 use std::sync::Arc;
 

@@ -248,3 +248,25 @@ async fn a_test_names_the_bot_and_an_intent_that_is_off() {
     let bad = channel.test().await.unwrap();
     assert!(bad.details.contains("OFF"), "{}", bad.details);
 }
+
+/// G-P46.
+#[tokio::test]
+async fn people_direct_chats_and_threads_are_located() {
+    let scene = Scene::new().await;
+    let Scene { fake, ann, ops, .. } = &scene;
+    let thread = fake.thread(*ops, "outage");
+    let channel = adapter(fake, "");
+    let located = async |id: u64| channel.locate(&address(id)).await.unwrap();
+    assert_eq!(located(*ops).await, address(*ops));
+    assert_eq!(located(thread).await, Address { thread: Some(thread.to_string()), ..address(*ops) });
+    let by_person = located(*ann).await;
+    let dm = fake.direct(*ann);
+    let direct = Address { direct: Some(ann.to_string().into()), ..address(dm) };
+    assert_eq!((&by_person, &located(dm).await), (&direct, &direct));
+    assert_eq!(adapter(fake, "").locate(&address(dm)).await.unwrap(), direct);
+    assert_eq!(located(77).await, address(77), "nothing of this platform");
+    let opened = fake.look(|seen| seen.requests.iter().filter(|it| it.ends_with("/users/@me/channels")).count());
+    assert_eq!(opened, 2);
+    located(*ann).await;
+    assert_eq!(fake.look(|seen| seen.requests.iter().filter(|it| it.ends_with("/users/@me/channels")).count()), 2);
+}

@@ -163,3 +163,24 @@ async fn files_go_out_and_come_in_from_the_platform_only() {
     let error = channel.fetch(&attachment(&url), 11).await.unwrap_err();
     assert!(matches!(error, ChannelError::NotAllowed { .. }), "{error:?}");
 }
+
+/// G-P46: what is known by its id is not asked about, and nothing twice.
+#[tokio::test]
+async fn names_people_and_direct_chats_are_located_once() {
+    let (slack, channel) = connect().await;
+    let dm = slack.dm(SlackApi::ANN);
+    let direct = Address { direct: Some(SlackApi::ANN.into()), ..place(&dm, None) };
+    for _ in 0..2 {
+        let located = async |chat: &str| channel.locate(&place(chat, None)).await.unwrap();
+        assert_eq!(located(SlackApi::CHANNEL).await, place(SlackApi::CHANNEL, None));
+        assert_eq!(located("#ops").await, place(SlackApi::CHANNEL, None));
+        assert_eq!(located(SlackApi::ANN).await, direct);
+        assert_eq!(located(&dm).await, direct);
+    }
+    let calls: Vec<_> = slack.calls().into_iter().map(|call| call.method).collect();
+    assert_eq!(calls, ["users.conversations", "conversations.open", "conversations.info"]);
+    let unknown = place("#nowhere", None);
+    assert_eq!(channel.locate(&unknown).await.unwrap(), unknown);
+    let sent = channel.send_with_receipt(reply(&place("#ops", None), "x", "k")).await.unwrap();
+    assert_eq!(sent.chat.as_deref(), Some(SlackApi::CHANNEL));
+}

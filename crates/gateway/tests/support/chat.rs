@@ -223,7 +223,7 @@ impl Chat {
         });
         drop(state);
         self.change();
-        DeliveryReceipt { message_id: id, thread_id: None }
+        DeliveryReceipt { message_id: id, thread_id: None, chat: None }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -10,6 +10,9 @@ use super::{
     world::{ChatChannel, Interaction, World, id_of, merge},
 };
 
+/// Flag of a message from which a thread was opened.
+const HAS_THREAD: u64 = 1 << 5;
+
 /// What somebody says.
 #[derive(Debug, Clone)]
 pub struct Said {
@@ -107,8 +110,23 @@ impl FakeDiscord {
         });
     }
 
+    /// The bot may open no threads in a channel: calls for that get 50013.
+    pub fn forbid_threads(&self, channel: u64) {
+        self.shared.update(|state| {
+            if let Some(channel) = state.world.channels.get_mut(&channel) {
+                channel.threadless = true;
+            }
+        });
+    }
+
     fn open(&self, kind: u8, name: &str, guild: Option<u64>, parent: Option<u64>, person: Option<u64>) -> u64 {
         self.shared.update(|state| state.world.open_channel(kind, name, guild, parent, person))
+    }
+
+    /// What a channel or thread is called.
+    #[must_use]
+    pub fn name_of(&self, channel: u64) -> Option<String> {
+        self.shared.state().world.channels.get(&channel).map(|channel| channel.name.clone())
     }
 
     /// Somebody says a plain text. The id of the message.
@@ -234,12 +252,30 @@ impl World {
     ) -> u64 {
         let id = self.next_id();
         let name = name.to_owned();
-        let channel = ChatChannel { kind, name, guild, parent, person, messages: Vec::new(), hidden: false };
+        let (messages, hidden, threadless) = (Vec::new(), false, false);
+        self.add_channel(id, ChatChannel { kind, name, guild, parent, person, messages, hidden, threadless });
+        id
+    }
+
+    /// Opens a thread from a message; both have the same id.
+    pub(super) fn open_thread(&mut self, parent: u64, message: u64, name: &str) {
+        let guild = self.channels.get(&parent).and_then(|channel| channel.guild);
+        let (name, person, messages, hidden, threadless) = (name.to_owned(), None, Vec::new(), false, false);
+        let parent_id = Some(parent);
+        let thread = ChatChannel { kind: 11, name, guild, parent: parent_id, person, messages, hidden, threadless };
+        self.add_channel(message, thread);
+        if let Some(message) = self.message_mut(parent, message) {
+            message["flags"] = json!(message["flags"].as_u64().unwrap_or_default() | HAS_THREAD);
+        }
+        self.announce("MESSAGE_UPDATE", parent, message);
+    }
+
+    fn add_channel(&mut self, id: u64, channel: ChatChannel) {
+        let (kind, guild) = (channel.kind, channel.guild);
         self.channels.insert(id, channel);
         if let Some(channel) = self.channel(id).filter(|_| guild.is_some()) {
             self.dispatch(if kind == 11 { "THREAD_CREATE" } else { "CHANNEL_CREATE" }, &channel);
         }
-        id
     }
 
     fn spoken(&mut self, shared: &Shared, id: u64, channel: u64, person: u64, said: &Said) -> Value {

@@ -42,6 +42,11 @@ impl Refusal {
     pub(super) const NOT_THE_AUTHOR: Self =
         Self(StatusCode::FORBIDDEN, 50005, "Cannot edit a message authored by another user");
     pub(super) const EMPTY_MESSAGE: Self = Self(StatusCode::BAD_REQUEST, 50006, "Cannot send an empty message");
+    pub(super) const MISSING_PERMISSIONS: Self = Self(StatusCode::FORBIDDEN, 50013, "Missing Permissions");
+    pub(super) const WRONG_CHANNEL_TYPE: Self =
+        Self(StatusCode::BAD_REQUEST, 50024, "Cannot execute action on this channel type");
+    pub(super) const THREAD_EXISTS: Self =
+        Self(StatusCode::BAD_REQUEST, 160_004, "A thread has already been created for this message");
     pub(super) const INVALID_FORM: Self = Self(StatusCode::BAD_REQUEST, 50035, "Invalid Form Body");
 }
 
@@ -71,6 +76,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/channels/{channel}/typing", post(typing))
         .route("/channels/{channel}/threads", post(thread))
         .route("/channels/{channel}/messages", get(messages::list).post(messages::create))
+        .route("/channels/{channel}/messages/{message}/threads", post(message_thread))
         .route("/channels/{channel}/messages/{message}", patch(messages::edit).get(messages::one))
         .route(
             "/channels/{channel}/messages/{message}/reactions/{emoji}/@me",
@@ -260,6 +266,34 @@ async fn thread(State(shared): State<Arc<Shared>>, Path(parent): Path<u64>, Json
         let id = state.world.open_channel(11, name, guild, Some(parent), None);
         let channel = state.world.channel(id).ok_or(Refusal::UNKNOWN_CHANNEL)?;
         Ok((StatusCode::CREATED, ok(&channel)).into_response())
+    })
+}
+
+/// From a message, which gives the thread its id; one thread a message.
+async fn message_thread(
+    State(shared): State<Arc<Shared>>,
+    Path((parent, message)): Path<(u64, u64)>,
+    Json(body): Json<Value>,
+) -> Answer {
+    shared.update(|state| {
+        visible(state, parent)?;
+        let name = body["name"].as_str().filter(|name| (1..=100).contains(&name.chars().count()));
+        let name = name.ok_or(Refusal::INVALID_FORM)?;
+        let world = &mut state.world;
+        let channel = world.channels.get(&parent).ok_or(Refusal::UNKNOWN_CHANNEL)?;
+        if channel.kind != 0 {
+            return Err(Refusal::WRONG_CHANNEL_TYPE);
+        }
+        if channel.threadless {
+            return Err(Refusal::MISSING_PERMISSIONS);
+        }
+        world.message(parent, message).ok_or(Refusal::UNKNOWN_MESSAGE)?;
+        if world.channels.contains_key(&message) {
+            return Err(Refusal::THREAD_EXISTS);
+        }
+        world.open_thread(parent, message, name);
+        let thread = world.channel(message).ok_or(Refusal::UNKNOWN_CHANNEL)?;
+        Ok((StatusCode::CREATED, ok(&thread)).into_response())
     })
 }
 

@@ -43,6 +43,8 @@ pub(super) struct ChatChannel {
     pub(super) messages: Vec<Value>,
     /// The bot may not see it.
     pub(super) hidden: bool,
+    /// The bot may open no threads in it.
+    pub(super) threadless: bool,
 }
 
 /// What a client of the gateway may hear, and heard.

@@ -36,7 +36,8 @@ const MAX_TIMEOUT_S: u64 = 30 * 24 * 3600;
 pub(super) struct SendRequest {
     /// `telegram`, `slack` or `discord`.
     pub(super) channel: String,
-    /// Telegram: `chat_id`, `thread_id`; Discord: `channel_id`, `thread_id`; Slack: `channel`, `thread_ts`.
+    /// Telegram: `chat_id`, `thread_id`; Discord: `channel_id` (also of a thread or a person), `thread_id`; Slack: `channel`
+    /// (an id, `#name`, or the id of a person), `thread_ts`.
     #[schema(value_type = Object)]
     target: Value,
     /// Markdown, not blank.

@@ -21,13 +21,14 @@ use serenity::{
 };
 use stakpak_config::Secret;
 use teloxide_reqwest::{
-    Client, Method, RequestBuilder, Response, StatusCode, Url,
+    Client, Method, RequestBuilder, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap},
     multipart::Form,
     redirect::Policy,
 };
 use tokio::time::{Instant, sleep};
 
+use super::failure::Failure;
 use crate::ChannelError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ const USER_AGENT: &str = concat!("DiscordBot (https://stakpak.dev, ", env!("CARG
 /// Where serenity's routes point.
 const ROUTES_AT: &str = "https://discord.com";
 /// A wait for a bucket that a caller need not know of.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+pub(super) const SHORT_WAIT: Duration = Duration::from_secs(1);
 /// Attempts of a read, with waits that double from [`SHORT_WAIT`].
 const READ_ATTEMPTS: u32 = 4;
 
@@ -95,19 +96,6 @@ pub(super) struct StartLimit {
     pub(super) reset_after: u64,
 }
 
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    code: u32,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    retry_after: Option<f64>,
-    /// Which field, and what is wrong with it.
-    #[serde(default)]
-    errors: Option<serde_json::Value>,
-}
-
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Api").field("host", &self.host).finish_non_exhaustive()
@@ -145,19 +133,19 @@ impl Api {
     }
 
     pub(super) async fn me(&self) -> Result<Me, ChannelError> {
-        self.get(Route::UserMe, "").await
+        Ok(self.get(Route::UserMe, "").await?)
     }
 
     pub(super) async fn application(&self) -> Result<Application, ChannelError> {
-        self.get(Route::Oauth2ApplicationCurrent, "").await
+        Ok(self.get(Route::Oauth2ApplicationCurrent, "").await?)
     }
 
     pub(super) async fn gateway(&self) -> Result<GatewayInfo, ChannelError> {
-        self.get(Route::GatewayBot, "").await
+        Ok(self.get(Route::GatewayBot, "").await?)
     }
 
     pub(super) async fn channel(&self, channel_id: ChannelId) -> Result<serde_json::Value, ChannelError> {
-        self.read(Route::Channel { channel_id }, "").await
+        Ok(self.read(Route::Channel { channel_id }, "").await?)
     }
 
     /// The messages that follow `after`, oldest first, at most 100.
@@ -166,15 +154,15 @@ impl Api {
         channel_id: ChannelId,
         after: u64,
     ) -> Result<Vec<serde_json::Value>, ChannelError> {
-        self.messages(channel_id, &format!("?after={after}&limit=100")).await
+        Ok(self.messages(channel_id, &format!("?after={after}&limit=100")).await?)
     }
 
     /// The last messages, oldest first.
-    pub(super) async fn last_messages(&self, channel_id: ChannelId) -> Result<Vec<serde_json::Value>, ChannelError> {
+    pub(super) async fn last_messages(&self, channel_id: ChannelId) -> Result<Vec<serde_json::Value>, Failure> {
         self.messages(channel_id, "?limit=100").await
     }
 
-    async fn messages(&self, channel_id: ChannelId, query: &str) -> Result<Vec<serde_json::Value>, ChannelError> {
+    async fn messages(&self, channel_id: ChannelId, query: &str) -> Result<Vec<serde_json::Value>, Failure> {
         let mut messages: Vec<serde_json::Value> = self.read(Route::ChannelMessages { channel_id }, query).await?;
         messages.sort_by_key(|message| message["id"].as_str().and_then(|id| id.parse::<u64>().ok()));
         Ok(messages)
@@ -185,21 +173,22 @@ impl Api {
         channel_id: ChannelId,
         message_id: MessageId,
     ) -> Result<T, ChannelError> {
-        self.read(Route::ChannelMessage { channel_id, message_id }, "").await
+        Ok(self.read(Route::ChannelMessage { channel_id, message_id }, "").await?)
     }
 
-    async fn get<T: DeserializeOwned>(&self, route: Route<'_>, query: &str) -> Result<T, ChannelError> {
-        self.decode(self.call(Method::GET, route, query, Payload::None).await?).await
+    async fn get<T: DeserializeOwned>(&self, route: Route<'_>, query: &str) -> Result<T, Failure> {
+        Ok(self.decode(self.attempt(Method::GET, route, query, Payload::None).await?).await?)
     }
 
     /// As `get`, and repeated when it fails for a while: what depends on it must not be skipped.
-    async fn read<T: DeserializeOwned>(&self, route: Route<'_>, query: &str) -> Result<T, ChannelError> {
+    async fn read<T: DeserializeOwned>(&self, route: Route<'_>, query: &str) -> Result<T, Failure> {
         let mut wait = SHORT_WAIT;
         for _ in 1..READ_ATTEMPTS {
-            match self.get(route, query).await {
-                Err(ChannelError::RateLimited { retry_after }) => sleep(retry_after).await,
+            let outcome = self.get(route, query).await;
+            match outcome.as_ref().map_err(Failure::error) {
+                Err(ChannelError::RateLimited { retry_after }) => sleep(*retry_after).await,
                 Err(ChannelError::Unreachable { .. } | ChannelError::Uncertain { .. }) => sleep(wait).await,
-                outcome => return outcome,
+                _ => return outcome,
             }
             wait *= 2;
         }
@@ -218,6 +207,17 @@ impl Api {
         query: &str,
         payload: Payload,
     ) -> Result<Response, ChannelError> {
+        Ok(self.attempt(method, route, query, payload).await?)
+    }
+
+    /// The same, for a caller who wants to know how the platform numbers the failure.
+    pub(super) async fn attempt(
+        &self,
+        method: Method,
+        route: Route<'_>,
+        query: &str,
+        payload: Payload,
+    ) -> Result<Response, Failure> {
         // Putting a reaction and taking it away count as one.
         let counted = if method == Method::DELETE { Method::PUT } else { method.clone() };
         let bucket = (counted, route.ratelimiting_bucket());
@@ -231,7 +231,7 @@ impl Api {
         };
         let response = response.send().await.map_err(|error| self.failed(&error))?;
         self.note(bucket, response.headers());
-        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+        if response.status().is_success() { Ok(response) } else { Err(Failure::read(response, &self.host).await) }
     }
 
     /// A request without the token, for what is not the API.
@@ -276,35 +276,10 @@ impl Api {
         let reason = if error.is_timeout() { "timed out".to_owned() } else { innermost(error) };
         ChannelError::Uncertain { host, reason }
     }
-
-    async fn refused(&self, response: Response) -> ChannelError {
-        let (status, host) = (response.status(), self.host.clone());
-        let header = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
-        let body = response.text().await.unwrap_or_default();
-        let refusal = serde_json::from_str::<Refusal>(&body).ok();
-        let reason = refusal.as_ref().map_or_else(|| status.to_string(), Refusal::describe);
-        match status {
-            StatusCode::UNAUTHORIZED => ChannelError::Unauthorized { host, reason },
-            StatusCode::TOO_MANY_REQUESTS => {
-                let told = refusal.and_then(|refusal| refusal.retry_after).or(header);
-                ChannelError::RateLimited { retry_after: told.map_or(SHORT_WAIT, seconds) }
-            }
-            StatusCode::FORBIDDEN => ChannelError::NotAllowed { reason },
-            status if status.is_client_error() => ChannelError::Rejected { reason },
-            _ => ChannelError::Uncertain { host, reason },
-        }
-    }
-}
-
-impl Refusal {
-    fn describe(&self) -> String {
-        let detail = self.errors.as_ref().map(|errors| format!(": {errors}")).unwrap_or_default();
-        format!("{} (code {}){detail}", self.message, self.code)
-    }
 }
 
 /// As Discord writes durations; nothing it says can make this panic.
-fn seconds(number: f64) -> Duration {
+pub(super) fn seconds(number: f64) -> Duration {
     Duration::try_from_secs_f64(number).unwrap_or(SHORT_WAIT)
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Heard {
     pub(super) message: InboundMessage,
     /// It is direct, names the bot, or answers it.
     pub(super) addressed: bool,
+    /// It names the bot, and goes on with nothing.
+    pub(super) begins: bool,
     pub(super) edited: bool,
 }
 
@@ -139,7 +141,7 @@ impl Decoder {
         }
         let sender = sender(&message.author, message.member.as_ref());
         let address = place.address(channel, &sender.id);
-        let addressed = address.direct.is_some() || named || answers;
+        let (addressed, begins) = (address.direct.is_some() || named || answers, named && !answers);
         let metadata = metadata(&message, place, &sender);
         let file = |attachment: &Attachment| MediaAttachment {
             id: format!("{}/{}/{}", message.channel_id, message.id, attachment.id),
@@ -159,7 +161,7 @@ impl Decoder {
             attachments: message.attachments.iter().map(file).collect(),
             metadata,
         };
-        Ok(Some(Heard { message, addressed, edited }))
+        Ok(Some(Heard { message, addressed, begins, edited }))
     }
 
     /// A press of a button; none for other interactions.

@@ -16,6 +16,7 @@ use teloxide_reqwest::{
 
 use super::{
     api::{Api, Payload},
+    failure::Failure,
     outgoing::{self, Made, number},
     socket::host_of,
 };
@@ -81,11 +82,11 @@ fn allowed(api: &Api, link: &str) -> Result<Url, ChannelError> {
     if of_platform || of_api { Ok(url) } else { Err(refused()) }
 }
 
-pub(super) async fn send(api: &Api, channel_id: ChannelId, file: OutboundFile) -> Result<Made, ChannelError> {
+pub(super) async fn send(api: &Api, channel_id: ChannelId, file: OutboundFile) -> Result<Made, Failure> {
     let body = outgoing::file(&file.dedupe_key, file.caption.as_deref())?;
     let payload = String::from_utf8(body).map_err(|error| ChannelError::Rejected { reason: error.to_string() })?;
     let part = Part::bytes(file.content).file_name(file.name);
     let form = Form::new().text("payload_json", payload).part("files[0]", part);
-    let response = api.call(Method::POST, Route::ChannelMessages { channel_id }, "", Payload::Form(form)).await?;
-    api.decode(response).await
+    let response = api.attempt(Method::POST, Route::ChannelMessages { channel_id }, "", Payload::Form(form)).await?;
+    Ok(api.decode(response).await?)
 }

@@ -258,7 +258,7 @@ impl<'a> Intake<'a> {
         if !self.channel.admits(place) {
             return Ok(None);
         }
-        let heard = match self.decoder.message(message, place) {
+        let mut heard = match self.decoder.message(message, place) {
             Ok(Some(heard)) => heard,
             Ok(None) => return Ok(None),
             Err(undecodable) => return Ok(Some((undecodable, false))),
@@ -266,6 +266,9 @@ impl<'a> Intake<'a> {
         let meant = heard.addressed
             || !self.channel.require_mention
             || (place.parent.is_some() && self.inbound.takes_part(&heard.message.address).await?);
+        if meant && heard.begins && self.channel.answers_in_thread(&heard.message.address, place) {
+            heard.message.address.thread = Some(heard.message.message_id.clone());
+        }
         Ok(meant.then(|| (InboundEvent::Message(Box::new(heard.message)), heard.edited)))
     }
 

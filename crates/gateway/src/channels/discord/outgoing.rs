@@ -72,11 +72,14 @@ impl Existing {
         let recent = self.id.parse().is_ok_and(|id: u64| {
             u64::try_from(now_ms).unwrap_or_default().saturating_sub(created_ms(id)) < COPY_WINDOW_MS
         });
-        recent && answers.is_some() && answers == reply.reply_to.as_ref() && self.content == reply.body.text
+        // The first answer in a thread has nothing to point to: the question is outside of it.
+        let begins_thread = answers.is_none() && reply.reply_to == reply.address.thread;
+        let answers_it = begins_thread || answers == reply.reply_to.as_ref();
+        recent && reply.reply_to.is_some() && answers_it && self.content == reply.body.text
     }
 
     pub(super) fn receipt(&self, address: &Address) -> DeliveryReceipt {
-        DeliveryReceipt { message_id: self.id.clone(), thread_id: address.thread.clone() }
+        DeliveryReceipt { message_id: self.id.clone(), thread_id: address.thread.clone(), chat: None }
     }
 }
 
@@ -96,10 +99,6 @@ pub(super) fn target(address: &Address) -> Result<ChannelId, ChannelError> {
     Ok(ChannelId::new(number(id, "channel")?))
 }
 
-pub(super) fn place(message: &MessageRef) -> Result<(ChannelId, MessageId), ChannelError> {
-    Ok((target(&message.address)?, MessageId::new(number(&message.message_id, "message")?)))
-}
-
 /// An id; the platform has none that is 0.
 pub(super) fn number(id: &str, what: &str) -> Result<u64, ChannelError> {
     let rejected = || ChannelError::Rejected { reason: format!("`{id}` is not the id of a Discord {what}") };
@@ -112,10 +111,18 @@ pub(super) fn nonce(dedupe_key: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().chars().take(NONCE_LENGTH).collect()
 }
 
-pub(super) fn message(reply: &OutboundReply, buttons: &[ApprovalButton]) -> Result<Vec<u8>, ChannelError> {
+pub(super) fn message_id(message: &MessageRef) -> Result<MessageId, ChannelError> {
+    Ok(MessageId::new(number(&message.message_id, "message")?))
+}
+
+pub(super) fn message(
+    reply: &OutboundReply,
+    channel: ChannelId,
+    buttons: &[ApprovalButton],
+) -> Result<Vec<u8>, ChannelError> {
     let mut message = blank(&reply.dedupe_key).content(reply.body.text.clone()).components(rows(buttons)?);
     if let Some(answered) = &reply.reply_to {
-        let reference = MessageReference::new(MessageReferenceKind::Default, target(&reply.address)?);
+        let reference = MessageReference::new(MessageReferenceKind::Default, channel);
         let reference = reference.message_id(MessageId::new(number(answered, "message")?)).fail_if_not_exists(false);
         message = message.reference_message(reference);
     }
@@ -172,4 +179,34 @@ fn rows(buttons: &[ApprovalButton]) -> Result<Vec<CreateActionRow>, ChannelError
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, ChannelError> {
     serde_json::to_vec(value).map_err(|error| ChannelError::Rejected { reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// G-P41: where the platform forgot the nonce.
+    #[test]
+    fn the_first_answer_of_a_thread_is_known_without_what_it_answers() {
+        let now = 1_780_000_000_000;
+        let id = snowflake_at(now).to_string();
+        let reply = |thread: Option<&str>, reply_to: Option<&str>| OutboundReply {
+            address: Address {
+                channel: "discord".into(),
+                chat: "5".to_owned(),
+                thread: thread.map(str::to_owned),
+                direct: None,
+            },
+            body: Body::plain("42"),
+            reply_to: reply_to.map(str::to_owned),
+            dedupe_key: "k".to_owned(),
+        };
+        let found = json!({ "id": id, "author": { "id": "1" }, "content": "42" });
+        let found = Existing::deserialize(found).unwrap();
+        assert!(found.is_copy_of(&reply(Some("7"), Some("7")), "1", now));
+        assert!(!found.is_copy_of(&reply(Some("7"), Some("8")), "1", now), "a later question");
+        assert!(!found.is_copy_of(&reply(Some("7"), None), "1", now), "any text");
+        assert!(!found.is_copy_of(&reply(None, None), "1", now), "any text");
+    }
 }

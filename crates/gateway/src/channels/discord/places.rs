@@ -17,6 +17,9 @@ use crate::{Address, ChannelError, PeerId};
 /// More than one bot meets in a day.
 const CAPACITY: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
+/// The type of a direct chat.
+const DIRECT: u64 = 1;
+
 /// A channel, a thread or a direct chat.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Place {
@@ -24,31 +27,54 @@ pub(super) struct Place {
     pub(super) guild: Option<u64>,
     /// The channel of a thread.
     pub(super) parent: Option<u64>,
+    /// As the platform numbers it, where that is known.
+    pub(super) kind: Option<u64>,
+    /// The other party of a direct chat, where that is known.
+    pub(super) person: Option<u64>,
     pub(super) name: Option<String>,
     pub(super) guild_name: Option<String>,
 }
 
 impl Place {
+    /// Whether messages there can get a thread: text and announcement channels.
+    pub(super) fn has_threads(&self) -> bool {
+        self.guild.is_some() && self.parent.is_none() && matches!(self.kind, Some(0 | 5))
+    }
+
+    /// Forums and media channels hold threads only; the message that began one is inside of it.
+    fn is_forum(&self) -> bool {
+        matches!(self.kind, Some(15 | 16))
+    }
+
     /// Where a message of this person is.
     pub(super) fn address(&self, channel: u64, person: &PeerId) -> Address {
-        let (chat, thread) = match self.parent {
-            Some(parent) => (parent, Some(channel.to_string())),
-            None => (channel, None),
-        };
+        let (chat, thread) = self.chat_and_thread(channel);
         let direct = self.guild.is_none().then(|| person.clone());
-        Address { channel: "discord".into(), chat: chat.to_string(), thread, direct }
+        Address { channel: "discord".into(), chat, thread, direct }
+    }
+
+    /// A thread belongs to its channel.
+    pub(super) fn chat_and_thread(&self, channel: u64) -> (String, Option<String>) {
+        match self.parent {
+            Some(parent) => (parent.to_string(), Some(channel.to_string())),
+            None => (channel.to_string(), None),
+        }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Places {
     channels: Mutex<LruCache<u64, Place>>,
+    /// Direct chats by person.
+    directs: Mutex<LruCache<u64, u64>>,
     guilds: Mutex<LruCache<u64, String>>,
 }
 
 impl Places {
     pub(super) fn new() -> Self {
-        Self { channels: Mutex::new(LruCache::new(CAPACITY)), guilds: Mutex::new(LruCache::new(CAPACITY)) }
+        let (channels, directs) = (LruCache::new(CAPACITY), LruCache::new(CAPACITY));
+        let guilds = LruCache::new(CAPACITY);
+        Self { channels: Mutex::new(channels), directs: Mutex::new(directs), guilds: Mutex::new(guilds) }
     }
 
     pub(super) fn learn_guild(&self, guild: u64, name: &str) {
@@ -64,9 +90,28 @@ impl Places {
         let parent = snowflake(&channel["parent_id"]).filter(|_| matches!(kind, 10..=12));
         let name = channel["name"].as_str().map(str::to_owned);
         let guild_name = guild.and_then(|guild| lock(&self.guilds).get(&guild).cloned());
-        let place = Place { guild, parent, name, guild_name };
+        let person = snowflake(&channel["recipients"][0]["id"]).filter(|_| kind == DIRECT);
+        if let Some(person) = person {
+            lock(&self.directs).put(person, id);
+        }
+        let place = Place { guild, parent, kind: Some(kind), person, name, guild_name };
         lock(&self.channels).put(id, place.clone());
         Some((id, place))
+    }
+
+    /// The direct chat with a person, if there was anything there.
+    pub(super) fn direct_chat_of(&self, person: u64) -> Option<u64> {
+        lock(&self.directs).get(&person).copied()
+    }
+
+    /// What people call a channel, if that was told.
+    pub(super) fn name(&self, channel: &str) -> Option<String> {
+        lock(&self.channels).get(&channel.parse().ok()?)?.name.clone()
+    }
+
+    /// Whether a thread of this channel was begun by a message outside of it.
+    pub(super) fn begins_threads_inside(&self, channel: u64) -> bool {
+        lock(&self.channels).get(&channel).is_some_and(Place::is_forum)
     }
 
     /// The place of a channel. One that the bot may not look at counts as a plain one of the guild it was named with.

@@ -28,7 +28,7 @@ impl SlackChannel {
         arguments.extend(address.thread.as_deref().map(|thread| ("thread_ts", thread)));
         let done = self.api.call("files.completeUploadExternal", &arguments).await?;
         let message_id = message_of(&done, &chat).unwrap_or(id).to_owned();
-        Ok(DeliveryReceipt { message_id, thread_id: address.thread.clone() })
+        Ok(DeliveryReceipt { message_id, thread_id: address.thread.clone(), chat: Some(chat) })
     }
 }
 

@@ -45,10 +45,11 @@ impl SlackChannel {
             let reason = "the answer has no `ts`".to_owned();
             return Err(ChannelError::Uncertain { host: self.api.host().to_owned(), reason });
         };
-        if let Some(chat) = sent["channel"].as_str() {
-            self.learn(&address.chat, chat);
+        let chat = sent["channel"].as_str().map(str::to_owned);
+        if let Some(chat) = &chat {
+            self.learn_place(address, chat);
         }
-        Ok(DeliveryReceipt { message_id: message_id.to_owned(), thread_id: address.thread.clone() })
+        Ok(DeliveryReceipt { message_id: message_id.to_owned(), thread_id: address.thread.clone(), chat })
     }
 
     pub(super) async fn update(
@@ -97,7 +98,8 @@ impl SlackChannel {
             let page = self.api.call(method, &arguments).await?;
             let found = page["messages"].as_array().into_iter().flatten().find(ours);
             if let Some(found) = found.and_then(|message| message["ts"].as_str()) {
-                return Ok(Some(DeliveryReceipt { message_id: found.to_owned(), thread_id: address.thread.clone() }));
+                let (message_id, thread_id) = (found.to_owned(), address.thread.clone());
+                return Ok(Some(DeliveryReceipt { message_id, thread_id, chat: Some(chat) }));
             }
             page["response_metadata"]["next_cursor"].as_str().unwrap_or_default().clone_into(&mut cursor);
             if cursor.is_empty() {
@@ -141,22 +143,6 @@ impl SlackChannel {
         let mut arguments = vec![("channel", chat.as_str()), ("user", user), ("text", &text), ("parse", "none")];
         arguments.extend(address.thread.as_deref().map(|thread| ("thread_ts", thread)));
         self.api.call("chat.postEphemeral", &arguments).await.map(drop)
-    }
-
-    /// The id of a chat that may have been given as a person or a name; most calls take nothing else.
-    pub(super) async fn chat_id(&self, address: &Address) -> Result<String, ChannelError> {
-        let chat = &address.chat;
-        if let Some(known) = self.learned(chat) {
-            return Ok(known);
-        }
-        if chat.starts_with(['U', 'W']) {
-            let opened = self.api.call("conversations.open", &[("users", chat)]).await?;
-            if let Some(dm) = opened["channel"]["id"].as_str() {
-                self.learn(chat, dm);
-                return Ok(dm.to_owned());
-            }
-        }
-        Ok(chat.clone())
     }
 }
 

@@ -39,7 +39,11 @@ impl Place {
     }
 
     pub(super) fn receipt(self, message_id: i64) -> DeliveryReceipt {
-        DeliveryReceipt { message_id: message_id.to_string(), thread_id: self.thread.map(|id| id.to_string()) }
+        DeliveryReceipt {
+            message_id: message_id.to_string(),
+            thread_id: self.thread.map(|id| id.to_string()),
+            chat: None,
+        }
     }
 }
 
