@@ -8,12 +8,13 @@
 //!   accepted together, those of one channel in one piece.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     convert::Infallible,
     time::Duration,
 };
 
 use futures_util::future::try_join_all;
+use indexmap::IndexMap;
 use serde_json::Value;
 use serenity::model::id::ChannelId;
 use tokio::{
@@ -49,8 +50,8 @@ pub(super) struct Intake<'a> {
     gap: Gap,
 }
 
-/// Messages by channel, and the last one's id.
-type Heard = BTreeMap<u64, (Vec<InboundEvent>, u64)>;
+/// Messages of each channel, and the last one's id.
+type Heard = IndexMap<u64, (Vec<InboundEvent>, u64)>;
 
 /// What may have been missed.
 #[derive(Default)]
