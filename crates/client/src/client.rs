@@ -241,7 +241,7 @@ impl StakpakClient {
         self.transport()?.call(&self.post(path.path().trim_start_matches('/'))).await
     }
 
-    fn post(&self, path: impl Into<String>) -> Call<'_> {
+    pub(crate) fn post(&self, path: impl Into<String>) -> Call<'_> {
         self.write(Method::POST, path)
     }
 
@@ -249,7 +249,7 @@ impl StakpakClient {
         Call::write(method, path, self.idempotency_key.as_deref())
     }
 
-    fn transport(&self) -> Result<&Arc<Transport>, ClientError> {
+    pub(crate) fn transport(&self) -> Result<&Arc<Transport>, ClientError> {
         self.transport.as_ref().map_err(|error| ClientError::Setup(*error))
     }
 

@@ -67,12 +67,14 @@ pub enum SetupError {
 
 /// The server answered, and refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("server refused: {message} ({}, status {status}{})", code.as_str(), request_suffix(request_id.as_deref()))]
+#[error("server refused: {message} ({}, status {status}{})", self.word(), request_suffix(request_id.as_deref()))]
 pub struct ServerError {
     /// The HTTP status.
     pub status: u16,
     /// What to branch on; `Unknown` when the answer is not one of the agent server.
     pub code: ErrorCode,
+    /// The same of the gateway, whose errors have words of their own; then [`code`](Self::code) is `Unknown`.
+    pub gateway_code: Option<String>,
     /// For people.
     pub message: String,
     /// Finds the request in the server's log.
@@ -81,6 +83,12 @@ pub struct ServerError {
     pub details: Option<Value>,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
+}
+
+impl ServerError {
+    fn word(&self) -> &str {
+        self.gateway_code.as_deref().unwrap_or(self.code.as_str())
+    }
 }
 
 fn request_suffix(request_id: Option<&str>) -> String {
@@ -154,9 +162,15 @@ impl ClientError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Setup(_) | Self::InvalidArgument(_) | Self::UnexpectedAnswer { .. } => false,
-            Self::Server(error) => {
-                matches!(error.status, 408 | 429 | 502 | 503 | 504) || error.code == ErrorCode::IdempotencyInProgress
-            }
+            Self::Server(error) => match error.gateway_code.as_deref() {
+                // The gateway gives this answer to the same key again.
+                Some("delivery_failed") => false,
+                Some("idempotency_in_progress") => true,
+                _ => {
+                    matches!(error.status, 408 | 429 | 502 | 503 | 504)
+                        || error.code == ErrorCode::IdempotencyInProgress
+                }
+            },
             Self::Transport { .. } | Self::StreamClosed { .. } | Self::StreamInvalid { .. } => true,
         }
     }

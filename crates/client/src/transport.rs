@@ -220,24 +220,10 @@ impl Transport {
             .and_then(|seconds| seconds.trim().parse().ok())
             .map(Duration::from_secs);
         let body = response.bytes().await.map_err(|error| self.failed(error))?;
-        let body = serde_json::from_slice(&body).unwrap_or_else(|_| LenientErrorBody {
-            // Never the body itself: a proxy's page helps nobody.
-            error: format!(
-                "{} from something that is not an agent server",
-                status.canonical_reason().unwrap_or("error")
-            ),
-            code: ErrorCode::Unknown,
-            request_id: None,
-            details: None,
-        });
-        Err(ClientError::Server(Box::new(ServerError {
-            status: status.as_u16(),
-            code: body.code,
-            message: body.error,
-            request_id: body.request_id.or(request_id),
-            details: body.details,
-            retry_after,
-        })))
+        let mut error = read_error(&body, status);
+        error.request_id = error.request_id.or(request_id);
+        error.retry_after = retry_after;
+        Err(ClientError::Server(Box::new(error)))
     }
 
     fn failed(&self, error: reqwest::Error) -> ClientError {
@@ -245,15 +231,45 @@ impl Transport {
     }
 }
 
-/// The error body; earlier servers leave out the request id.
+/// The error bodies there are: of the agent server, whose earlier versions leave out the request id, and of the gateway.
 #[derive(Deserialize)]
-struct LenientErrorBody {
-    error: String,
-    code: ErrorCode,
-    #[serde(default)]
-    request_id: Option<String>,
-    #[serde(default)]
-    details: Option<Value>,
+#[serde(untagged)]
+enum ErrorBody {
+    Server {
+        error: String,
+        code: ErrorCode,
+        #[serde(default)]
+        request_id: Option<String>,
+        #[serde(default)]
+        details: Option<Value>,
+    },
+    Gateway {
+        error: String,
+        message: String,
+    },
+}
+
+fn read_error(body: &[u8], status: StatusCode) -> ServerError {
+    let error = ServerError {
+        status: status.as_u16(),
+        code: ErrorCode::Unknown,
+        gateway_code: None,
+        message: String::new(),
+        request_id: None,
+        details: None,
+        retry_after: None,
+    };
+    match serde_json::from_slice(body) {
+        Ok(ErrorBody::Server { error: message, code, request_id, details }) => {
+            ServerError { message, code, request_id, details, ..error }
+        }
+        Ok(ErrorBody::Gateway { error: code, message }) => ServerError { message, gateway_code: Some(code), ..error },
+        // Never the body itself: a proxy's page helps nobody.
+        Err(_) => {
+            let reason = status.canonical_reason().unwrap_or("error");
+            ServerError { message: format!("{reason} from something that is not an agent server"), ..error }
+        }
+    }
 }
 
 /// Bounded repeats of one call.

@@ -14,9 +14,9 @@ use serde_json::{Value, json as value};
 use server::{Asked, RUN, SESSION, Server, TOKEN, error, json, quick};
 use stakpak_client::protocol::CheckState;
 use stakpak_client::{
-    CallerContextInput, ClientError, CreateSessionOptions, DecisionOutcome, ErrorCode, Message, MessageContent,
-    MessagePart, MessageType, SendMessageOptions, SetupError, StakpakClient, Timing, ToolDecisionAction,
-    ToolDecisionInput, TransportCause,
+    CallerContextInput, ClientError, CreateSessionOptions, DecisionOutcome, DeliveryState, ErrorCode, GatewaySend,
+    Message, MessageContent, MessagePart, MessageType, SendMessageOptions, SetupError, StakpakClient, Timing,
+    ToolDecisionAction, ToolDecisionInput, TransportCause,
 };
 
 fn health() -> Value {
@@ -293,4 +293,42 @@ async fn each_call_asks_its_route() {
         (&asked[7].method, asked[7].path.as_str()),
         (&Method::DELETE, format!("/agent/v1/sessions/{SESSION}").as_str())
     );
+}
+
+/// The gateway's refusals have words of their own. What it refused for good under a key is not asked again; what it could not
+/// decide is.
+#[tokio::test]
+async fn the_gateways_refusals_keep_their_words() {
+    let refused = |status: u16, code: &str| json(status, &value!({"error": code, "message": "chat not found"}));
+    let server = Server::start(move |asked: &Asked| match asked.nth {
+        0 => refused(502, "delivery_failed"),
+        1 => refused(502, "session_lookup_failed"),
+        2 => json(202, &value!({"delivered": false, "queued": true, "delivery_id": "d-1"})),
+        3 => json(200, &value!({"delivery_id": "d-1", "state": "failed", "error": "blocked"})),
+        _ => json(200, &value!({"delivery_id": "d-1", "state": "of_a_later_gateway"})),
+    })
+    .await;
+    let client = server.client().with_idempotency_key("notify:1:completed");
+    let send = GatewaySend {
+        channel: "telegram".to_owned(),
+        target: value!({"chat_id": 42}),
+        text: "done".to_owned(),
+        context: None,
+    };
+    let failed = client.gateway_send(&send).await.unwrap_err();
+    let told = failed.server().unwrap();
+    assert_eq!((told.gateway_code.as_deref(), told.message.as_str()), (Some("delivery_failed"), "chat not found"));
+    assert!(!failed.is_retryable() && failed.to_string().contains("delivery_failed"), "{failed}");
+    let sent = client.gateway_send(&send).await.unwrap();
+    assert_eq!((sent.delivered, sent.delivery_id.as_deref()), (false, Some("d-1")));
+    let asked = &server.asked()[2];
+    assert_eq!(
+        (asked.path.as_str(), asked.header("idempotency-key")),
+        ("/v1/gateway/send", Some("notify:1:completed"))
+    );
+    let given_up = client.gateway_delivery("d-1").await.unwrap();
+    assert_eq!((given_up.state, given_up.error.as_deref()), (DeliveryState::Failed, Some("blocked")));
+    assert_eq!(client.gateway_delivery("d-1").await.unwrap().state, DeliveryState::Unknown);
+    assert!(matches!(client.gateway_delivery("../x").await, Err(ClientError::InvalidArgument(_))));
+    assert_eq!(server.asked().len(), 5);
 }
