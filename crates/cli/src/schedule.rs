@@ -5,6 +5,7 @@ mod edits;
 mod keys;
 mod show;
 mod table;
+mod told;
 
 use anyhow::Result;
 use stakpak_scheduler::{Ledger, ScheduleSet};

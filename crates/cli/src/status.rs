@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::Utc;
 use serde_json::{Value, json};
-use stakpak_scheduler::{Ledger, list};
+use stakpak_scheduler::{Ledger, OutboxCounts, list};
 
 use crate::{
     agent_server::client,
@@ -37,9 +37,10 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
     let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
     let runs = ledger.history(None, 5).await?;
+    let outbox = ledger.outbox(Utc::now()).await?;
     let desk = channel::Desk::of_up(&home, global.json);
     let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;
-    let status = Status { global, home: &home, facts, health, model, file };
+    let status = Status { global, home: &home, facts, health, model, file, outbox };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
         say!("{:#}", status.json(&schedules, &json!(runs), &channels));
@@ -47,6 +48,9 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     }
     status.print();
     say!("channels   {}", channel::one_line(&channels));
+    if let Some(line) = status.undelivered() {
+        say!("notify     {line}");
+    }
     if schedules.is_empty() {
         say!("schedules  none");
     } else {
@@ -65,6 +69,7 @@ struct Status<'a> {
     health: Health,
     model: Option<String>,
     file: AutopilotFile,
+    outbox: OutboxCounts,
 }
 
 impl Status<'_> {
@@ -96,6 +101,16 @@ impl Status<'_> {
                 }
             }
         }
+    }
+
+    /// Notifications of runs that did not arrive.
+    fn undelivered(&self) -> Option<String> {
+        let OutboxCounts { pending, failed } = self.outbox;
+        let failed =
+            (failed > 0).then(|| format!("{failed} given up within a day; why: stakpak schedule history --all"));
+        let pending = (pending > 0).then(|| format!("{pending} to be delivered"));
+        let lines: Vec<_> = [pending, failed].into_iter().flatten().collect();
+        (!lines.is_empty()).then(|| lines.join(", "))
     }
 
     fn mode(&self) -> &'static str {
@@ -139,6 +154,7 @@ impl Status<'_> {
             },
             "schedules": schedules,
             "channels": channels,
+            "outbox": self.outbox,
             "config_errors": self.file.schedules.errors().collect::<Vec<_>>(),
         })
     }

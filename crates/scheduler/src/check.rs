@@ -37,6 +37,17 @@ pub struct CheckResult {
     pub truncated: bool,
 }
 
+impl CheckResult {
+    /// How it ended, in words.
+    pub(crate) fn ending(&self) -> String {
+        match (self.exit_code, self.signal) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => format!("ended by signal {signal}"),
+            (None, None) => "no exit code".to_owned(),
+        }
+    }
+}
+
 /// Why a script did not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckError {

@@ -1,13 +1,18 @@
 //! Asks and steers a scheduler from other tasks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use stakpak_config::Finding;
+use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
-    ledger::{Hold, Ledger, LedgerError, OpenRuns, RunNumber, RunRecord, TriggerOptions},
+    ledger::{Event, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts, RunNumber, RunRecord, TriggerOptions},
+    notice,
     overview::{self, ScheduleOverview, SchedulerStatus},
     pulse::{Heart, Pulse},
     spec::ScheduleSet,
@@ -47,6 +52,9 @@ pub struct Handle {
     pub(crate) schedules: watch::Sender<Arc<ScheduleSet>>,
     pub(crate) triggered: Arc<Notify>,
     pub(crate) heart: Heart,
+    pub(crate) redactor: Redactor,
+    /// What was told of a file that cannot be used, until one can.
+    pub(crate) complaint: Arc<Mutex<Option<String>>>,
 }
 
 impl Handle {
@@ -62,7 +70,31 @@ impl Handle {
 
     /// Replaces the schedules. The next fire of each follows its new definition; runs under way keep theirs.
     pub fn reload(&self, schedules: ScheduleSet) {
+        if schedules.errors().next().is_none() {
+            *self.complaint() = None;
+        }
         self.schedules.send_replace(Arc::new(schedules));
+    }
+
+    /// The file has changed and cannot be used, or not all of it: told once where `[notifications]` says, until it can be.
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn config_invalid(&self, problem: &str) -> Result<(), LedgerError> {
+        let problem = self.redactor.redact(problem).into_owned();
+        if self.complaint().replace(problem.clone()).is_some_and(|told| told == problem) {
+            return Ok(());
+        }
+        let notice = notice::of_system(Event::ConfigInvalid, &problem, "stakpak status");
+        let set = self.schedules();
+        match set.notifications.route_of(Event::ConfigInvalid) {
+            Some(route) => self.ledger.tell_system(Event::ConfigInvalid, route, notice, self.clock.now()).await,
+            None => Ok(()),
+        }
+    }
+
+    fn complaint(&self) -> MutexGuard<'_, Option<String>> {
+        self.complaint.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The schedules in use.
@@ -140,6 +172,20 @@ impl Handle {
     /// Only of the ledger file.
     pub async fn open_runs(&self) -> Result<OpenRuns, LedgerError> {
         self.ledger.open_runs().await
+    }
+
+    /// Notifications that did not arrive.
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn outbox(&self) -> Result<OutboxCounts, LedgerError> {
+        self.ledger.outbox(self.clock.now()).await
+    }
+
+    /// Notifications that came to an end while this process lived, by state.
+    #[must_use]
+    pub fn deliveries(&self) -> BTreeMap<&'static str, u64> {
+        self.ledger.delivered()
     }
 
     /// Runs that ended while this process lived, by schedule and status.

@@ -5,6 +5,7 @@
 
 mod dispatch;
 mod hold;
+mod outbox;
 mod plan;
 mod progress;
 mod record;
@@ -12,19 +13,26 @@ mod recover;
 mod round;
 mod schema;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 use stakpak_sqlite::Database;
+use tokio::sync::Notify;
 
 pub(crate) use dispatch::{Dispatched, Job, Verdict};
 pub use hold::{HeldBy, Hold};
+pub use outbox::OutboxCounts;
+pub(crate) use outbox::{Attempted, Outgoing};
 pub(crate) use plan::{Planned, Tracked};
 pub(crate) use progress::Finish;
-pub use record::{Reason, RunNumber, RunRecord, RunStatus, Source};
+pub use record::{Event, Notification, NotificationState, Reason, RunNumber, RunRecord, RunStatus, Source};
 
-use crate::{fire::FireKey, spec::Overlap, tally::Tally};
+use crate::{
+    fire::FireKey,
+    spec::{Overlap, ScheduleSpec},
+    tally::Tally,
+};
 
 /// What can go wrong with the ledger.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +54,10 @@ pub struct Ledger {
     database: Database,
     /// Runs that this process, through this handle or a clone of it, saw to their end.
     ended: Tally,
+    /// Notifications that came to an end.
+    deliveries: Tally,
+    /// Something may have been put into the outbox.
+    posted: Arc<Notify>,
 }
 
 /// How a run is started by hand.
@@ -84,7 +96,7 @@ impl Ledger {
     /// A newer or damaged file is refused and left alone.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let database = Database::open(path, schema::MIGRATIONS)?;
-        Ok(Self { database, ended: Tally::default() })
+        Ok(Self { database, ended: Tally::default(), deliveries: Tally::default(), posted: Arc::default() })
     }
 
     /// The newest runs first, of one schedule or of all.
@@ -100,7 +112,9 @@ impl Ledger {
                     record::COLUMNS
                 ))?;
                 let rows = statement.query_map(params![schedule, limit], RunRecord::from_row)?;
-                Ok(rows.collect::<Result<_, _>>()?)
+                let mut runs = rows.collect::<Result<Vec<_>, _>>()?;
+                outbox::attach(connection, &mut runs)?;
+                Ok(runs)
             })
             .await
     }
@@ -114,24 +128,29 @@ impl Ledger {
     }
 
     /// Writes a run to be started now by the running scheduler, or at its next start. While another run of the schedule is
-    /// active and `overlap` says so, the row is `skipped(overlap)` at once. A key that was used before gives its row.
+    /// active and its policy says so, the row is `skipped(overlap)` at once. A key that was used before gives its row.
     ///
     /// # Errors
     /// Only of the file.
     pub async fn trigger(
         &self,
-        schedule: &str,
-        overlap: Overlap,
+        spec: &Arc<ScheduleSpec>,
         options: TriggerOptions,
         now: DateTime<Utc>,
     ) -> Result<RunRecord, LedgerError> {
-        let schedule = schedule.to_owned();
+        let spec = Arc::clone(spec);
         let (run, is_new): (RunRecord, bool) =
-            self.database.write(move |connection| trigger(connection, &schedule, overlap, &options, now)).await?;
+            self.database.write(move |connection| trigger(connection, &spec, &options, now)).await?;
         if is_new && run.status == RunStatus::Skipped {
-            self.ended.add(&run.schedule, run.status, 1);
+            self.posted.notify_one();
+            self.ended.add(&run.schedule, run.status.as_str(), 1);
         }
         Ok(run)
+    }
+
+    /// Returns when something may have been put into the outbox.
+    pub(crate) async fn posted(&self) {
+        self.posted.notified().await;
     }
 
     /// Runs that ended while this process lived, by schedule and status.
@@ -167,13 +186,14 @@ impl Ledger {
                         Ok(Seen { timing: row.get(0)?, cursor: record::instant(row.get(1)?).unwrap_or_default() })
                     })
                     .optional()?;
-                let last_run = connection
+                let mut last_run = connection
                     .query_row(
                         &format!("SELECT {} FROM runs WHERE schedule = ?1 ORDER BY id DESC LIMIT 1", record::COLUMNS),
                         [&schedule],
                         RunRecord::from_row,
                     )
                     .optional()?;
+                outbox::attach(connection, last_run.as_mut_slice())?;
                 let active = connection
                     .prepare_cached("SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused')")?
                     .query_map([&schedule], |row| row.get(0).map(RunNumber))?
@@ -211,11 +231,11 @@ pub struct OpenRuns {
 /// The row of the trigger, and whether it is new.
 fn trigger(
     connection: &rusqlite::Connection,
-    schedule: &str,
-    overlap: Overlap,
+    spec: &ScheduleSpec,
     options: &TriggerOptions,
     now: DateTime<Utc>,
 ) -> Result<(RunRecord, bool), LedgerError> {
+    let schedule = &spec.name;
     let key = FireKey::manual(schedule, options.key.as_deref());
     let sql = "SELECT 1 FROM runs WHERE fire_key = ?1";
     let is_new = connection.query_row(sql, [key.as_str()], |_| Ok(())).optional()?.is_none();
@@ -223,11 +243,12 @@ fn trigger(
     if is_new {
         let set = "UPDATE runs SET force = ?2, no_check = ?3 WHERE id = ?1";
         connection.execute(set, params![id.0, options.force, options.no_check])?;
-        if overlap == Overlap::Skip
+        if spec.firing.overlap == Overlap::Skip
             && !options.force
             && let Some(active) = dispatch::active_run(connection, schedule)?
         {
             dispatch::skip_for_overlap(connection, id, active, now)?;
+            outbox::tell(connection, id, spec, now)?;
         }
     }
     let row = run(connection, id)?.ok_or(LedgerError::Statement(rusqlite::Error::QueryReturnedNoRows))?;
@@ -236,5 +257,7 @@ fn trigger(
 
 fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
     let sql = format!("SELECT {} FROM runs WHERE id = ?1", record::COLUMNS);
-    Ok(connection.query_row(&sql, [id.0], RunRecord::from_row).optional()?)
+    let mut run = connection.query_row(&sql, [id.0], RunRecord::from_row).optional()?;
+    outbox::attach(connection, run.as_mut_slice())?;
+    Ok(run)
 }

@@ -7,17 +7,20 @@
 //! * [`ScheduleSet`] reads `autopilot.toml`; a wrong entry disables only itself.
 //! * [`Timing`] is the one evaluator of instants: preview, validation and firing agree.
 //! * [`Scheduler`] plans, dispatches and follows; [`Handle`] asks it; a [`Ledger`] alone answers when none runs.
+//! * What became of a run is told in a chat: written down with the outcome, delivered by the gateway, once.
 //! * [`agent`] runs an agent once, for programs.
 
 pub mod agent;
 mod check;
 mod clock;
+mod courier;
 mod cron;
 mod due;
 mod fire;
 mod handle;
 mod ledger;
 mod local_time;
+mod notice;
 mod overview;
 mod prompt;
 mod pulse;
@@ -32,12 +35,14 @@ pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
-    HeldBy, Hold, Ledger, LedgerError, OpenRuns, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
+    Event, HeldBy, Hold, Ledger, LedgerError, Notification, NotificationState, OpenRuns, OutboxCounts, Reason,
+    RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{
-    Catchup, Check, Definition, Firing, Overlap, Prompt, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
+    Catchup, Check, Definition, Firing, Notifications, Notify, NotifyMode, NotifyOn, Overlap, Platform, Prompt,
+    RemoteGateway, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
 };
 pub use timing::{Interval, Timing};

@@ -8,7 +8,7 @@ use stakpak_config::Finding;
 
 use crate::{
     handle::TriggerError,
-    ledger::{Hold, Ledger, LedgerError, RunNumber, RunRecord, ScheduleFacts, TriggerOptions},
+    ledger::{Hold, Ledger, LedgerError, OutboxCounts, RunNumber, RunRecord, ScheduleFacts, TriggerOptions},
     spec::{Definition, Schedule, ScheduleSet, ScheduleSpec},
     timing::Timing,
 };
@@ -61,6 +61,8 @@ pub struct SchedulerStatus {
     pub queued_runs: u64,
     /// Runs that wait for a person.
     pub paused_runs: u64,
+    /// Notifications that did not arrive.
+    pub outbox: OutboxCounts,
     /// The next instant of any schedule.
     pub next_run_at: Option<DateTime<Utc>>,
 }
@@ -136,6 +138,7 @@ pub async fn status(set: &ScheduleSet, ledger: &Ledger, now: DateTime<Utc>) -> R
         active_runs: open.active,
         queued_runs: open.queued,
         paused_runs: open.paused,
+        outbox: ledger.outbox(now).await?,
         next_run_at: schedules.iter().filter_map(|schedule| schedule.next_run_at).min(),
     })
 }
@@ -157,6 +160,6 @@ pub async fn trigger(
         Some(Definition::Invalid(errors)) => {
             Err(TriggerError::Invalid { name: name.to_owned(), errors: errors.clone() })
         }
-        Some(Definition::Valid { spec, .. }) => Ok(ledger.trigger(name, spec.firing.overlap, options, now).await?),
+        Some(Definition::Valid { spec, .. }) => Ok(ledger.trigger(spec, options, now).await?),
     }
 }

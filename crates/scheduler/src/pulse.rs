@@ -40,6 +40,43 @@ impl Pulse {
     }
 }
 
+impl Pulse {
+    /// What is wrong, if something is.
+    fn problem(&self) -> Option<&'static str> {
+        match self {
+            _ if self.is_alive() => None,
+            Self { ledger_writable: false, .. } => Some("The ledger could not be written."),
+            Self { lag, .. } if *lag > LONGEST_LAG => Some("A run that was due was not started for over a minute."),
+            Self { .. } => Some("The scheduler gave no sign of life for over half a minute."),
+        }
+    }
+}
+
+/// What is to be told of a loop that does not do its work: each time once, also when it could only be told afterwards. One
+/// look is not enough: after a sleep of the host everything is late for a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm {
+    bad_looks: u32,
+    owed: Option<&'static str>,
+}
+
+impl Alarm {
+    /// What is still to be told after a look at the pulse.
+    pub(crate) fn look(&mut self, pulse: Option<Pulse>) -> Option<&'static str> {
+        let problem = pulse.and_then(|pulse| pulse.problem());
+        self.bad_looks = if problem.is_some() { self.bad_looks.saturating_add(1) } else { 0 };
+        if self.bad_looks == 2 {
+            self.owed = problem;
+        }
+        self.owed
+    }
+
+    /// It was.
+    pub(crate) fn told(&mut self) {
+        self.owed = None;
+    }
+}
+
 /// Shared by the loop and those who ask.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Heart(Arc<Shared>);
@@ -135,7 +172,7 @@ mod tests {
 
     use chrono::{TimeDelta, Utc};
 
-    use super::{Heart, Pulse};
+    use super::{Alarm, Heart, Pulse};
 
     #[test]
     fn silence_and_lag_have_bounds() {
@@ -148,6 +185,26 @@ mod tests {
         assert!(!Pulse { ledger_writable: false, ..pulse(0, 0) }.is_alive());
         assert!(pulse(0, 0).is_alive() && pulse(30, 60).is_alive());
         assert!(!pulse(31, 0).is_alive() && !pulse(0, 61).is_alive());
+    }
+
+    #[test]
+    fn an_alarm_is_raised_once_each_time_and_not_forgotten() {
+        let pulse = |ledger_writable, lag| {
+            let lag = Duration::from_secs(lag);
+            Some(Pulse { age: Duration::ZERO, lag, last_lateness: Duration::ZERO, ledger_writable })
+        };
+        let mut alarm = Alarm::default();
+        assert_eq!((alarm.look(None), alarm.look(pulse(true, 60))), (None, None));
+        assert_eq!((alarm.look(pulse(true, 999)), alarm.look(pulse(true, 0))), (None, None), "for a moment");
+        assert_eq!(alarm.look(pulse(false, 0)), None);
+        assert!(alarm.look(pulse(false, 0)).unwrap().contains("ledger"));
+        assert!(alarm.look(pulse(true, 0)).unwrap().contains("ledger"), "it could not be told while it was so");
+        alarm.told();
+        assert_eq!((alarm.look(pulse(true, 61)), alarm.look(pulse(true, 0))), (None, None));
+        assert_eq!(alarm.look(pulse(true, 61)), None);
+        assert!(alarm.look(pulse(true, 61)).unwrap().contains("due"));
+        alarm.told();
+        assert_eq!(alarm.look(pulse(true, 90)), None, "the same trouble");
     }
 
     #[test]

@@ -3,7 +3,12 @@
 //! Invariants: a plan is durable before anything of it is dispatched; every run belongs to this loop, which learns of its end,
 //! error or panic; dropping the loop at any point loses nothing that a new one does not find in the ledger.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
@@ -18,10 +23,14 @@ use uuid::Uuid;
 
 use crate::{
     clock::Clock,
+    courier::Courier,
     due::due,
     handle::Handle,
-    ledger::{Dispatched, Job, Ledger, LedgerError, Planned, Reason, RunNumber, RunStatus, Source, Tracked, Verdict},
-    pulse::{BEAT, Beating, Heart},
+    ledger::{
+        Dispatched, Event, Job, Ledger, LedgerError, Planned, Reason, RunNumber, RunStatus, Source, Tracked, Verdict,
+    },
+    notice,
+    pulse::{Alarm, BEAT, Beating, Heart},
     runner::Runner,
     spec::{Definition, ScheduleSet, ScheduleSpec},
     timing::Timing,
@@ -58,6 +67,7 @@ pub struct Scheduler {
     schedules: watch::Sender<Arc<ScheduleSet>>,
     triggered: Arc<Notify>,
     heart: Heart,
+    complaint: Arc<Mutex<Option<String>>>,
 }
 
 /// A schedule as the loop sees it: only valid and enabled ones.
@@ -88,6 +98,7 @@ impl Scheduler {
             schedules,
             triggered: Arc::default(),
             heart: Heart::default(),
+            complaint: Arc::default(),
         })
     }
 
@@ -100,6 +111,8 @@ impl Scheduler {
             schedules: self.schedules.clone(),
             triggered: Arc::clone(&self.triggered),
             heart: self.heart.clone(),
+            redactor: self.runner.redactor.clone(),
+            complaint: Arc::clone(&self.complaint),
         }
     }
 
@@ -108,9 +121,18 @@ impl Scheduler {
     /// # Errors
     /// When it cannot go on; starting it again is safe.
     pub async fn run(&self, cancel: CancellationToken) -> Result<(), SchedulerError> {
+        let courier = Courier {
+            ledger: self.runner.ledger.clone(),
+            client: self.runner.client.clone(),
+            clock: Arc::clone(&self.runner.clock),
+            redactor: self.runner.redactor.clone(),
+            schedules: self.schedules.subscribe(),
+        };
         tokio::select! {
             () = cancel.cancelled() => Ok(()),
             stopped = self.work() => stopped,
+            never = courier.run() => match never {},
+            never = self.watch_over() => match never {},
         }
     }
 
@@ -147,6 +169,24 @@ impl Scheduler {
                     set = changes.borrow_and_update().clone();
                     tracking = self.track(&set).await?;
                 }
+            }
+        }
+    }
+
+    /// Tells, once each time, that the loop does not do its work.
+    async fn watch_over(&self) -> Infallible {
+        let mut alarm = Alarm::default();
+        let mut look = tokio::time::interval(BEAT);
+        loop {
+            look.tick().await;
+            let now = self.runner.clock.now();
+            let Some(problem) = alarm.look(self.heart.pulse(now)) else { continue };
+            let route = self.schedules.borrow().notifications.route_of(Event::SchedulerDegraded);
+            let Some(route) = route else { continue };
+            let notice = notice::of_system(Event::SchedulerDegraded, problem, "stakpak status");
+            match self.runner.ledger.tell_system(Event::SchedulerDegraded, route, notice, now).await {
+                Ok(()) => alarm.told(),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an alarm cannot be written"),
             }
         }
     }
@@ -207,7 +247,7 @@ impl Scheduler {
                 schedule.cursor = due.cursor;
                 schedule.next = schedule.timing.next_after(due.cursor);
                 planned.push(Planned {
-                    schedule: schedule.spec.name.clone(),
+                    spec: Arc::clone(&schedule.spec),
                     jitter: TimeDelta::from_std(firing.jitter).unwrap_or(TimeDelta::MAX),
                     due,
                 });
@@ -264,10 +304,10 @@ impl Runs {
 /// What the file says now about a row that waits. A manual trigger runs a disabled schedule too.
 fn verdict(set: &ScheduleSet, schedule: &str, source: Source) -> Verdict {
     match set.get(schedule).map(|schedule| &schedule.definition) {
-        None => Verdict::End(RunStatus::Cancelled, Reason::Removed),
-        Some(Definition::Invalid(_)) => Verdict::End(RunStatus::Skipped, Reason::Disabled),
+        None => Verdict::End(RunStatus::Cancelled, Reason::Removed, None),
+        Some(Definition::Invalid(_)) => Verdict::End(RunStatus::Skipped, Reason::Disabled, None),
         Some(Definition::Valid { spec, .. }) if !spec.enabled && source == Source::Cron => {
-            Verdict::End(RunStatus::Skipped, Reason::Disabled)
+            Verdict::End(RunStatus::Skipped, Reason::Disabled, Some(Arc::clone(spec)))
         }
         Some(Definition::Valid { spec, .. }) => Verdict::Run(Arc::clone(spec)),
     }

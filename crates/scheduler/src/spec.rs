@@ -6,6 +6,7 @@
 mod check;
 mod entry;
 mod firing;
+mod notify;
 mod read;
 mod when;
 
@@ -19,6 +20,8 @@ use stakpak_config::{Document, Finding, Location};
 
 pub use check::{Check, TriggerOn};
 pub use firing::{Catchup, Firing, Overlap};
+pub(crate) use notify::shown as shown_route;
+pub use notify::{Notifications, Notify, NotifyMode, NotifyOn, Platform, RemoteGateway, Route};
 
 use crate::{fire::hex, timing::Timing};
 
@@ -62,6 +65,9 @@ pub struct ScheduleSpec {
     /// The board that the agent is told of.
     #[serde(default)]
     pub board_id: Option<String>,
+    /// Who is told what became of it.
+    #[serde(default)]
+    pub notify: Notify,
 }
 
 /// When a schedule fires, as written.
@@ -154,6 +160,8 @@ pub struct ScheduleSet {
     pub max_concurrent_runs: usize,
     /// How long a cancel may take to be confirmed.
     pub stop_grace: Duration,
+    /// How notifications are sent.
+    pub notifications: Notifications,
 }
 
 impl Default for ScheduleSet {
@@ -163,12 +171,13 @@ impl Default for ScheduleSet {
             warnings: Vec::new(),
             max_concurrent_runs: 4,
             stop_grace: Duration::from_secs(30),
+            notifications: Notifications::default(),
         }
     }
 }
 
 impl ScheduleSet {
-    /// Reads `[watch]`, `[defaults]` and `[[schedules]]`. `now` is where the search for a first instant begins.
+    /// Reads `[watch]`, `[defaults]`, `[notifications]` and `[[schedules]]`. `now` is where the search for a first instant begins.
     ///
     /// # Errors
     /// When the file as a whole cannot be used: a bad value in a table that concerns all schedules.

@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
 use stakpak_scheduler::{
-    Catchup, Check, Definition, Firing, Overlap, Prompt, ScheduleSet, ScheduleSpec, TriggerOn, When,
+    Catchup, Check, Definition, Event, Firing, Notify, NotifyMode, NotifyOn, Overlap, Prompt, ScheduleSet,
+    ScheduleSpec, TriggerOn, When,
 };
 
 fn now() -> DateTime<Utc> {
@@ -63,6 +64,7 @@ fn an_entry_in_full() {
             pause_on_approval: true,
             check: None,
             board_id: None,
+            notify: Notify::default(),
         }
     );
     let off = spec("off");
@@ -269,4 +271,97 @@ fn a_bad_value_for_all_schedules_refuses_the_file() {
     for toml in ["[defaults]\ntimeout = 'x'", "[watch]\nmax_concurrent_runs = 0", "schedules = 3"] {
         assert_eq!(read(toml).unwrap_err().len(), 1, "{toml}");
     }
+}
+
+/// The route of the only schedule, or what is wrong with the file.
+fn route(notifications: &str, entry: &str) -> Result<Option<(String, serde_json::Value)>, Vec<String>> {
+    let file = format!(
+        "[notifications]\n{notifications}\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n{entry}\n"
+    );
+    let told =
+        |findings: Vec<&Finding>| findings.iter().map(|error| format!("{} {}", error.code, error.path)).collect();
+    let set = read(&file).map_err(|errors| told(errors.iter().collect()))?;
+    match &set.get("x").unwrap().definition {
+        Definition::Valid { spec, .. } => Ok(spec.notify.route().map(|route| (route.to_string(), route.target))),
+        Definition::Invalid(errors) => Err(told(errors.iter().collect())),
+    }
+}
+
+#[test]
+fn channel_and_target_are_looked_for_from_the_entry_outwards() {
+    use serde_json::json;
+    let found = |notifications: &str, entry: &str| route(notifications, entry).unwrap();
+    let telegram = |chat: serde_json::Value| {
+        Some((
+            format!("telegram:{}", chat.as_str().map_or_else(|| chat.to_string(), str::to_owned)),
+            json!({ "chat_id": chat }),
+        ))
+    };
+    assert_eq!(found("", ""), None);
+    assert_eq!(found("channel = 'telegram'", ""), None);
+    assert_eq!(found("", "notify_target = '1'"), None);
+    assert_eq!(found("channel = 'telegram'\nchat_id = '1'", ""), telegram(json!("1")));
+    assert_eq!(found("channel = 'telegram'\nchat_id = '1'\ntarget = -100", ""), telegram(json!(-100)));
+    assert_eq!(found("channel = 'telegram'\ntarget = '1'", "channel = '2'"), telegram(json!("2")));
+    assert_eq!(found("channel = 'telegram'\ntarget = '1'", "channel = '2'\nnotify_chat_id = 3"), telegram(json!(3)));
+    assert_eq!(
+        found("channel = 'telegram'", "channel = '2'\nnotify_chat_id = '3'\nnotify_target = '4'"),
+        telegram(json!("4"))
+    );
+    assert_eq!(found("channel = 'telegram'\ntarget = '1'", "notify_target = ' '"), telegram(json!("1")));
+    assert_eq!(
+        found("channel = 'telegram'\ntarget = '1'", "notify_channel = 'slack'\nnotify_target = '#ops'"),
+        Some(("slack:#ops".to_owned(), json!({ "channel": "#ops" })))
+    );
+    assert_eq!(
+        found("channel = 'discord'", "notify_target = { channel_id = '9', thread_id = '8' }"),
+        Some(("discord:9/8".to_owned(), json!({ "channel_id": "9", "thread_id": "8" })))
+    );
+    assert_eq!(route("", "notify_channel = 'pager'").unwrap_err(), ["E114 schedules.x.notify_channel"]);
+    assert_eq!(route("", "notify_target = true").unwrap_err(), ["E110 schedules.x.notify_target"]);
+    assert_eq!(route("", "notify_chat_id = 1.5").unwrap_err(), ["E110 schedules.x.notify_chat_id"]);
+    for (line, key) in [
+        ("channel = 'pager'", "channel"),
+        ("target = []", "target"),
+        ("max_age = '0s'", "max_age"),
+        ("gateway_url = 'ftp://x'", "gateway_url"),
+        ("mode = 'sometimes'", "mode"),
+        ("notify_on = ['boom']", "notify_on[0]"),
+    ] {
+        assert_eq!(route(line, "").unwrap_err(), [format!("E002 notifications.{key}")]);
+    }
+}
+
+#[test]
+fn what_is_told_is_a_word_or_a_list() {
+    let notify = |notifications: &str, entry: &str| {
+        let file = format!(
+            "[notifications]\n{notifications}\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n{entry}\n"
+        );
+        let set = read(&file).unwrap();
+        assert_eq!(set.warnings, [], "{notifications} {entry}");
+        match &set.get("x").unwrap().definition {
+            Definition::Valid { spec, .. } => spec.notify.clone(),
+            Definition::Invalid(errors) => panic!("{errors:?}"),
+        }
+    };
+    assert_eq!(notify("", "").on, NotifyOn::All);
+    assert_eq!(notify("notify_on = 'failures'\nmode = 'change'\nmax_age = '2h'", "").on, NotifyOn::Failures);
+    assert_eq!(notify("mode = 'change'", "").mode, NotifyMode::Change);
+    assert_eq!(notify("notify_on = 'failures'", "notify_on = 'none'").on, NotifyOn::None);
+    assert_eq!(
+        notify("", "notify_on = ['started', 'timed_out']").on,
+        NotifyOn::Only(vec![Event::Started, Event::TimedOut])
+    );
+    assert_eq!(errors("notify_on = 'sometimes'"), ["E114 notify_on"]);
+    assert_eq!(errors("notify_on = ['completed', 'done']"), ["E114 notify_on[1]"]);
+    // What a schedule that pauses itself says goes to those who are responsible for all.
+    let global = notify("channel = 'slack'\ntarget = '#ops'", "notify_target = '#own'");
+    assert_eq!(global.system_route.unwrap().to_string(), "slack:#ops");
+    assert_eq!(notify("channel = 'slack'\ntarget = '#ops'", "").system_route, None);
+    // A gateway is that of this process unless the file names another.
+    let gateway = |lines: &str| read(&format!("[notifications]\n{lines}\n")).unwrap().notifications.gateway;
+    assert!(gateway("gateway_url = 'http://127.0.0.1:4097'").is_none() && gateway("gateway_url = ' '").is_none());
+    let remote = gateway("gateway_url = 'https://gateway.example.org'\ngateway_token = 'abc'").unwrap();
+    assert_eq!((remote.url.as_str(), remote.token.expose()), ("https://gateway.example.org", "abc"));
 }

@@ -175,7 +175,7 @@ pub(crate) struct ScheduleKeys {
     /// Chat of its notices
     #[arg(long, value_name = "TARGET")]
     pub(crate) notify_target: Option<String>,
-    /// all, completions, failures or none
+    /// all, completions, failures, none, or events such as completed,failed
     #[arg(long, value_name = "EVENTS")]
     pub(crate) notify_on: Option<String>,
     /// Wait for a person where policy asks

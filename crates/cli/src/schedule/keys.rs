@@ -48,7 +48,6 @@ fn given(keys: &ScheduleKeys) -> Vec<(&'static str, Value)> {
         ("interaction", &keys.interaction),
         ("notify_channel", &keys.notify_channel),
         ("notify_target", &keys.notify_target),
-        ("notify_on", &keys.notify_on),
         ("overlap", &keys.overlap),
         ("catchup", &keys.catchup),
         ("catchup_window", &keys.catchup_window),
@@ -66,5 +65,9 @@ fn given(keys: &ScheduleKeys) -> Vec<(&'static str, Value)> {
     let switches = switches.into_iter().filter_map(|(key, given)| Some((key, Value::from(given?))));
     let arguments =
         (!keys.check_arg.is_empty()).then(|| ("check_args", Value::from(Array::from_iter(&keys.check_arg))));
-    texts.chain(numbers).chain(switches).chain(arguments).collect()
+    let notify_on = keys.notify_on.as_ref().map(|word| match word.contains(',') {
+        true => Value::from(Array::from_iter(word.split(',').map(str::trim))),
+        false => Value::from(word),
+    });
+    texts.chain(notify_on.map(|given| ("notify_on", given))).chain(numbers).chain(switches).chain(arguments).collect()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stakpak_config::Document;
 use stakpak_scheduler::{Cron, Definition, Ledger, RunNumber, ScheduleSet, Timing, list};
 
-use super::{load, table};
+use super::{load, table, told};
 use crate::{autopilot_file::AutopilotFile, exit::Failure, home::Home};
 
 /// Coming runs that `show` names.
@@ -56,6 +56,9 @@ async fn run(home: &Home, json: bool, id: RunNumber) -> Result<()> {
         return Ok(());
     }
     say!("{}", table::runs(std::slice::from_ref(&run), &set));
+    for line in told::lines(&run) {
+        say!("told  {line}");
+    }
     Ok(())
 }
 
@@ -106,15 +109,38 @@ fn origins(home: &Home, name: &str, spec: &Value) -> Result<Value> {
     let index = index.unwrap_or_default().to_string();
     let origin = |key: &str| {
         let has = |path: &[&str]| document.locate(path).is_some();
-        if has(&["schedules", &index, key]) {
+        if [&[key], other_names(key)].concat().iter().any(|name| has(&["schedules", &index, name])) {
             format!("schedules.{name}")
         } else if has(&["defaults", key]) {
             "[defaults]".to_owned()
+        } else if of_notifications(key).iter().any(|name| has(&["notifications", name])) {
+            "[notifications]".to_owned()
         } else {
             "built in".to_owned()
         }
     };
     Ok(leaves(spec).into_iter().map(|(key, _)| (key.clone(), Value::from(origin(&key)))).collect())
+}
+
+/// Earlier names of a key.
+fn other_names(key: &str) -> &'static [&'static str] {
+    match key {
+        "notify_target" => &["notify_chat_id", "channel"],
+        "max_turns" => &["max_steps"],
+        _ => &[],
+    }
+}
+
+/// What a key is called in `[notifications]`.
+fn of_notifications(key: &str) -> &'static [&'static str] {
+    match key {
+        "notify_channel" => &["channel"],
+        "notify_target" => &["target", "chat_id"],
+        "notify_on" => &["notify_on"],
+        "notify_mode" => &["mode"],
+        "system_route" => &["channel"],
+        _ => &[],
+    }
 }
 
 /// The keys of a definition as the file has them: what is grouped in the program is not grouped there.

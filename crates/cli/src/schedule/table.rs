@@ -6,6 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use stakpak_scheduler::{Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
 
+use super::told;
+
 /// Longest answer shown in a table.
 const ANSWER: usize = 400;
 
@@ -20,7 +22,7 @@ fn plain(header: &[&str]) -> Table {
 }
 
 pub(crate) fn schedules(schedules: &[ScheduleOverview]) -> Table {
-    let mut table = plain(&["NAME", "CRON", "STATUS", "ZONE", "NEXT RUN", "LAST"]);
+    let mut table = plain(&["NAME", "CRON", "STATUS", "ZONE", "NEXT RUN", "NOTIFICATION", "LAST"]);
     for schedule in schedules {
         let (cron, zone) = match &schedule.spec {
             Some(spec) => (spec.when.to_string(), spec.timezone),
@@ -32,6 +34,7 @@ pub(crate) fn schedules(schedules: &[ScheduleOverview]) -> Table {
             state(schedule.state).to_owned(),
             zone.name().to_owned(),
             schedule.next_run_at.map_or_else(|| "-".to_owned(), |next| local(next, zone)),
+            told::column(schedule.spec.as_ref().map(|spec| &spec.notify)),
             schedule.last_run.as_ref().map_or_else(|| "-".to_owned(), |run| run.status.to_string()),
         ]);
     }
@@ -61,6 +64,7 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
         "active_run_ids": schedule.active_runs,
         "errors": schedule.errors,
         "hold": schedule.hold,
+        "notification": schedule.spec.as_ref().map(|spec| told::json(&spec.notify)),
     })
 }
 
@@ -84,6 +88,11 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
         if let Some(said) = run.agent_message.as_ref().or(run.error.as_ref()) {
             let cut: String = said.chars().take(ANSWER).collect();
             text.push_str(&format!("\n\nRun {}:\n{}", run.id, cut.trim_end()));
+        }
+    }
+    for run in runs {
+        for failure in told::failures(run) {
+            text.push_str(&format!("\n\nNot told of run {}: {failure}", run.id));
         }
     }
     text

@@ -60,6 +60,12 @@ impl SchedulerPart {
             let help = "Scheduled runs that ended, by schedule and status.";
             measures.counter("stakpak_schedule_runs_total", help, &labels, count as f64);
         }
+        for (state, count) in self.handle.deliveries() {
+            let help = "Notifications of scheduled runs that came to an end, by state.";
+            measures.counter("stakpak_outbox_deliveries_total", help, &[("state", state)], count as f64);
+        }
+        let outbox = self.handle.outbox().await?;
+        measures.gauge("stakpak_outbox_pending", "Notifications to be delivered.", &[], outbox.pending as f64);
         let open = self.handle.open_runs().await?;
         measures.gauge("stakpak_schedule_active", "Scheduled runs at work.", &[], open.active as f64);
         let queued = "Scheduled runs that wait for a slot.";

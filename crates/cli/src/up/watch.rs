@@ -36,10 +36,14 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
             known = found;
             match AutopilotFile::load(&home) {
                 Ok(file) => {
-                    for error in file.schedules.errors() {
+                    let errors: Vec<String> = file.schedules.errors().map(ToString::to_string).collect();
+                    for error in &errors {
                         tracing::warn!("{error}");
                     }
                     scheduler.reload(file.schedules);
+                    if !errors.is_empty() {
+                        complain(&scheduler, &errors.join("\n")).await;
+                    }
                     tracing::info!("autopilot.toml is reloaded");
                     if server_known.as_ref() != Some(&file.server) {
                         tracing::warn!(
@@ -50,10 +54,18 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
                 }
                 Err(error) => {
                     tracing::warn!("autopilot.toml is not reloaded, the last good one stays in use: {error:#}");
+                    complain(&scheduler, &format!("The last good one stays in use. {error:#}")).await;
                 }
             }
         }
     });
+}
+
+/// Whoever hears of schedules hears that their file is wrong.
+async fn complain(scheduler: &Handle, problem: &str) {
+    if let Err(error) = scheduler.config_invalid(problem).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "nobody can be told of the unusable file");
+    }
 }
 
 /// The gateway's tables only, for a gateway that runs alone.

@@ -1,8 +1,14 @@
 //! `schedule …`: what it writes, what it shows, and how it exits.
 
-use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
 
-use crate::support::{Home, stderr, stdout, until};
+use serde_json::{Value, json};
+use stakpak_test_support::Reply;
+
+use crate::{
+    support::{Home, stderr, stdout, until},
+    telegram::Stage,
+};
 
 struct Desk(Home);
 
@@ -163,4 +169,74 @@ async fn schedules_are_seen_and_steered_over_http() {
         assert_eq!(status, expected, "{path}: {answer}");
         assert!(answer["error"].is_string(), "{path}: {answer}");
     }
+}
+
+/// From a check that fails to the chat: the built binary runs the schedule, says how it went, and knows what an answer there is
+/// about.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_schedule_found_is_told_in_the_chat() {
+    const USER: i64 = 42;
+    let stage = Stage::new().await;
+    let check = stage.home.path("disk.sh");
+    std::fs::write(&check, "#!/bin/sh\necho '/srv is 97 % full'\nexit 2\n").unwrap();
+    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let file = stage.home.path(".stakpak/autopilot.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str(&format!(
+        "[notifications]\nchannel = \"telegram\"\ntarget = \"{USER}\"\n\
+         [[schedules]]\nname = \"disk\"\ncron = \"* * * * * *\"\nprompt = \"what fills the disk?\"\ncheck = \"{}\"\n",
+        check.display()
+    ));
+    std::fs::write(&file, &text).unwrap();
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    stage.llm.answer_with({
+        let bodies = Arc::clone(&bodies);
+        move |request| {
+            let body = request.body.to_string();
+            let of_schedule = body.contains("what fills the disk?");
+            bodies.lock().unwrap().push(body);
+            Reply::text([if of_schedule {
+                "Old logs fill it: **8 GiB** in /srv/log."
+            } else {
+                "They are rotated now."
+            }])
+        }
+    });
+    let up = stage.up();
+    let sent = stage.telegram.wait_for_sent(|sent| !sent.is_empty()).await;
+    let listed: Value = serde_json::from_str(&stdout(&stage.home.run(&["schedule", "list", "--json"]))).unwrap();
+    let told = json!({ "channel": "telegram", "hint": null, "ready": true, "route": "telegram:42", "state": "ready", "target": "42" });
+    assert_eq!(listed["schedules"][0]["notification"], told);
+    // One is enough.
+    std::fs::write(&file, text.replace("\"* * * * * *\"", "\"@yearly\"")).unwrap();
+    assert_eq!(sent[0].chat_id, USER);
+    let lines: Vec<&str> = sent[0].text.lines().collect();
+    assert_eq!(lines[0], "✅ disk completed", "{:?}", sent[0].text);
+    assert!(lines[1].starts_with("cron, ") && lines[1].ends_with(" · check exit code 2"), "{:?}", sent[0].text);
+    assert!(lines.contains(&"Old logs fill it: 8 GiB in /srv/log."), "{:?}", sent[0].text);
+    assert_eq!(lines.last(), Some(&"stakpak schedule show run:1"));
+    let notification = until("the delivery is known", || {
+        let shown: Value =
+            serde_json::from_str(&stdout(&stage.home.run(&["schedule", "show", "run:1", "--json"]))).unwrap();
+        let notification = shown["run"]["notifications"][0].clone();
+        (notification["state"] == "delivered").then_some(notification)
+    });
+    assert_eq!((&notification["event"], &notification["route"]), (&json!("completed"), &json!("telegram:42")));
+    let shown = stdout(&stage.home.run(&["schedule", "show", "run:1"]));
+    assert!(shown.contains("told  completed to telegram:42: delivered, sent once"), "{shown}");
+    let list = stdout(&stage.home.run(&["schedule", "list"]));
+    assert!(list.contains("NOTIFICATION") && list.contains("telegram:42"), "{list}");
+
+    stage.telegram.say(USER, "do something about it");
+    stage.telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("rotated now"))).await;
+    let bodies = bodies.lock().unwrap().clone();
+    let reply = bodies.iter().find(|body| body.contains("do something about it")).unwrap();
+    for part in ["schedule: disk", "/srv is 97 % full", "status: completed"] {
+        assert!(reply.contains(part), "{part}: {reply}");
+    }
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let metrics = http.get(format!("{}/metrics", up.url)).bearer_auth(&up.token).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("stakpak_outbox_deliveries_total{state=\"delivered\"}"), "{metrics}");
+    assert!(metrics.contains("stakpak_outbox_pending "), "{metrics}");
 }

@@ -42,8 +42,8 @@ pub(crate) struct Job {
 pub(crate) enum Verdict {
     /// Start it, with this definition.
     Run(Arc<ScheduleSpec>),
-    /// End it.
-    End(RunStatus, Reason),
+    /// End it; those whom the definition names are told.
+    End(RunStatus, Reason, Option<Arc<ScheduleSpec>>),
 }
 
 /// What may go on after a look at all rows that wait.
@@ -77,19 +77,25 @@ impl Ledger {
                     }
                     match verdict(&row.schedule, row.source) {
                         Verdict::Run(spec) => round.admit(row, spec)?,
-                        Verdict::End(status, reason) => round.end(&row, status, reason, None)?,
+                        Verdict::End(status, reason, spec) => round.end(&row, spec.as_deref(), status, reason, None)?,
                     }
                 }
                 let next = next_pending(connection, now)?;
                 Ok::<_, LedgerError>((Dispatched { next, ..round.dispatched }, round.ended))
             })
             .await?;
+        if !dispatched.jobs.is_empty() {
+            self.posted.notify_one();
+        }
         self.count(&ended);
         Ok(dispatched)
     }
 
     pub(super) fn count(&self, ended: &[(String, RunStatus)]) {
-        ended.iter().for_each(|(schedule, status)| self.ended.add(schedule, *status, 1));
+        if !ended.is_empty() {
+            self.posted.notify_one();
+        }
+        ended.iter().for_each(|(schedule, status)| self.ended.add(schedule, status.as_str(), 1));
     }
 }
 

@@ -120,27 +120,27 @@ pub(super) fn of(connection: &Connection, schedule: &str) -> Result<Option<Hold>
     Ok(connection.query_row(&sql, [schedule], |row| from_row(row, 0)).optional()?)
 }
 
-/// Counts the outcome of a run; too many failures in a row hold the schedule. Whether this one did.
+/// Counts the outcome of a run; too many failures in a row hold the schedule. If this one did, the note of that.
 pub(super) fn count_outcome(
     connection: &Connection,
     schedule: &str,
     status: RunStatus,
     pause_after: u32,
     now: DateTime<Utc>,
-) -> Result<bool, LedgerError> {
+) -> Result<Option<String>, LedgerError> {
     let counted = match status {
         RunStatus::Completed => "UPDATE schedule_state SET failure_streak = 0 WHERE name = ?1 RETURNING failure_streak",
         RunStatus::Failed | RunStatus::TimedOut | RunStatus::Unknown => {
             "UPDATE schedule_state SET failure_streak = failure_streak + 1 WHERE name = ?1 RETURNING failure_streak"
         }
-        _ => return Ok(false),
+        _ => return Ok(None),
     };
     let streak: Option<u32> = connection.query_row(counted, [schedule], |row| row.get(0)).optional()?;
-    let Some(streak) = streak.filter(|streak| pause_after > 0 && *streak >= pause_after) else { return Ok(false) };
+    let Some(streak) = streak.filter(|streak| pause_after > 0 && *streak >= pause_after) else { return Ok(None) };
     if of(connection, schedule)?.is_some_and(|hold| hold.holds(now)) {
-        return Ok(false);
+        return Ok(None);
     }
     let note = format!("{streak} runs in a row failed");
-    set(connection, schedule, &Hold { since: now, until: None, by: HeldBy::Failures, note: Some(note) })?;
-    Ok(true)
+    set(connection, schedule, &Hold { since: now, until: None, by: HeldBy::Failures, note: Some(note.clone()) })?;
+    Ok(Some(note))
 }

@@ -1,10 +1,12 @@
 //! Planning: rows for due instants and the cursors that say what was accounted for, in one transaction.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record};
-use crate::{due::Due, fire::FireKey};
+use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, outbox, record};
+use crate::{due::Due, fire::FireKey, notice::Gap, spec::ScheduleSpec};
 
 /// A schedule whose instants are tracked.
 #[derive(Debug, Clone)]
@@ -19,7 +21,7 @@ pub(crate) struct Tracked {
 /// What a schedule owes, to be written down.
 #[derive(Debug, Clone)]
 pub(crate) struct Planned {
-    pub(crate) schedule: String,
+    pub(crate) spec: Arc<ScheduleSpec>,
     /// Its fires are spread over this time.
     pub(crate) jitter: TimeDelta,
     pub(crate) due: Due,
@@ -62,7 +64,7 @@ impl Ledger {
     /// Writes a row for every due instant and moves the cursors. An instant that has a row already keeps it.
     pub(crate) async fn plan(&self, planned: Vec<Planned>, now: DateTime<Utc>) -> Result<(), LedgerError> {
         let missed: Vec<(String, u64)> =
-            planned.iter().map(|planned| (planned.schedule.clone(), planned.due.missed())).collect();
+            planned.iter().map(|planned| (planned.spec.name.clone(), planned.due.missed())).collect();
         self.database
             .write(move |connection| {
                 for planned in &planned {
@@ -71,8 +73,11 @@ impl Ledger {
                 beat(connection, now)
             })
             .await?;
+        if missed.iter().any(|(_, count)| *count > 0) {
+            self.posted.notify_one();
+        }
         for (schedule, count) in missed {
-            self.ended.add(&schedule, RunStatus::Missed, count);
+            self.ended.add(&schedule, RunStatus::Missed.as_str(), count);
         }
         Ok(())
     }
@@ -131,10 +136,20 @@ fn cursor_of(
 }
 
 fn record_due(connection: &Connection, planned: &Planned, now: DateTime<Utc>) -> Result<(), LedgerError> {
-    let Planned { schedule, jitter, due } = planned;
+    let Planned { spec, jitter, due } = planned;
+    let schedule = &spec.name;
+    let mut newest = None;
     for (instant, reason) in &due.missed {
         let key = FireKey::nominal(schedule, *instant);
         insert_missed(connection, schedule, *instant, &key, *reason, now)?;
+        newest = Some((key, *instant));
+    }
+    if let Some((key, to)) = newest {
+        let sql = "SELECT id FROM runs WHERE fire_key = ?1";
+        let id = connection.query_row(sql, [key.as_str()], |row| row.get(0).map(RunNumber))?;
+        let first = due.range.map(|range| range.from).or_else(|| due.missed.first().map(|(instant, _)| *instant));
+        let gap = Gap { from: first.unwrap_or(to), to, count: due.missed() };
+        outbox::tell_missed(connection, id, gap, spec, now)?;
     }
     for fire in &due.fires {
         let key = FireKey::nominal(schedule, fire.nominal);

@@ -1,12 +1,14 @@
 //! How far a run under way has got, and how it ended. Each fact is written before the step that follows from it.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, hold, record::integer};
-use crate::check::CheckResult;
+use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, hold, outbox, record::integer};
+use crate::{check::CheckResult, spec::ScheduleSpec};
 
 /// All output of an agent that is kept.
 const STDOUT_CHARACTERS: usize = 100_000;
@@ -103,17 +105,28 @@ impl Ledger {
     }
 
     /// The run waits for a person.
-    pub(crate) async fn paused(&self, id: RunNumber, calls: String, now: DateTime<Utc>) -> Result<(), LedgerError> {
+    pub(crate) async fn paused(
+        &self,
+        id: RunNumber,
+        calls: String,
+        spec: &Arc<ScheduleSpec>,
+        now: DateTime<Utc>,
+    ) -> Result<(), LedgerError> {
+        let spec = Arc::clone(spec);
         self.database
             .write(move |connection| {
+                let sql = "SELECT status = 'running' FROM runs WHERE id = ?1";
+                let is_new: bool = connection.query_row(sql, [id.0], |row| row.get(0))?;
                 connection.execute(
                     "UPDATE runs SET status = 'paused', pause_json = ?2, paused_at = coalesce(paused_at, ?3), updated_at = ?3
                      WHERE id = ?1 AND status IN ('running', 'paused')",
                     params![id.0, calls, now.timestamp_millis()],
                 )?;
-                Ok(())
+                if is_new { outbox::tell(connection, id, &spec, now) } else { Ok(()) }
             })
-            .await
+            .await?;
+        self.posted.notify_one();
+        Ok(())
     }
 
     /// The run goes on; the wait does not count against its time limit.
@@ -142,20 +155,20 @@ impl Ledger {
             .await
     }
 
-    /// Records the end, once: an ended run stays as it is, unless its end was not confirmed. `pause_after` failures in a row
-    /// hold the schedule.
+    /// Records the end, once: an ended run stays as it is, unless its end was not confirmed. Too many failures in a row hold
+    /// the schedule.
     pub(crate) async fn finish(
         &self,
         id: RunNumber,
         finish: Finish,
-        pause_after: u32,
+        spec: &Arc<ScheduleSpec>,
         now: DateTime<Utc>,
     ) -> Result<(), LedgerError> {
-        let status = finish.status;
-        let ended =
-            self.database.write(move |connection| record_end(connection, id, &finish, pause_after, now)).await?;
+        let (status, spec) = (finish.status, Arc::clone(spec));
+        let ended = self.database.write(move |connection| record_end(connection, id, &finish, &spec, now)).await?;
         if let Some(End { schedule, holds }) = ended {
-            self.ended.add(&schedule, status, 1);
+            self.posted.notify_one();
+            self.ended.add(&schedule, status.as_str(), 1);
             if holds {
                 tracing::warn!(%schedule, "too many failures in a row: the schedule is paused; resume it with: stakpak schedule resume {schedule}");
             }
@@ -189,7 +202,7 @@ fn record_end(
     connection: &Connection,
     id: RunNumber,
     finish: &Finish,
-    pause_after: u32,
+    spec: &ScheduleSpec,
     now: DateTime<Utc>,
 ) -> Result<Option<End>, LedgerError> {
     let sql = "SELECT schedule, status FROM runs
@@ -223,10 +236,16 @@ fn record_end(
             finish.unconfirmed
         ],
     )?;
+    outbox::tell(connection, id, spec, now)?;
     // It was counted when it was given up on.
-    let holds =
-        before != RunStatus::Unknown && hold::count_outcome(connection, &schedule, finish.status, pause_after, now)?;
-    Ok(Some(End { schedule, holds }))
+    let note = match before {
+        RunStatus::Unknown => None,
+        _ => hold::count_outcome(connection, &schedule, finish.status, spec.firing.pause_after_failures, now)?,
+    };
+    if let Some(note) = &note {
+        outbox::tell_schedule_paused(connection, id, note, spec, now)?;
+    }
+    Ok(Some(End { schedule, holds: note.is_some() }))
 }
 
 fn store_check(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::check::CheckResult;
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)*
         }
@@ -133,6 +133,71 @@ words!(
     }
 );
 
+words!(
+    /// Something that may be told in a chat.
+    Event {
+        /// The agent is at work.
+        Started = "started",
+        /// A run completed.
+        Completed = "completed",
+        /// The first that completed after one that did not.
+        Recovered = "recovered",
+        /// A run failed.
+        Failed = "failed",
+        /// A run was ended at its time limit.
+        TimedOut = "timed_out",
+        /// What became of a run cannot be found out.
+        Unknown = "unknown",
+        /// Instants passed while nobody could run them.
+        Missed = "missed",
+        /// A run was ended, and not by a person.
+        Cancelled = "cancelled",
+        /// An instant was not run.
+        Skipped = "skipped",
+        /// A run waits for a person.
+        Paused = "paused",
+        /// A schedule failed too often and fires no more.
+        SchedulePaused = "schedule_paused",
+        /// A budget is used up, or nearly.
+        Budget = "budget",
+        /// `autopilot.toml` has changed and cannot be used.
+        ConfigInvalid = "config_invalid",
+        /// Schedules do not fire as they should.
+        SchedulerDegraded = "scheduler_degraded",
+    }
+);
+
+words!(
+    /// Where a notification stands.
+    NotificationState {
+        /// It is to be delivered.
+        Pending = "pending",
+        /// The chat has it.
+        Delivered = "delivered",
+        /// It was refused, and is not tried again.
+        Failed = "failed",
+        /// It could not be delivered in time.
+        Expired = "expired",
+    }
+);
+
+/// What was told about a run, or is to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Notification {
+    /// What happened.
+    pub event: Event,
+    /// Where it is told, such as `telegram:42`.
+    pub route: String,
+    /// Where it stands.
+    pub state: NotificationState,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Why it is not there, or was not at the last attempt.
+    pub last_error: Option<String>,
+    /// Since when the chat has it.
+    pub delivered_at: Option<DateTime<Utc>>,
+}
+
 /// Number of a run: its row in the ledger. Grows with each run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
@@ -202,6 +267,8 @@ pub struct RunRecord {
     pub pause_reason: Option<serde_json::Value>,
     /// How often it was taken up again after a crash.
     pub recoveries: u32,
+    /// What was told about it, oldest first.
+    pub notifications: Vec<Notification>,
 }
 
 /// Columns of [`RunRecord::from_row`], in its order.
@@ -211,6 +278,7 @@ pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, st
      check_stderr, check_truncated";
 
 impl RunRecord {
+    /// Without its notifications.
     pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         let started_at = instant(row.get(11)?);
         let finished_at = instant(row.get(12)?);
@@ -241,6 +309,7 @@ impl RunRecord {
             pause_reason: json(row.get(22)?),
             recoveries: row.get(23)?,
             check: check(row, 24)?,
+            notifications: Vec::new(),
         })
     }
 }

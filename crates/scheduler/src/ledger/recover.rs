@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::EventId;
 
 use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus,
     dispatch::{Job, end},
-    record,
+    outbox, record,
 };
 use crate::{agent::Progress, spec::ScheduleSpec};
 
@@ -35,6 +35,9 @@ impl Ledger {
                     if status == RunStatus::Running && recoveries >= RECOVERIES {
                         let text = "the process died too often while this run was under way";
                         end(connection, RunNumber(id), RunStatus::Failed, Reason::CrashLimit, Some(text), now)?;
+                        if let Some(spec) = stored_spec(connection, RunNumber(id))? {
+                            outbox::tell(connection, RunNumber(id), &spec, now)?;
+                        }
                         ended.push((schedule, RunStatus::Failed));
                         continue;
                     }
@@ -52,6 +55,13 @@ impl Ledger {
         self.count(&ended);
         Ok(jobs)
     }
+}
+
+/// The definition that a run was started with, if it can be read.
+pub(super) fn stored_spec(connection: &Connection, id: RunNumber) -> Result<Option<ScheduleSpec>, LedgerError> {
+    let stored: Option<Option<String>> =
+        connection.query_row("SELECT spec_json FROM runs WHERE id = ?1", [id.0], |row| row.get(0)).optional()?;
+    Ok(record::json(stored.flatten()))
 }
 
 /// A row whose definition cannot be read (written by another version) ends as `unknown`: what became of it, nobody here can find out.

@@ -12,7 +12,8 @@ use super::{
     LedgerError, Reason, RunNumber, RunStatus, Source,
     dispatch::{Dispatched, Pending, block, end, start},
     hold::{self, Hold},
-    recover::stored_job,
+    outbox,
+    recover::{stored_job, stored_spec},
 };
 use crate::spec::{Overlap, ScheduleSpec};
 
@@ -64,7 +65,7 @@ impl<'a> Round<'a> {
     pub(super) fn admit(&mut self, row: Pending, spec: Arc<ScheduleSpec>) -> Result<(), LedgerError> {
         let is_held = self.held.get(&row.schedule).is_some_and(|hold| hold.covers(row.nominal_at, self.now));
         if is_held && row.source == Source::Cron {
-            return self.end(&row, RunStatus::Skipped, Reason::Paused, None);
+            return self.end(&row, Some(&spec), RunStatus::Skipped, Reason::Paused, None);
         }
         if let Some(active) = self.active.get(&row.schedule).copied().filter(|_| !row.force) {
             if !(active.waits && spec.firing.overlap == Overlap::CancelRunning) {
@@ -80,14 +81,19 @@ impl<'a> Round<'a> {
         *free -= 1;
         self.groups.extend(group);
         self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
-        self.dispatched.jobs.push(start(self.connection, row, spec, self.now)?);
+        let job = start(self.connection, row, spec, self.now)?;
+        if !job.checking {
+            outbox::tell_started(self.connection, job.id, &job.spec, self.now)?;
+        }
+        self.dispatched.jobs.push(job);
         Ok(())
     }
 
     /// Lets a run go on that had to wait: for a slot after its check, or for its next attempt.
     pub(super) fn go_on(&mut self, row: &Pending) -> Result<(), LedgerError> {
         if let Some(reason) = row.cancel {
-            return self.end(row, RunStatus::Cancelled, reason, None);
+            let spec = stored_spec(self.connection, row.id)?;
+            return self.end(row, spec.as_ref(), RunStatus::Cancelled, reason, None);
         }
         if self.free == 0 {
             return Ok(());
@@ -99,6 +105,7 @@ impl<'a> Round<'a> {
         match stored_job(self.connection, row.id.0, self.now)? {
             Some(job) => {
                 self.free -= 1;
+                outbox::tell_started(self.connection, row.id, &job.spec, self.now)?;
                 self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
                 self.dispatched.jobs.push(job);
             }
@@ -110,6 +117,9 @@ impl<'a> Round<'a> {
     /// Ends a run that waits for its turn.
     fn supersede(&mut self, schedule: &str, active: Active) -> Result<(), LedgerError> {
         end(self.connection, active.id, RunStatus::Cancelled, Reason::Superseded, None, self.now)?;
+        if let Some(spec) = stored_spec(self.connection, active.id)? {
+            outbox::tell(self.connection, active.id, &spec, self.now)?;
+        }
         self.ended.push((schedule.to_owned(), RunStatus::Cancelled));
         self.active.remove(schedule);
         self.groups = active_groups(self.connection)?;
@@ -125,7 +135,7 @@ impl<'a> Round<'a> {
             Overlap::QueueAll => (spec.firing.queue_limit, Reason::QueueFull),
         };
         if *waiting >= most {
-            return self.end(row, RunStatus::Skipped, reason, Some(active.id));
+            return self.end(row, Some(spec), RunStatus::Skipped, reason, Some(active.id));
         }
         *waiting += 1;
         // A run of this round has nobody yet who could end it: the next round asks again.
@@ -143,6 +153,7 @@ impl<'a> Round<'a> {
     pub(super) fn end(
         &mut self,
         row: &Pending,
+        spec: Option<&ScheduleSpec>,
         status: RunStatus,
         reason: Reason,
         blocking: Option<RunNumber>,
@@ -151,6 +162,9 @@ impl<'a> Round<'a> {
             block(self.connection, row.id, blocking)?;
         }
         end(self.connection, row.id, status, reason, None, self.now)?;
+        if let Some(spec) = spec {
+            outbox::tell(self.connection, row.id, spec, self.now)?;
+        }
         self.ended.push((row.schedule.clone(), status));
         Ok(())
     }

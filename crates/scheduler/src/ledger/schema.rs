@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -101,5 +101,31 @@ const CHECKS: Migration = Migration {
         ALTER TABLE runs ADD COLUMN check_stdout TEXT;
         ALTER TABLE runs ADD COLUMN check_stderr TEXT;
         ALTER TABLE runs ADD COLUMN check_truncated INTEGER NOT NULL DEFAULT 0;
+    ",
+};
+
+/// What is to be told in chats. `delivery_id`: the gateway has it, and is asked what became of it.
+const OUTBOX: Migration = Migration {
+    name: "notifications",
+    sql: "
+        CREATE TABLE outbox (
+            id              INTEGER PRIMARY KEY AUTOINCREMENT,
+            run_id          INTEGER,
+            event           TEXT NOT NULL,
+            channel         TEXT NOT NULL,
+            target_json     TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL UNIQUE,
+            body_json       TEXT NOT NULL,
+            state           TEXT NOT NULL,
+            attempts        INTEGER NOT NULL DEFAULT 0,
+            next_at         INTEGER NOT NULL,
+            delivery_id     TEXT,
+            last_error      TEXT,
+            created_at      INTEGER NOT NULL,
+            ended_at        INTEGER
+        ) STRICT;
+        CREATE INDEX outbox_by_run ON outbox (run_id);
+        CREATE INDEX outbox_pending ON outbox (next_at) WHERE state = 'pending';
+        CREATE INDEX outbox_ended ON outbox (ended_at) WHERE state IN ('failed', 'expired');
     ",
 };

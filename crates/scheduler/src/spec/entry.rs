@@ -6,7 +6,10 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
-use super::{Catchup, Definition, Overlap, Prompt, ScheduleSpec, TriggerOn, read::Defaults};
+use super::{
+    Catchup, Definition, NotifyOn, Overlap, Platform, Prompt, ScheduleSpec, TriggerOn, notify::RawNotifications,
+    read::Defaults,
+};
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
 pub(super) const NOT_YET: &[&str] = &[
@@ -17,11 +20,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "retry_max_delay",
     "retry_on",
     "on_crash",
-    "notify_on",
-    "notify_channel",
-    "notify_target",
-    "notify_chat_id",
-    "channel",
     "enable_slack_tools",
     "enable_subagents",
 ];
@@ -67,6 +65,12 @@ pub(super) struct RawSchedule {
     pub(super) jitter: Option<Duration>,
     pub(super) pause_after_failures: Option<u32>,
     pub(super) exclusive_group: Option<String>,
+    pub(super) notify_on: Option<NotifyOn>,
+    pub(super) notify_channel: Option<Platform>,
+    pub(super) notify_target: Option<serde_json::Value>,
+    pub(super) notify_chat_id: Option<serde_json::Value>,
+    /// An older name of the target.
+    pub(super) channel: Option<serde_json::Value>,
 }
 
 /// The place of an entry and what it inherits.
@@ -74,6 +78,7 @@ pub(super) struct Entry<'a> {
     pub(super) document: &'a Document,
     pub(super) index: &'a str,
     pub(super) defaults: &'a Defaults,
+    pub(super) notifications: &'a RawNotifications,
     pub(super) now: DateTime<Utc>,
 }
 
@@ -85,6 +90,7 @@ impl Entry<'_> {
         let when = self.when(&raw, timezone, &mut findings);
         let firing = self.firing(&raw, &mut findings);
         let check = self.check(&raw, &mut findings);
+        let notify = self.notify(&raw, &mut findings);
         let prompt = self.prompt(raw.prompt, raw.prompt_file, &mut findings);
         let timeout = raw.timeout.or(self.defaults.timeout).unwrap_or(DEFAULT_TIMEOUT);
         if timeout.is_zero() {
@@ -115,6 +121,7 @@ impl Entry<'_> {
             sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
             board_id: raw.board_id,
+            notify,
         };
         let past = self.past(&timing);
         Definition::Valid { spec: Arc::new(spec), timing, past }

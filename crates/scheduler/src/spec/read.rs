@@ -9,12 +9,13 @@ use stakpak_config::{Codes, Document, Finding, Severity};
 use super::{
     Catchup, Definition, Overlap, Schedule, ScheduleSet, TriggerOn,
     entry::{self, Entry, RawSchedule},
+    notify::RawNotifications,
 };
 
 /// Of an entry: one bad value disables that schedule.
 const ENTRY_CODES: Codes =
     Codes { invalid: "E110", missing: "E101", reference: "E113", variant: "E114", duration: "E109" };
-const TABLE_CODES: Codes = Codes::all("E002");
+pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &[
@@ -28,6 +29,7 @@ const DEFAULTS_NOT_YET: &[&str] = &[
     "enable_subagents",
 ];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
+const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
 
 /// `[defaults]`.
@@ -66,11 +68,13 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
     let mut warnings = Vec::new();
     let defaults = document.table::<Defaults>(&["defaults"], TABLE_CODES, &mut warnings);
     let watch = document.table::<Watch>(&["watch"], TABLE_CODES, &mut warnings);
+    let told = document.table::<RawNotifications>(&["notifications"], TABLE_CODES, &mut warnings);
+    let told = told.and_then(|told| Ok((told.settings(document)?, told)));
     let entries = document.array::<RawSchedule>(&["schedules"], ENTRY_CODES, &mut warnings);
-    let (defaults, watch, entries) = match (defaults, watch, entries) {
-        (Ok(defaults), Ok(watch), Ok(entries)) => (defaults, watch, entries),
-        (defaults, watch, entries) => {
-            return Err([defaults.err(), watch.err(), entries.err()].into_iter().flatten().collect());
+    let (defaults, watch, (notifications, told), entries) = match (defaults, watch, told, entries) {
+        (Ok(defaults), Ok(watch), Ok(told), Ok(entries)) => (defaults, watch, told, entries),
+        (defaults, watch, told, entries) => {
+            return Err([defaults.err(), watch.err(), told.err(), entries.err()].into_iter().flatten().collect());
         }
     };
     let standard = ScheduleSet::default();
@@ -82,6 +86,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
 
     warn_not_yet(document, &["defaults"], DEFAULTS_NOT_YET, &mut warnings);
     warn_not_yet(document, &["watch"], WATCH_NOT_YET, &mut warnings);
+    warn_not_yet(document, &["notifications"], NOTIFICATIONS_NOT_YET, &mut warnings);
     let mut names = HashSet::new();
     let mut schedules = Vec::new();
     for (index, read) in entries.into_iter().enumerate() {
@@ -92,7 +97,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         let definition = match read {
             Err(finding) => Definition::Invalid(vec![finding]),
             Ok((raw, _)) => {
-                let entry = Entry { document, index: &index, defaults: &defaults, now };
+                let entry = Entry { document, index: &index, defaults: &defaults, notifications: &told, now };
                 let definition = entry.define(raw);
                 if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));
@@ -111,6 +116,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         warnings,
         max_concurrent_runs,
         stop_grace: watch.stop_grace.unwrap_or(standard.stop_grace),
+        notifications,
     })
 }
 

@@ -1,6 +1,7 @@
 //! A clock that is set by hand, an agent server on a real socket, and a scheduler between them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
+pub mod chat;
 pub mod server;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

@@ -24,6 +24,8 @@ use stakpak_protocol::{
 };
 use tokio::sync::{Notify, watch};
 
+use super::chat::Chat;
+
 /// What runs do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Play {
@@ -55,6 +57,8 @@ pub struct Death {
 #[derive(Debug, Clone)]
 pub struct AgentServer {
     pub url: String,
+    /// The gateway beside it.
+    pub chat: Chat,
     shared: Arc<Shared>,
 }
 
@@ -108,10 +112,12 @@ impl AgentServer {
             .route("/v1/sessions/{session}/cancel", post(cancel))
             .layer(middleware::from_fn_with_state(Arc::clone(&shared), dying))
             .with_state(Arc::clone(&shared));
+        let chat = Chat::default();
+        let router = router.merge(chat.router().layer(middleware::from_fn_with_state(Arc::clone(&shared), dying)));
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, shared }
+        Self { url, chat, shared }
     }
 
     pub fn play(&self, play: Play) {
