@@ -22,6 +22,17 @@ const GONE: [(&str, &str); 10] = [
     ("update", "install a newer version the way this one was installed"),
 ];
 
+/// Commands of earlier versions that are not built yet, and what to use until then.
+const MISSING: [(&str, &str); 7] = [
+    ("sessions", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
+    ("session", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
+    ("auth", "put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY"),
+    ("config", "edit config.toml and autopilot.toml; every command that reads them says what is wrong, and where"),
+    ("init", "nothing maps this machine yet"),
+    ("mcp", "there are no external tool servers yet"),
+    ("set", "edit config.toml"),
+];
+
 /// The arguments with `run` put where it is left out.
 pub(crate) fn arguments(cli: &Command, mut arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
     let Some(place) = first_of_command(cli, &arguments) else { return Ok(arguments) };
@@ -31,6 +42,9 @@ pub(crate) fn arguments(cli: &Command, mut arguments: Vec<OsString>) -> Result<V
     }
     if let Some((name, advice)) = GONE.iter().find(|(name, _)| *name == first) {
         return Err(Failure::Usage(format!("`stakpak {name}` is not part of this product: {advice}")));
+    }
+    if let Some((name, advice)) = MISSING.iter().find(|(name, _)| *name == first) {
+        return Err(Failure::Usage(format!("`stakpak {name}` is not built yet: {advice}")));
     }
     if let Some(command) = nearest(cli, &first) {
         let text = format!(
@@ -125,7 +139,13 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_command_is_no_prompt() {
-        for (line, said) in [("statsu", "stakpak status"), ("login", "not part"), ("--json warden", "--sandbox")] {
+        for (line, said) in [
+            ("statsu", "stakpak status"),
+            ("login", "not part"),
+            ("--json warden", "--sandbox"),
+            ("sessions list", "not built yet"),
+            ("init", "not built yet"),
+        ] {
             let error = filled_in(line).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");
         }
