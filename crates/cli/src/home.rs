@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use stakpak_config::{create_if_absent, private_dir};
+use stakpak_models::KNOWN_PROVIDERS;
 
 use crate::logging::SECRET_VARIABLES;
 
@@ -76,12 +77,14 @@ impl Home {
         Ok(token.trim().to_owned())
     }
 
-    /// Names of environment variables that the configuration reads, and those with a collector's key: they may hold secrets, so no tool sees them.
+    /// Names of environment variables that the configuration reads, and those with the key of a provider or a collector:
+    /// they may hold secrets, so no tool sees them.
     pub(crate) fn credential_variables(&self) -> Vec<String> {
         let files = [self.config.clone(), self.autopilot_toml(), self.gateway_toml()];
         let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
         let referenced = texts.flat_map(|text| referenced_variables(&text));
-        referenced.chain(SECRET_VARIABLES.map(str::to_owned)).collect()
+        let of_providers = KNOWN_PROVIDERS.iter().map(|known| known.variable.to_owned());
+        referenced.chain(of_providers).chain(SECRET_VARIABLES.map(str::to_owned)).collect()
     }
 
     /// The path as people write it.

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles};
 use stakpak_config::{ConfigFile, ProviderConfig, ProviderKind as Kind};
-use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
+use stakpak_models::{KnownProvider, ProviderKind, ProviderModels, ProviderSettings};
 
 /// The profiles of a file, with what the command line says about the one it names.
 pub(crate) struct ConfigProfiles {
@@ -75,18 +75,36 @@ fn grant(profile: &stakpak_config::Profile) -> Policy {
     granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str))
 }
 
+/// All that is spoken to speak the protocol of OpenAI, those known by name at an endpoint of theirs.
 fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<ProviderSettings, ProfileError> {
-    let (Kind::Custom, Some(endpoint)) = (provider.kind, &provider.api_endpoint) else {
-        return Err(ProfileError {
-            message: format!(
-                "profiles.{profile}.providers.{id}: only `type = \"custom\"`, an OpenAI-compatible api_endpoint, is \
-                 supported by this version"
-            ),
-        });
+    let unusable = |text: String| ProfileError { message: format!("profiles.{profile}.providers.{id}: {text}") };
+    let known = KnownProvider::named(provider.kind.name());
+    if known.is_none() && provider.kind != Kind::Custom {
+        return Err(unusable(format!(
+            "type {:?} is not supported by this version; use openai, anthropic, gemini, openrouter, or custom with an \
+             OpenAI-compatible api_endpoint",
+            provider.kind.name()
+        )));
+    }
+    let own_endpoint = provider.api_endpoint.as_deref();
+    let Some(endpoint) = own_endpoint.or(known.map(|known| known.endpoint)) else {
+        return Err(unusable("api_endpoint is missing".to_owned()));
     };
     let mut settings = ProviderSettings::new(id, ProviderKind::Custom, endpoint);
-    settings.api_key = provider.api_key.as_ref().map(|key| key.expose().to_owned());
+    settings.api_key = match (&provider.api_key, known) {
+        (Some(key), _) => Some(key.expose().to_owned()),
+        (None, Some(known)) => std::env::var(known.variable).ok().filter(|key| !key.is_empty()),
+        (None, None) => None,
+    };
     settings.models.clone_from(&provider.models);
+    if let Some(known) = known {
+        if settings.api_key.is_none() && own_endpoint.is_none() {
+            return Err(unusable(format!("no key: set api_key, or the variable {}", known.variable)));
+        }
+        if settings.models.is_empty() {
+            settings.models = vec![known.model.to_owned()];
+        }
+    }
     settings.headers = provider.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     settings.requires_done = provider.requires_done.unwrap_or(true);
     Ok(settings)

@@ -32,6 +32,23 @@ pub enum ProviderKind {
     Custom,
 }
 
+impl ProviderKind {
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
+            Self::OpenRouter => "openrouter",
+            Self::AmazonBedrock => "amazon-bedrock",
+            Self::GithubCopilot => "github-copilot",
+            Self::Stakpak => "stakpak",
+            Self::Custom => "custom",
+        }
+    }
+}
+
 /// Access to one provider.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProviderConfig {

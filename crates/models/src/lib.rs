@@ -1,6 +1,7 @@
 //! Models behind agent-core's ports: LLM providers, and the offline model that needs none.
 
 mod catalog;
+mod known;
 mod provider;
 mod settings_error;
 
@@ -11,6 +12,7 @@ mod call_id;
 mod estimate;
 
 pub use catalog::ProviderModels;
+pub use known::{KNOWN_PROVIDERS, KnownProvider};
 pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
 pub use provider::{ProviderKind, ProviderSettings, Timeouts};
 pub use settings_error::SettingsError;

@@ -59,11 +59,35 @@ fn a_dead_endpoint_names_host_port_and_cause() {
     assert!(!said.contains("secret-key"), "{said}");
 }
 
+/// A provider known by name needs only its key, which the environment may hold; no tool sees it (C-P33).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_provider_takes_its_key_from_the_environment() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({"command": "echo \"<$OPENAI_API_KEY>\""})));
+    llm.push(Reply::text(["done"]));
+    let home = Home::new();
+    let table = "[profiles.default.providers.openai]\ntype = \"openai\"\n";
+    home.write("config.toml", &format!("{table}api_endpoint = \"{}\"\n", llm.base_url()));
+    let mut run = home.command(&["run", "--approve-all", "hello"]);
+    let run = run.env("OPENAI_API_KEY", "key-of-the-environment").output().unwrap();
+    assert!(stdout(&run).contains("done"), "{}{}", stdout(&run), stderr(&run));
+    let requests = llm.requests();
+    assert_eq!(requests[0].headers["authorization"], "Bearer key-of-the-environment");
+    assert_eq!(requests[0].body["model"], "gpt-5", "its own default");
+    let messages = requests[1].body["messages"].as_array().unwrap();
+    assert_eq!(messages.iter().find(|message| message["role"] == "tool").unwrap()["content"], "<>");
+
+    home.write("config.toml", table);
+    let keyless = home.run(&["run", "hello"]);
+    assert_eq!(keyless.status.code(), Some(1));
+    assert!(stderr(&keyless).contains("OPENAI_API_KEY"), "{}", stderr(&keyless));
+}
+
 /// A configured provider that cannot be used never falls back to the offline model.
 #[test]
 fn an_unsupported_provider_is_an_error() {
     let home = Home::new();
-    home.write("config.toml", "[profiles.default.providers.x]\ntype = \"anthropic\"\napi_key = \"k\"\n");
+    home.write("config.toml", "[profiles.default.providers.x]\ntype = \"github-copilot\"\napi_key = \"k\"\n");
     let run = home.run(&["run", "hello"]);
     assert_eq!(run.status.code(), Some(1));
     assert!(stderr(&run).contains("profiles.default.providers.x"), "{}", stderr(&run));
