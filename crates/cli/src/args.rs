@@ -2,6 +2,7 @@
 
 mod channel;
 mod gateway;
+mod init;
 pub(crate) mod root;
 mod run;
 mod schedule;
@@ -11,8 +12,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use channel::{AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelType, PairCommand};
+pub(crate) use channel::{
+    AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelKeys, ChannelType, PairCommand,
+};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
+pub(crate) use init::{InitArgs, ProviderChoice};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
 pub(crate) use schedule::{ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
@@ -55,7 +59,7 @@ pub(crate) enum Command {
     Autopilot(AutopilotCommand),
     /// The agent around the clock: `stakpak autopilot up` is `stakpak up`
     #[command(subcommand, name = "autopilot")]
-    AutopilotTree(AutopilotCommand),
+    AutopilotTree(AutopilotTree),
     /// One run of the agent: streams the answer, asks before it does harm
     Run(Box<RunArgs>),
     /// A conversation in the terminal, line by line
@@ -75,6 +79,16 @@ pub(crate) enum Command {
     },
     /// Prints the version
     Version,
+}
+
+/// What `autopilot` has beyond its shortcuts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AutopilotTree {
+    /// Sets up model, chat platform and a first schedule; asks at the terminal, or takes flags
+    #[command(alias = "onboard")]
+    Init(Box<InitArgs>),
+    #[command(flatten)]
+    Shortcut(AutopilotCommand),
 }
 
 #[derive(Debug, Subcommand)]

@@ -17,7 +17,7 @@ use crate::{
     place::Place,
 };
 
-pub(crate) use add::{Change, owner_code};
+pub(crate) use add::{Change, check_variable, given_profile, owner_code, refused, set_notifications};
 pub(crate) use list::{Overview, one_line, overview};
 pub(crate) use tokens::given_by_environment;
 

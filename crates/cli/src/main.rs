@@ -15,6 +15,7 @@ mod exit;
 mod gateway;
 mod health;
 mod home;
+mod init;
 mod instance;
 mod journal_file;
 mod logging;
@@ -34,7 +35,7 @@ use std::{io::IsTerminal, process::ExitCode, time::Instant};
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser};
 
-use args::{AutopilotCommand, Cli, Command};
+use args::{AutopilotCommand, AutopilotTree, Cli, Command, Global};
 use home::Home;
 
 /// Blocks are made on one thread and freed on another all the time: glibc's allocator takes a lock for each.
@@ -74,32 +75,10 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         return Err(exit::Failure::Usage(format!("nothing to do\n\n{help}")).into());
     };
     match command {
-        Command::Autopilot(command) | Command::AutopilotTree(command) => match command {
-            AutopilotCommand::Up(args) => up::run(&global, args, started).await,
-            AutopilotCommand::Down(args) => service::down(&global, &args).await,
-            AutopilotCommand::Restart => service::restart(&global).await,
-            AutopilotCommand::Logs(args) => {
-                let home = Home::open(global.home.clone(), global.config.clone())?;
-                logs::run(&home, global.json, &args).await
-            }
-            AutopilotCommand::Backup(args) => {
-                let home = Home::open(global.home.clone(), global.config.clone())?;
-                backup::run(&home, global.json, args).await
-            }
-            AutopilotCommand::Doctor => {
-                let home = Home::open(global.home.clone(), global.config.clone())?;
-                doctor::run(&home, global.json).await
-            }
-            AutopilotCommand::Status(args) => status::run(&global, &args).await,
-            AutopilotCommand::Schedule(command) => {
-                let home = Home::open(global.home.clone(), global.config.clone())?;
-                schedule::run(&home, &global, command).await
-            }
-            AutopilotCommand::Channel(command) => {
-                let home = Home::open(global.home.clone(), global.config.clone())?;
-                channel::run(&channel::Desk::of_up(&home, global.json), &global, command).await
-            }
-        },
+        Command::Autopilot(command) | Command::AutopilotTree(AutopilotTree::Shortcut(command)) => {
+            autopilot(&global, command, started).await
+        }
+        Command::AutopilotTree(AutopilotTree::Init(args)) => init::run(&global, &args).await,
         Command::Serve(args) => up::serve(&global, args, started).await,
         Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, *args).await,
@@ -112,6 +91,24 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         Command::Version => {
             say!("stakpak {}", env!("CARGO_PKG_VERSION"));
             Ok(())
+        }
+    }
+}
+
+async fn autopilot(global: &Global, command: AutopilotCommand, started: Instant) -> Result<()> {
+    let home = || Home::open(global.home.clone(), global.config.clone());
+    match command {
+        AutopilotCommand::Up(args) => up::run(global, args, started).await,
+        AutopilotCommand::Down(args) => service::down(global, &args).await,
+        AutopilotCommand::Restart => service::restart(global).await,
+        AutopilotCommand::Logs(args) => logs::run(&home()?, global.json, &args).await,
+        AutopilotCommand::Backup(args) => backup::run(&home()?, global.json, args).await,
+        AutopilotCommand::Doctor => doctor::run(&home()?, global.json).await,
+        AutopilotCommand::Status(args) => status::run(global, &args).await,
+        AutopilotCommand::Schedule(command) => schedule::run(&home()?, global, command).await,
+        AutopilotCommand::Channel(command) => {
+            let home = home()?;
+            channel::run(&channel::Desk::of_up(&home, global.json), global, command).await
         }
     }
 }

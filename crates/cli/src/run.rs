@@ -127,7 +127,7 @@ impl Order<'_> {
         let mut printer = Printer::new(Style::new(self.json, args.no_stream));
         let model = server.client.get_session(&session).await?.model;
         if model.as_deref().is_some_and(offline::is_offline) {
-            offline::notice(&server.home).iter().for_each(|line| printer.note(line));
+            offline::NOTICE.iter().for_each(|line| printer.note(line));
         }
         let end = tokio::select! {
             followed = run.follow(started.cursor, Answers::new(&args.approval), &mut printer) => End::Followed(followed?),

@@ -10,6 +10,7 @@ mod told;
 use anyhow::Result;
 use stakpak_scheduler::{Ledger, ScheduleSet};
 
+pub(crate) use edits::{check as check_schedule, insert as insert_schedule};
 pub(crate) use table::{json as schedule_json, local, schedules as schedule_table};
 
 use crate::{

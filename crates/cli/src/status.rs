@@ -96,7 +96,7 @@ impl Status<'_> {
         if let Some(model) = &self.model {
             say!("model      {model}");
             if offline::is_offline(model) {
-                for line in offline::notice(self.home) {
+                for line in offline::NOTICE {
                     say!("           {line}");
                 }
             }

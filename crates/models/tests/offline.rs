@@ -8,7 +8,8 @@ use stakpak_models::OfflineModel;
 use stakpak_protocol::{FinishReason, Message, MessageContent, MessagePart, Role, SessionId};
 
 const MEMORY: &str = if cfg!(target_os = "macos") { "vm_stat" } else { "free -m" };
-const SIGNATURE: &str = "~/.stakpak/config.toml.)";
+const SIGNATURE: &str = "(Offline model builtin/offline: it only knows a few plain requests. To use a real model: \
+                         stakpak autopilot init)";
 
 fn tool(name: &str) -> ToolSpec {
     ToolSpec { name: name.to_owned(), description: String::new(), input_schema: json!({"type": "object"}) }

@@ -82,6 +82,16 @@ impl ChannelName {
 pub(crate) struct ChannelAddArgs {
     #[command(flatten)]
     pub(crate) channel: ChannelName,
+    #[command(flatten)]
+    pub(crate) keys: ChannelKeys,
+    /// Do not ask the platform whether the token is good
+    #[arg(long)]
+    pub(crate) no_test: bool,
+}
+
+/// What the table of a channel may say.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChannelKeys {
     /// Bot token of Telegram or Discord
     #[arg(long)]
     pub(crate) token: Option<String>,
@@ -109,9 +119,6 @@ pub(crate) struct ChannelAddArgs {
     /// Proxy or self-hosted server of the platform's API
     #[arg(long, value_name = "URL")]
     pub(crate) api_base_url: Option<String>,
-    /// Do not ask the platform whether the token is good
-    #[arg(long)]
-    pub(crate) no_test: bool,
 }
 
 #[derive(Debug, Subcommand)]

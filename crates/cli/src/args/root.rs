@@ -26,9 +26,15 @@ const GONE: [(&str, &str); 10] = [
 const MISSING: [(&str, &str); 7] = [
     ("sessions", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
     ("session", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
-    ("auth", "put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY"),
-    ("config", "edit config.toml and autopilot.toml; every command that reads them says what is wrong, and where"),
-    ("init", "nothing maps this machine yet"),
+    (
+        "auth",
+        "use `stakpak autopilot init`, or put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY",
+    ),
+    (
+        "config",
+        "`stakpak autopilot init` writes the files; edit config.toml and autopilot.toml; every command that reads them says what is wrong, and where",
+    ),
+    ("init", "nothing maps this machine yet; the set-up is `stakpak autopilot init`"),
     ("mcp", "there are no external tool servers yet"),
     ("set", "edit config.toml"),
 ];

@@ -10,7 +10,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Desk, live, name_of, probe, tokens};
 use crate::{
-    args::{ChannelAddArgs, Global},
+    args::{ChannelAddArgs, ChannelKeys, Global},
     exit::Failure,
     home::Home,
     place::Place,
@@ -20,9 +20,11 @@ use crate::{
 /// What is written.
 pub(crate) struct Change {
     pub(crate) channel: &'static str,
-    tokens: Vec<(&'static str, String)>,
-    profile: Option<String>,
-    args: ChannelAddArgs,
+    pub(crate) tokens: Vec<(&'static str, String)>,
+    pub(crate) profile: Option<String>,
+    pub(crate) keys: ChannelKeys,
+    /// Whether it is written as it is, without a question to the platform.
+    pub(crate) no_test: bool,
 }
 
 /// What the platform and the gateway said.
@@ -33,9 +35,10 @@ struct Report {
     live: Option<Json>,
 }
 
-pub(super) async fn run(desk: &Desk<'_>, global: &Global, mut args: ChannelAddArgs) -> Result<()> {
-    let channel = name_of(args.channel.get())?;
-    args.token_env.iter().try_for_each(|name| check_variable(name))?;
+pub(super) async fn run(desk: &Desk<'_>, global: &Global, args: ChannelAddArgs) -> Result<()> {
+    let ChannelAddArgs { channel, mut keys, no_test } = args;
+    let channel = name_of(channel.get())?;
+    keys.token_env.iter().try_for_each(|name| check_variable("--token-env", name))?;
     let profile = given_profile(global);
     if let Some(profile) = &profile {
         ConfigFile::load(desk.home.config_toml())?.profile(profile)?;
@@ -43,13 +46,13 @@ pub(super) async fn run(desk: &Desk<'_>, global: &Global, mut args: ChannelAddAr
     let path = desk.place.file();
     let before = Document::load(&path)?;
     let written = |key: &str| before.as_ref().is_some_and(|file| file.locate(&["channels", channel, key]).is_some());
-    let tokens = tokens::gather(channel, &args, written, !desk.json)?;
-    let target = args.target.take();
-    let change = Change { channel, tokens, profile, args };
+    let tokens = tokens::gather(channel, &keys, written, !desk.json)?;
+    let target = keys.target.take();
+    let change = Change { channel, tokens, profile, keys, no_test };
 
     let mut report = Report::default();
     let config = change.candidate(&desk.place)?;
-    if !change.args.no_test {
+    if !change.no_test {
         report.identity = Some(change.confirmed(&config).await?);
     }
     let running = RunningGateway::find(desk.home)?;
@@ -69,7 +72,7 @@ pub(super) async fn run(desk: &Desk<'_>, global: &Global, mut args: ChannelAddAr
 impl Change {
     /// Of the tokens only.
     pub(crate) fn of_tokens(channel: &'static str, tokens: Vec<(&'static str, String)>) -> Self {
-        Self { channel, tokens, profile: None, args: ChannelAddArgs::default() }
+        Self { channel, tokens, profile: None, keys: ChannelKeys::default(), no_test: false }
     }
 
     /// The configuration as it will be.
@@ -87,7 +90,7 @@ impl Change {
         let disabled = config.channels.disabled.iter().find(|(name, _)| name == self.channel);
         match disabled {
             // A variable that only the service has.
-            Some((_, finding)) if finding.code == "E203" && self.args.no_test => Ok(config),
+            Some((_, finding)) if finding.code == "E203" && self.no_test => Ok(config),
             Some((_, finding)) => bail!("{finding}; nothing was written"),
             None => Ok(config),
         }
@@ -114,19 +117,19 @@ impl Change {
         for (key, token) in &self.tokens {
             set(table, key, token.as_str());
         }
-        if let Some(url) = &self.args.api_base_url {
+        if let Some(url) = &self.keys.api_base_url {
             set(table, "api_base_url", url.as_str());
         }
         if let Some(profile) = &self.profile {
             set(table, "profile", profile.as_str());
         }
-        extend(table, "allow_users", &self.args.allow_users)?;
-        extend(table, "allow_chats", &self.args.allow_chats)?;
-        extend(table, "approvers", &self.args.approvers)
+        extend(table, "allow_users", &self.keys.allow_users)?;
+        extend(table, "allow_chats", &self.keys.allow_chats)?;
+        extend(table, "approvers", &self.keys.approvers)
     }
 }
 
-fn refused(error: EditError<io::Error>) -> anyhow::Error {
+pub(crate) fn refused(error: EditError<io::Error>) -> anyhow::Error {
     match error {
         EditError::Refused(error) => anyhow::anyhow!("{error}; nothing was written"),
         other => other.into(),
@@ -134,18 +137,18 @@ fn refused(error: EditError<io::Error>) -> anyhow::Error {
 }
 
 /// The profile that a flag names: one of the environment is for this command, not for the file.
-fn given_profile(global: &Global) -> Option<String> {
+pub(crate) fn given_profile(global: &Global) -> Option<String> {
     let is_flag = |argument: std::ffi::OsString| {
         argument.to_str().is_some_and(|argument| argument == "--profile" || argument.starts_with("--profile="))
     };
     std::env::args_os().any(is_flag).then(|| global.profile.clone())
 }
 
-fn check_variable(name: &str) -> Result<()> {
+pub(crate) fn check_variable(flag: &str, name: &str) -> Result<()> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) || !name.bytes().all(is_word) {
         // It may be the token itself, so it is not repeated.
-        bail!(Failure::Usage("--token-env takes the name of a variable, such as TELEGRAM_BOT_TOKEN".to_owned()));
+        bail!(Failure::Usage(format!("{flag} takes the name of a variable, such as TELEGRAM_BOT_TOKEN")));
     }
     Ok(())
 }
@@ -161,7 +164,7 @@ fn channel_table<'a>(document: &'a mut DocumentMut, name: &str) -> io::Result<&'
     channels.entry(name).or_insert_with(|| Item::Table(Table::new())).as_table_mut().ok_or_else(not_a_table)
 }
 
-fn set_notifications(document: &mut DocumentMut, channel: &str, target: &str) -> io::Result<()> {
+pub(crate) fn set_notifications(document: &mut DocumentMut, channel: &str, target: &str) -> io::Result<()> {
     let not_a_table = || io::Error::other("notifications must be written as a [notifications] table");
     let table = document.entry("notifications").or_insert_with(|| Item::Table(Table::new()));
     let table = table.as_table_mut().ok_or_else(not_a_table)?;

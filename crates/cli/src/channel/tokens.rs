@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{args::ChannelAddArgs, exit::Failure};
+use crate::{args::ChannelKeys, exit::Failure};
 
 /// A key of a channel's table that holds a token.
 struct TokenKey {
@@ -71,7 +71,7 @@ pub(crate) fn given_by_environment(channel: &str) -> bool {
 /// What to write: key and value, which may be a reference. `written` tells whether the file has a key already.
 pub(crate) fn gather(
     channel: &'static str,
-    args: &ChannelAddArgs,
+    args: &ChannelKeys,
     written: impl Fn(&str) -> bool,
     may_ask: bool,
 ) -> Result<Vec<(&'static str, String)>> {
@@ -95,7 +95,7 @@ pub(crate) fn gather(
     Ok(tokens)
 }
 
-fn given<'a>(key: &TokenKey, args: &'a ChannelAddArgs) -> Option<&'a str> {
+fn given<'a>(key: &TokenKey, args: &'a ChannelKeys) -> Option<&'a str> {
     let given = match key.flag {
         "--bot-token" => &args.bot_token,
         "--app-token" => &args.app_token,
@@ -104,7 +104,7 @@ fn given<'a>(key: &TokenKey, args: &'a ChannelAddArgs) -> Option<&'a str> {
     given.as_deref()
 }
 
-fn refuse_flags_of_others(channel: &str, args: &ChannelAddArgs) -> Result<()> {
+fn refuse_flags_of_others(channel: &str, args: &ChannelKeys) -> Result<()> {
     let given =
         [("--token", &args.token), ("--bot-token", &args.bot_token), ("--app-token", &args.app_token)].into_iter();
     let mut given = given.filter(|(_, value)| value.is_some()).map(|(flag, _)| flag);

@@ -10,7 +10,7 @@ use serde_json::json;
 use stakpak_config::{create_if_absent, write_private};
 
 use crate::{
-    args::{ChannelAddArgs, GatewayInitArgs},
+    args::{ChannelKeys, GatewayInitArgs},
     channel::{Change, Desk, given_by_environment, owner_code, tokens},
     exit::Failure,
     home::Home,
@@ -82,11 +82,11 @@ fn changes(args: &GatewayInitArgs, json: bool) -> Result<Vec<Change>> {
             continue;
         }
         let is_slack = channel == "slack";
-        let flags = ChannelAddArgs {
+        let flags = ChannelKeys {
             token: token.clone().filter(|_| !is_slack),
             bot_token: token.clone().filter(|_| is_slack),
             app_token: app_token.clone(),
-            ..ChannelAddArgs::default()
+            ..ChannelKeys::default()
         };
         changes.push(Change::of_tokens(channel, tokens::gather(channel, &flags, |_| false, false)?));
     }

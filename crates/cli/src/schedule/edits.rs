@@ -18,23 +18,25 @@ use crate::{
 };
 
 pub(super) fn add(home: &Home, global: &Global, args: &ScheduleAddArgs) -> Result<()> {
-    let written = write(home, &args.name, |document| {
-        let schedules = entries(document)?;
-        let existing = schedules.iter().position(|table| name_of(table) == Some(&args.name));
-        match existing {
-            Some(_) if !args.replace => {
-                return Err(refused(format!("there is a schedule named {}; --replace replaces it", args.name)));
-            }
-            Some(index) => drop(schedules.remove(index)),
-            None => {}
-        }
-        let mut table = Table::new();
-        table["name"] = value(&args.name);
-        keys::write(global, &args.keys, &mut table);
-        schedules.push(table);
-        Ok(())
-    })?;
+    let written = write(home, &args.name, |document| insert(document, global, args))?;
     say_written(home, global.json, "add", &written)
+}
+
+pub(crate) fn insert(document: &mut DocumentMut, global: &Global, args: &ScheduleAddArgs) -> io::Result<()> {
+    let schedules = entries(document)?;
+    let existing = schedules.iter().position(|table| name_of(table) == Some(&args.name));
+    match existing {
+        Some(_) if !args.replace => {
+            return Err(refused(format!("there is a schedule named {}; --replace replaces it", args.name)));
+        }
+        Some(index) => drop(schedules.remove(index)),
+        None => {}
+    }
+    let mut table = Table::new();
+    table["name"] = value(&args.name);
+    keys::write(global, &args.keys, &mut table);
+    schedules.push(table);
+    Ok(())
 }
 
 pub(super) fn change(home: &Home, global: &Global, args: &ScheduleEditArgs) -> Result<()> {
@@ -140,7 +142,7 @@ fn name_of(table: &Table) -> Option<&str> {
 }
 
 /// The entry as the running process will read it: an invalid one is not written.
-fn check(path: &Path, document: &DocumentMut, name: &str) -> io::Result<Schedule> {
+pub(crate) fn check(path: &Path, document: &DocumentMut, name: &str) -> io::Result<Schedule> {
     let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let parsed = Document::parse(&file, document.to_string()).map_err(io::Error::other)?;
     let file = AutopilotFile::read(&parsed).map_err(|error| refused(error.to_string()))?;

@@ -50,8 +50,8 @@ impl Screen<'_> {
         row("token", &self.token);
         row("model", &model);
         if offline::is_offline(&model) {
-            for line in offline::notice(self.home) {
-                row("", &line);
+            for line in offline::NOTICE {
+                row("", line);
             }
         }
         row("tools", self.grant());

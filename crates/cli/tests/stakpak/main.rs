@@ -18,6 +18,7 @@ mod doctor;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod gateway;
+mod init;
 mod logs;
 mod newcomer;
 mod operations;

@@ -1,7 +1,7 @@
 //! The fixed texts. Every answer is signed, so that nobody takes the offline model for a real one.
 
-const SIGNATURE: &str = "(Offline model builtin/offline: it only knows a few plain requests. To use a real model, add a \
-                         provider under profiles.default.providers in ~/.stakpak/config.toml.)";
+const SIGNATURE: &str = "(Offline model builtin/offline: it only knows a few plain requests. To use a real model: \
+                         stakpak autopilot init)";
 
 const INTENTS: &str = "\
 - `help`: this text
@@ -13,7 +13,7 @@ const INTENTS: &str = "\
 - `read <path>`: shows a file";
 
 const PROVIDER: &str = "\
-To get answers from a real model, add a provider to `~/.stakpak/config.toml`, for example:
+To get answers from a real model, run `stakpak autopilot init`, or add a provider to `~/.stakpak/config.toml`, for example:
 
 ```toml
 [profiles.default.providers.local]

@@ -1,0 +1,79 @@
+//! Asking a provider whether it takes the key, and which models it offers.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use reqwest::{Client, StatusCode, Url};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Ids of the models on offer; none where the provider does not tell.
+pub(super) async fn models(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>> {
+    let url = Url::parse(endpoint).with_context(|| format!("--api-endpoint {endpoint}: not a URL"))?;
+    let host = url.host_str().unwrap_or_default().to_owned();
+    // OpenRouter lists its models to everybody; only this asks for the key.
+    let path = if provider == "openrouter" { "key" } else { "models" };
+    let is_local = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
+    let http = Client::builder().timeout(PATIENCE);
+    let http = if is_local { http.no_proxy() } else { http }.build()?;
+    let mut request = http.get(format!("{}/{path}", endpoint.trim_end_matches('/')));
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+        if provider == "anthropic" {
+            request = request.header("x-api-key", key).header("anthropic-version", "2023-06-01");
+        }
+    }
+    let answer = match request.send().await {
+        Ok(answer) => answer,
+        Err(error) => bail!("{provider}: {host} cannot be reached ({}); {NO_TEST}", cause(&error)),
+    };
+    match answer.status() {
+        status if status.is_success() => Ok(ids(&answer.json().await.unwrap_or_default())),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Vec::new()),
+        // Gemini answers 400 to a key that is none.
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) => {
+            bail!("{provider}: {host} refused the key ({status}); nothing was written")
+        }
+        status => bail!("{provider}: {host} answered {status}; {NO_TEST}"),
+    }
+}
+
+const NO_TEST: &str = "nothing was written, and with --no-test it is written without a test";
+
+fn ids(listed: &Value) -> Vec<String> {
+    let models = listed["data"].as_array().into_iter().flatten();
+    let ids = models.filter_map(|model| model["id"].as_str());
+    ids.map(|id| id.strip_prefix("models/").unwrap_or(id).to_owned()).collect()
+}
+
+/// The innermost cause: the outer ones repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// The preferred one if it is on offer, else the one with the most similar name; the first where none is preferred.
+pub(super) fn pick(models: &[String], preferred: &str) -> Option<String> {
+    let alike = |id: &str| id.chars().zip(preferred.chars()).take_while(|(a, b)| a == b).count();
+    let exact = models.iter().find(|id| *id == preferred);
+    // The last of the greatest is taken by `max_by_key`; the first is meant.
+    exact.or_else(|| models.iter().rev().max_by_key(|id| alike(id))).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pick;
+
+    #[test]
+    fn the_most_similar_model_stands_in_for_the_preferred_one() {
+        let models = ["text-embedding-3", "gpt-5-mini", "gpt-6"].map(str::to_owned);
+        assert_eq!(pick(&models, "gpt-6").as_deref(), Some("gpt-6"));
+        assert_eq!(pick(&models, "gpt-5").as_deref(), Some("gpt-5-mini"));
+        assert_eq!(pick(&models, "").as_deref(), Some("text-embedding-3"));
+        assert_eq!(pick(&[], "gpt-5"), None);
+    }
+}
