@@ -86,29 +86,29 @@ impl Chats {
         }
     }
 
-    /// Everybody says something at once. For each, in ms, how long the platform waited for an answer.
-    pub(crate) async fn ask(&self, rooms: &[Room]) -> Result<Vec<f64>> {
+    /// Everybody says something, one after the other `over` some time. For each, in ms, how long the platform waited for an
+    /// answer.
+    pub(crate) async fn ask(&self, rooms: &[Room], over: Duration) -> Result<Vec<f64>> {
         let before: Vec<usize> = rooms.iter().map(|room| self.arrivals(room).len()).collect();
-        let asked: Vec<Instant> = rooms
-            .iter()
-            .map(|room| {
-                let at = Instant::now();
-                self.say(room);
-                at
-            })
-            .collect();
-        let (deadline, mut answered) = (Instant::now() + PATIENCE, vec![None; rooms.len()]);
+        let (began, mut asked) = (Instant::now(), Vec::new());
+        let (deadline, mut answered) = (began + over + PATIENCE, vec![None; rooms.len()]);
         while answered.contains(&None) {
+            while let Some(room) = rooms.get(asked.len())
+                && began.elapsed() >= turn(asked.len(), rooms.len(), over)
+            {
+                asked.push(Instant::now());
+                self.say(room);
+            }
             if Instant::now() > deadline {
                 let missing = answered.iter().filter(|answer| answer.is_none()).count();
                 bail!("{missing} of {} messages are not answered", rooms.len());
             }
             tokio::time::sleep(LOOK_EVERY).await;
-            for (index, room) in
-                rooms.iter().enumerate().filter(|(index, _)| answered[*index].is_none()).collect::<Vec<_>>()
-            {
-                let arrived = self.arrivals(room).get(before[index]).copied();
-                answered[index] = arrived.map(|at| millis(at.duration_since(asked[index])));
+            for (index, at) in asked.iter().enumerate() {
+                if answered[index].is_none() {
+                    let arrived = self.arrivals(&rooms[index]).get(before[index]).copied();
+                    answered[index] = arrived.map(|arrived| millis(arrived.duration_since(*at)));
+                }
             }
         }
         Ok(answered.into_iter().flatten().collect())
@@ -129,6 +129,11 @@ impl Chats {
             Room::Discord { channel, .. } => self.discord.arrivals(*channel),
         }
     }
+}
+
+/// When it is the turn of one of many.
+pub(crate) fn turn(index: usize, of: usize, over: Duration) -> Duration {
+    over.mul_f64(index as f64 / of as f64)
 }
 
 impl Room {

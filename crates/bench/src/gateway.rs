@@ -1,8 +1,8 @@
 //! What the gateway adds to a run, and what its conversations hold when nothing happens.
 //!
-//! A round is one message in every conversation at once. The same round is done over plain HTTP and SSE at the same instance,
-//! by turns; what the gateway adds is the difference. Rounds keep to what platforms and gateway allow: a message a second
-//! in a chat, 200 a minute to a bot.
+//! A round is one message in every conversation, at different times as people write them or all in the same instant. The same
+//! round is done over plain HTTP and SSE at the same instance, by turns; what the gateway adds is the difference. Rounds keep
+//! to what platforms and gateway allow: a message a second in a chat, 200 a minute to a bot.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tokio::task::LocalSet;
 
 use crate::{
-    chats::{Chats, PLATFORMS, Room},
+    chats::{Chats, PLATFORMS, Room, turn},
     companion::Companion,
     connection::Connection,
     events::{Events, Kind},
@@ -44,6 +44,8 @@ const BETWEEN_ROUNDS: Duration = Duration::from_millis(2_200);
 /// Messages to one bot that pass at once, and how far apart the others have to be.
 const BURST: usize = 195;
 const APART: Duration = Duration::from_millis(305);
+/// How long it takes until everybody has written, where they do not write in one instant.
+const SPREAD: Duration = Duration::from_secs(2);
 /// New conversations at a time, below what each platform takes in a second.
 const WAVE: usize = 45;
 
@@ -57,44 +59,71 @@ pub(crate) async fn measure(setting: &Setting, args: &Args, report: &mut Report)
     Ok(())
 }
 
+/// Conversations, and what was measured in them.
+struct Rounds {
+    by_chat: Vec<Vec<f64>>,
+    by_http: Vec<f64>,
+    chat_cpu: Duration,
+    http_cpu: Duration,
+}
+
 async fn latency(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
     let (chats, instance, _home) = stage(setting, model).await?;
     let rooms = chats.rooms(args.conversations);
     let mut plain = Plain::open(&instance.target, args.conversations).await?;
-    let first = chats.ask(&rooms).await?;
-    plain.round().await?;
-    let (mut by_chat, mut by_http) = (Vec::new(), Vec::new());
-    let (mut chat_cpu, mut http_cpu) = (Duration::ZERO, Duration::ZERO);
+    let first = chats.ask(&rooms, Duration::ZERO).await?;
+    plain.round(Duration::ZERO).await?;
+    report.add("gateway: first answers p50", "ms", Goal::None, median(&first));
     tokio::time::sleep(BETWEEN_ROUNDS).await;
-    for _ in 0..args.rounds {
+    for (name, over) in [("spread", SPREAD), ("in one instant", Duration::ZERO)] {
+        let rounds = rounds(&chats, &rooms, &mut plain, &instance, args.rounds, over).await?;
+        tell(name, &rooms, &rounds, report);
+    }
+    instance.stop().await
+}
+
+async fn rounds(
+    chats: &Chats,
+    rooms: &[Room],
+    plain: &mut Plain,
+    instance: &Instance,
+    count: u32,
+    over: Duration,
+) -> Result<Rounds> {
+    let mut rounds =
+        Rounds { by_chat: Vec::new(), by_http: Vec::new(), chat_cpu: Duration::ZERO, http_cpu: Duration::ZERO };
+    for _ in 0..count {
         let before = instance.target.process.cpu()?;
-        by_chat.push(chats.ask(&rooms).await?);
+        rounds.by_chat.push(chats.ask(rooms, over).await?);
         // Signs and what is stored at the end come after the answer.
         tokio::time::sleep(BETWEEN_ROUNDS).await;
         let between = instance.target.process.cpu()?;
-        by_http.extend(plain.round().await?);
+        rounds.by_http.extend(plain.round(over).await?);
         tokio::time::sleep(BETWEEN_ROUNDS).await;
-        chat_cpu += between - before;
-        http_cpu += instance.target.process.cpu()? - between;
+        rounds.chat_cpu += between - before;
+        rounds.http_cpu += instance.target.process.cpu()? - between;
     }
-    let all = by_chat.concat();
-    report.add("gateway: first answer p50", "ms", Goal::None, median(&first));
-    report.add("gateway: answer p50", "ms", Goal::None, median(&all));
-    report.add("gateway: answer p99", "ms", Goal::None, percentile(&all, 0.99));
-    report.add("gateway: over plain HTTP p50", "ms", Goal::None, median(&by_http));
-    report.add("gateway: over plain HTTP p99", "ms", Goal::None, percentile(&by_http, 0.99));
-    report.add("gateway: added p50", "ms", Goal::AtMost(30.0), median(&all) - median(&by_http));
+    Ok(rounds)
+}
+
+fn tell(name: &str, rooms: &[Room], rounds: &Rounds, report: &mut Report) {
+    let (all, by_http) = (rounds.by_chat.concat(), &rounds.by_http);
+    let mut add = |what: &str, goal, value| report.add(&format!("gateway, {name}: {what}"), "ms", goal, value);
     let p99 = |values: &[f64]| percentile(values, 0.99);
-    report.add("gateway: added p99", "ms", Goal::AtMost(150.0), p99(&all) - p99(&by_http));
+    add("answer p50", Goal::None, median(&all));
+    add("answer p99", Goal::None, p99(&all));
+    add("over plain HTTP p50", Goal::None, median(by_http));
+    add("over plain HTTP p99", Goal::None, p99(by_http));
+    add("added p50", Goal::AtMost(30.0), median(&all) - median(by_http));
+    add("added p99", Goal::AtMost(150.0), p99(&all) - p99(by_http));
     let messages = by_http.len() as f64;
-    report.add("gateway: CPU a message", "ms", Goal::None, millis(chat_cpu) / messages);
-    report.add("gateway: CPU a message over plain HTTP", "ms", Goal::None, millis(http_cpu) / messages);
-    for (index, name) in PLATFORMS.iter().enumerate() {
-        let here = of_platform(&rooms, &by_chat, index);
-        report.add(&format!("gateway: added on {name} p50"), "ms", Goal::None, median(&here) - median(&by_http));
-        report.add(&format!("gateway: added on {name} p99"), "ms", Goal::None, p99(&here) - p99(&by_http));
+    add("CPU a message", Goal::None, millis(rounds.chat_cpu) / messages);
+    add("CPU a message over plain HTTP", Goal::None, millis(rounds.http_cpu) / messages);
+    for (index, platform) in PLATFORMS.iter().enumerate() {
+        let here = of_platform(rooms, &rounds.by_chat, index);
+        add(&format!("added on {platform} p50"), Goal::None, median(&here) - median(by_http));
+        add(&format!("added on {platform} p99"), Goal::None, p99(&here) - p99(by_http));
     }
-    instance.stop().await
 }
 
 fn of_platform(rooms: &[Room], rounds: &[Vec<f64>], platform: usize) -> Vec<f64> {
@@ -130,7 +159,7 @@ async fn converse(chats: &Chats, count: usize) -> Result<()> {
     let mut said = 0;
     for wave in chats.rooms(count).chunks(WAVE) {
         let began = Instant::now();
-        chats.ask(wave).await?;
+        chats.ask(wave, Duration::ZERO).await?;
         said += wave.len().div_ceil(PLATFORMS.len());
         if said + WAVE / PLATFORMS.len() > BURST {
             let due = APART * u32::try_from(wave.len().div_ceil(PLATFORMS.len()))?;
@@ -172,10 +201,11 @@ impl Plain {
         Ok(Self { sessions })
     }
 
-    /// A message in each at once. For each, in ms, how long the run took.
-    async fn round(&mut self) -> Result<Vec<f64>> {
-        let local = LocalSet::new();
-        let runs: Vec<_> = self.sessions.drain(..).map(|session| local.spawn_local(session.run())).collect();
+    /// A message in each, one after the other `over` some time. For each, in ms, how long the run took.
+    async fn round(&mut self, over: Duration) -> Result<Vec<f64>> {
+        let (local, count) = (LocalSet::new(), self.sessions.len());
+        let run = |(index, session): (usize, Session)| local.spawn_local(session.run(turn(index, count, over)));
+        let runs: Vec<_> = self.sessions.drain(..).enumerate().map(run).collect();
         local.await;
         let mut took = Vec::new();
         for run in runs {
@@ -188,7 +218,8 @@ impl Plain {
 }
 
 impl Session {
-    async fn run(mut self) -> Result<(Self, f64)> {
+    async fn run(mut self, after: Duration) -> Result<(Self, f64)> {
+        tokio::time::sleep(after).await;
         let started = Instant::now();
         self.connection.message(&self.id, TEXT).await?;
         let done = self.events.until(Kind::RunCompleted);
