@@ -85,6 +85,10 @@ fn commit_measures_one_and_many() {
 
 #[test]
 fn gateway_measures_each_platform_and_what_is_idle() {
-    let names = ["gateway: answer p50", "gateway: over plain HTTP p50", "gateway: connected to three platforms"];
+    let names = [
+        "gateway, spread: answer p50",
+        "gateway, in one instant: over plain HTTP p50",
+        "gateway: connected to three platforms",
+    ];
     measured("gateway --conversations 3 --rounds 1 --idle 3 --settle 1", &names);
 }

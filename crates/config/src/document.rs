@@ -9,7 +9,7 @@
 use std::{cell::RefCell, fmt, fs, io, path::Path, path::PathBuf};
 
 use crate::{
-    finding::{Finding, Location, Severity},
+    finding::{Finding, Lines, Location, Severity},
     reader::{Kind, Reader, Reading, UnknownKey, join},
     reference::Environment,
     tree::{Entry, Node, Value},
@@ -72,6 +72,7 @@ impl Codes {
 pub struct Document {
     file: String,
     source: String,
+    lines: Lines,
     root: Node,
     environment: Environment,
 }
@@ -106,7 +107,8 @@ impl Document {
         let source = source.into();
         let root =
             Node::parse(&source).map_err(|error| Finding::syntax(file, &source, error.span(), error.message()))?;
-        Ok(Self { file: file.to_owned(), source, root, environment: Environment::process() })
+        let lines = Lines::of(&source);
+        Ok(Self { file: file.to_owned(), source, lines, root, environment: Environment::process() })
     }
 
     /// Takes the variables of references from `environment`.
@@ -152,7 +154,7 @@ impl Document {
         let above = self.label(path);
         let read = |(index, node): (usize, &Node)| {
             let label = entry_label(&above, index, node);
-            let location = Location::of(&self.source, node.offset);
+            let location = self.lines.locate(&self.source, node.offset);
             self.read(node, &label, codes, warnings).map(|entry| (entry, location))
         };
         Ok(items.iter().enumerate().map(read).collect())
@@ -201,7 +203,7 @@ impl Document {
     /// Where the value at `path` begins; `None` when there is none.
     #[must_use]
     pub fn locate(&self, path: &[&str]) -> Option<Location> {
-        self.node(path).map(|value| Location::of(&self.source, value.offset))
+        self.node(path).map(|value| self.lines.locate(&self.source, value.offset))
     }
 
     /// The string at `path` as it is written.
@@ -242,7 +244,7 @@ impl Document {
     }
 
     fn at(&self, offset: usize, path: String, code: &'static str, severity: Severity, message: String) -> Finding {
-        let Location { line, column } = Location::of(&self.source, offset);
+        let Location { line, column } = self.lines.locate(&self.source, offset);
         Finding { file: self.file.clone(), line, column, code, severity, path, message }
     }
 

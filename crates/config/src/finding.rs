@@ -16,14 +16,21 @@ pub struct Location {
     pub column: usize,
 }
 
-impl Location {
-    pub(crate) fn of(source: &str, offset: usize) -> Self {
-        let before = source.get(..offset).unwrap_or(source);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self {
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+/// Where each line of a text begins.
+#[derive(Clone, Debug)]
+pub(crate) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(crate) fn of(source: &str) -> Self {
+        let after_breaks = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Self(std::iter::once(0).chain(after_breaks).collect())
+    }
+
+    /// The place of a byte of the same text.
+    pub(crate) fn locate(&self, source: &str, offset: usize) -> Location {
+        let line = self.0.partition_point(|start| *start <= offset).max(1);
+        let before = source.get(self.0[line - 1]..offset).unwrap_or_default();
+        Location { line, column: before.chars().count() + 1 }
     }
 }
 
@@ -60,7 +67,7 @@ pub struct Finding {
 impl Finding {
     /// The finding for text that is not TOML (`E001`).
     pub(crate) fn syntax(file: &str, source: &str, span: Option<Range<usize>>, message: &str) -> Self {
-        let Location { line, column } = Location::of(source, span.map_or(0, |span| span.start));
+        let Location { line, column } = Lines::of(source).locate(source, span.map_or(0, |span| span.start));
         Self {
             file: file.to_owned(),
             line,

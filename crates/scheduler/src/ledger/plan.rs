@@ -91,10 +91,10 @@ impl Ledger {
     pub(crate) async fn started(&self, boot_id: String, now: DateTime<Utc>) -> Result<(), LedgerError> {
         self.database
             .write(move |connection| {
-                connection.execute(
+                connection.prepare_cached(
                     "INSERT INTO scheduler_state (id, boot_id, pid, started_at, heartbeat_at) VALUES (1, ?1, ?2, ?3, ?3)
                      ON CONFLICT (id) DO UPDATE SET boot_id = ?1, pid = ?2, started_at = ?3, heartbeat_at = ?3",
-                    params![boot_id, std::process::id(), now.timestamp_millis()],
+)?.execute(params![boot_id, std::process::id(), now.timestamp_millis()],
                 )?;
                 Ok(())
             })
@@ -113,25 +113,18 @@ fn cursor_of(
     now: DateTime<Utc>,
 ) -> Result<Option<DateTime<Utc>>, LedgerError> {
     let stored: Option<(String, i64)> = connection
-        .query_row("SELECT spec_hash, cursor_at FROM schedule_state WHERE name = ?1", [&schedule.name], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
+        .prepare_cached("SELECT spec_hash, cursor_at FROM schedule_state WHERE name = ?1")?
+        .query_row([&schedule.name], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let is_known = stored.as_ref().is_some_and(|(timing, _)| *timing == schedule.timing);
-    if !is_known && schedule.only_instant.is_some_and(|at| at <= now) {
-        return Ok(None);
-    }
-    let now = now.timestamp_millis();
     let cursor = match stored {
-        Some((timing, cursor)) if timing == schedule.timing => cursor,
-        Some((_, cursor)) => cursor.max(now),
-        None => now,
+        Some((timing, cursor)) if timing == schedule.timing => return Ok(record::instant(Some(cursor))),
+        _ if schedule.only_instant.is_some_and(|at| at <= now) => return Ok(None),
+        Some((_, cursor)) => cursor.max(now.timestamp_millis()),
+        None => now.timestamp_millis(),
     };
-    connection.execute(
-        "INSERT INTO schedule_state (name, spec_hash, cursor_at) VALUES (?1, ?2, ?3)
-         ON CONFLICT (name) DO UPDATE SET spec_hash = ?2, cursor_at = ?3",
-        params![schedule.name, schedule.timing, cursor],
-    )?;
+    let sql = "INSERT INTO schedule_state (name, spec_hash, cursor_at) VALUES (?1, ?2, ?3)
+               ON CONFLICT (name) DO UPDATE SET spec_hash = ?2, cursor_at = ?3";
+    connection.prepare_cached(sql)?.execute(params![schedule.name, schedule.timing, cursor])?;
     Ok(record::instant(Some(cursor)))
 }
 
@@ -159,21 +152,21 @@ fn record_due(connection: &Connection, planned: &Planned, now: DateTime<Utc>) ->
         insert(connection, schedule, Source::Cron, Some(fire.nominal), &key, (now, dispatch_at))?;
     }
     if let Some(range) = due.range {
-        connection.execute(
-            "INSERT INTO missed_ranges (schedule, from_at, to_at, count, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
+        connection
+            .prepare_cached(
+                "INSERT INTO missed_ranges (schedule, from_at, to_at, count, reason) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![
                 schedule,
                 range.from.timestamp_millis(),
                 range.to.timestamp_millis(),
                 record::integer(range.count),
                 range.reason
-            ],
-        )?;
+            ])?;
     }
-    connection.execute(
-        "UPDATE schedule_state SET cursor_at = max(cursor_at, ?2) WHERE name = ?1",
-        params![schedule, due.cursor.timestamp_millis()],
-    )?;
+    connection
+        .prepare_cached("UPDATE schedule_state SET cursor_at = max(cursor_at, ?2) WHERE name = ?1")?
+        .execute(params![schedule, due.cursor.timestamp_millis()])?;
     Ok(())
 }
 
@@ -186,10 +179,12 @@ pub(super) fn insert(
     key: &FireKey,
     (now, dispatch_at): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<RunNumber, LedgerError> {
-    connection.execute(
-        "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, planned_at, dispatch_at, updated_at)
+    connection
+        .prepare_cached(
+            "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, planned_at, dispatch_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?6) ON CONFLICT (fire_key) DO NOTHING",
-        params![
+        )?
+        .execute(params![
             schedule,
             source,
             nominal_at.map(|instant| instant.timestamp_millis()),
@@ -197,8 +192,7 @@ pub(super) fn insert(
             RunStatus::Pending,
             now.timestamp_millis(),
             dispatch_at.timestamp_millis()
-        ],
-    )?;
+        ])?;
     let id = connection.query_row("SELECT id FROM runs WHERE fire_key = ?1", [key.as_str()], |row| row.get(0))?;
     Ok(RunNumber(id))
 }
@@ -211,10 +205,10 @@ fn insert_missed(
     reason: Reason,
     now: DateTime<Utc>,
 ) -> Result<(), LedgerError> {
-    connection.execute(
+    connection.prepare_cached(
         "INSERT INTO runs (schedule, source, nominal_at, fire_key, status, reason, planned_at, dispatch_at, finished_at, updated_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?3, ?7, ?7) ON CONFLICT (fire_key) DO NOTHING",
-        params![
+)?.execute(params![
             schedule,
             Source::Cron,
             instant.timestamp_millis(),
