@@ -18,7 +18,7 @@ pub(crate) use channel::{
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 pub(crate) use init::{InitArgs, ProviderChoice};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
-pub(crate) use schedule::{ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
+pub(crate) use schedule::{DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
 
 use crate::logging::LogFormat;

@@ -3,11 +3,13 @@
 mod act;
 mod edits;
 mod keys;
+mod paused;
 mod show;
 mod table;
 mod told;
+mod what;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use stakpak_scheduler::{Ledger, ScheduleSet};
 
 pub(crate) use edits::{check as check_schedule, insert as insert_schedule};
@@ -16,8 +18,10 @@ pub(crate) use table::{json as schedule_json, local, schedules as schedule_table
 use crate::{
     args::{Global, ScheduleCommand},
     autopilot_file::AutopilotFile,
+    exit::Failure,
     home::Home,
 };
+use what::What;
 
 pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) -> Result<()> {
     let json = global.json;
@@ -28,14 +32,28 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
         ScheduleCommand::Disable { name } => edits::switch(home, json, &name, false),
         ScheduleCommand::Remove { name } => edits::remove(home, json, &name),
         ScheduleCommand::List => show::all(home, json).await,
-        ScheduleCommand::Show { what } => show::one(home, json, &what).await,
+        ScheduleCommand::Show { what } => match what::read(&what)? {
+            What::Run(id) => show::run(home, json, id).await,
+            What::Schedule(name) => show::schedule(home, json, name).await,
+        },
         ScheduleCommand::Next { name, cron, tz, count } => {
             show::next(home, json, name.as_deref(), cron.as_deref(), tz, count)
         }
         ScheduleCommand::History { name, limit, .. } => show::history(home, json, name.as_deref(), limit).await,
         ScheduleCommand::Trigger { name, wait } => act::start(home, json, &name, wait).await,
         ScheduleCommand::Pause { name, duration, note } => act::pause(home, json, &name, duration, note).await,
-        ScheduleCommand::Resume { name } => act::resume(home, json, &name).await,
+        ScheduleCommand::Resume { what, decisions, wait } => match what::read(&what)? {
+            What::Run(id) => paused::resume(home, json, id, decisions, wait).await,
+            What::Schedule(_) if decisions.decides() || decisions.message.is_some() || wait => {
+                let text = "decisions and --wait are for a run: name it as run:N; see `stakpak schedule history --all`";
+                bail!(Failure::Usage(text.to_owned()))
+            }
+            What::Schedule(name) => act::resume(home, json, name).await,
+        },
+        ScheduleCommand::Cancel { run } => match what::read(&run)? {
+            What::Run(id) => paused::cancel(home, json, id).await,
+            What::Schedule(name) => bail!(Failure::Usage(format!("`{name}` is not the number of a run"))),
+        },
     }
 }
 

@@ -233,6 +233,20 @@ impl StakpakClient {
         self.act_on_schedule(name, "resume").await.map(drop)
     }
 
+    /// `POST /v1/schedule-runs/{id}/resume`: decides about the calls that a paused run waits with.
+    pub async fn resume_schedule_run(
+        &self,
+        id: i64,
+        decide: &serde_json::Value,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.transport()?.call(&self.post(format!("schedule-runs/{id}/resume")).json(decide)?).await
+    }
+
+    /// `POST /v1/schedule-runs/{id}/cancel`: ends a run; one at work ends later.
+    pub async fn cancel_schedule_run(&self, id: i64) -> Result<serde_json::Value, ClientError> {
+        self.transport()?.call(&self.post(format!("schedule-runs/{id}/cancel"))).await
+    }
+
     async fn act_on_schedule(&self, name: &str, act: &str) -> Result<serde_json::Value, ClientError> {
         let mut path = Url::parse("http://path/schedules").map_err(|_| ClientError::InvalidArgument("the name"))?;
         let mut segments = path.path_segments_mut().map_err(|()| ClientError::InvalidArgument("the name"))?;

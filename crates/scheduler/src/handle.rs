@@ -11,7 +11,10 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     clock::Clock,
-    ledger::{Event, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts, RunNumber, RunRecord, TriggerOptions},
+    ledger::{
+        CancelError, Decide, DecideError, Event, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts, RunNumber,
+        RunRecord, TriggerOptions,
+    },
     notice,
     overview::{self, ScheduleOverview, SchedulerStatus},
     pulse::{Heart, Pulse},
@@ -144,6 +147,24 @@ impl Handle {
     /// Only of the ledger file.
     pub async fn release(&self, name: &str) -> Result<bool, LedgerError> {
         self.ledger.release(name, self.clock.now()).await
+    }
+
+    /// Decides about the calls that a paused run waits with; see [`Ledger::decide`].
+    ///
+    /// # Errors
+    /// As [`Ledger::decide`].
+    pub async fn decide(&self, run: RunNumber, decide: Decide) -> Result<RunRecord, DecideError> {
+        self.ledger.decide(run, decide, self.clock.now()).await
+    }
+
+    /// Ends a run; one at work has ended once the server has confirmed it.
+    ///
+    /// # Errors
+    /// As [`Ledger::cancel`].
+    pub async fn cancel(&self, run: RunNumber) -> Result<RunRecord, CancelError> {
+        let record = self.ledger.cancel(run, self.clock.now()).await?;
+        self.triggered.notify_one();
+        Ok(record)
     }
 
     /// See [`crate::status`].

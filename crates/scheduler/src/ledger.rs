@@ -3,6 +3,8 @@
 //! Invariants: a fire key has one row, ever; a row is durable before anything it stands for is done; cursors never move
 //! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
 
+mod cancel;
+mod decide;
 mod dispatch;
 mod hold;
 mod outbox;
@@ -18,8 +20,10 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 use stakpak_sqlite::Database;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
+pub use cancel::CancelError;
+pub use decide::{Decide, DecideError, Decided};
 pub(crate) use dispatch::{Dispatched, Job, Verdict};
 pub use hold::{HeldBy, Hold};
 pub use outbox::OutboxCounts;
@@ -58,6 +62,8 @@ pub struct Ledger {
     deliveries: Tally,
     /// Something may have been put into the outbox.
     posted: Arc<Notify>,
+    /// Something may have been decided about calls.
+    decided: watch::Sender<()>,
 }
 
 /// How a run is started by hand.
@@ -96,7 +102,8 @@ impl Ledger {
     /// A newer or damaged file is refused and left alone.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let database = Database::open(path, schema::MIGRATIONS)?;
-        Ok(Self { database, ended: Tally::default(), deliveries: Tally::default(), posted: Arc::default() })
+        let (ended, deliveries, posted) = (Tally::default(), Tally::default(), Arc::default());
+        Ok(Self { database, ended, deliveries, posted, decided: watch::channel(()).0 })
     }
 
     /// The newest runs first, of one schedule or of all.
@@ -113,7 +120,7 @@ impl Ledger {
                 ))?;
                 let rows = statement.query_map(params![schedule, limit], RunRecord::from_row)?;
                 let mut runs = rows.collect::<Result<Vec<_>, _>>()?;
-                outbox::attach(connection, &mut runs)?;
+                attach(connection, &mut runs)?;
                 Ok(runs)
             })
             .await
@@ -193,7 +200,7 @@ impl Ledger {
                         RunRecord::from_row,
                     )
                     .optional()?;
-                outbox::attach(connection, last_run.as_mut_slice())?;
+                attach(connection, last_run.as_mut_slice())?;
                 let active = connection
                     .prepare_cached("SELECT id FROM runs WHERE schedule = ?1 AND status IN ('running', 'paused')")?
                     .query_map([&schedule], |row| row.get(0).map(RunNumber))?
@@ -258,6 +265,12 @@ fn trigger(
 fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRecord>, LedgerError> {
     let sql = format!("SELECT {} FROM runs WHERE id = ?1", record::COLUMNS);
     let mut run = connection.query_row(&sql, [id.0], RunRecord::from_row).optional()?;
-    outbox::attach(connection, run.as_mut_slice())?;
+    attach(connection, run.as_mut_slice())?;
     Ok(run)
+}
+
+/// Puts to each run what other tables say about it.
+fn attach(connection: &rusqlite::Connection, runs: &mut [RunRecord]) -> Result<(), LedgerError> {
+    outbox::attach(connection, runs)?;
+    decide::attach(connection, runs)
 }

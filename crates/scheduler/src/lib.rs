@@ -35,8 +35,8 @@ pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
-    Event, HeldBy, Hold, Ledger, LedgerError, Notification, NotificationState, OpenRuns, OutboxCounts, Reason,
-    RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
+    CancelError, Decide, DecideError, Decided, Event, HeldBy, Hold, Ledger, LedgerError, Notification,
+    NotificationState, OpenRuns, OutboxCounts, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use pulse::Pulse;

@@ -51,7 +51,8 @@ pub(crate) fn of_run(event: Event, run: &RunRecord, spec: &ScheduleSpec) -> Noti
         _ => summary(run),
     };
     lines.extend(said.iter().map(|said| format!("\n{said}")));
-    lines.push(format!("\n`stakpak schedule show run:{}`", run.id));
+    let show = || format!("stakpak schedule show run:{}", run.id);
+    lines.push(format!("\n`{}`", run.resume_hint.clone().unwrap_or_else(show)));
     notice(event, &spec.name, &lines, said.as_deref(), run.check.as_ref())
 }
 

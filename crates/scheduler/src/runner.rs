@@ -3,13 +3,18 @@
 //! Invariant: the request is a function of the stored row alone, so that a repeat after a crash has the same body under the
 //! same key.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde_json::{Value, json};
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
-use stakpak_protocol::{ErrorCode, EventId, RunId, RunOverrides, SessionId};
+use stakpak_protocol::{DecidedBy, ErrorCode, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
 use stakpak_redact::Redactor;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -129,6 +134,14 @@ impl Runner {
             AgentOutcome::TimedOut => (RunStatus::TimedOut, None),
             AgentOutcome::Paused | AgentOutcome::Unknown | AgentOutcome::Unconfirmed => (RunStatus::Unknown, None),
         };
+        let (status, reason) = match status {
+            RunStatus::Completed | RunStatus::Failed
+                if is_silent(&report) && self.ledger.has_expired(job.id).await? =>
+            {
+                (RunStatus::Failed, Some(Reason::ApprovalExpired))
+            }
+            _ => (status, reason),
+        };
         let unconfirmed = report.outcome == AgentOutcome::Unconfirmed;
         let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
         Ok(Finish {
@@ -165,6 +178,10 @@ impl Runner {
             spec: Arc::clone(&job.spec),
         }
     }
+}
+
+fn is_silent(report: &AgentReport) -> bool {
+    report.final_message.as_deref().is_none_or(|text| text.trim().is_empty())
 }
 
 /// The message, which stays the same once it was read.
@@ -205,7 +222,7 @@ fn order(job: &Job, prompt: String) -> Order {
         sandbox: spec.sandbox.then_some(true),
         overrides,
         when_asked: match spec.pause_on_approval {
-            true => WhenAsked::Wait,
+            true => WhenAsked::Wait { at_most: TimeDelta::from_std(spec.approval_timeout).unwrap_or(TimeDelta::MAX) },
             false => WhenAsked::Reject { profile: spec.profile.clone() },
         },
     }
@@ -312,12 +329,35 @@ impl Observer for InLedger<'_> {
         self.ledger.seen(self.id, cursor).await
     }
 
-    async fn paused(&self, calls: &[ProposedToolCall]) -> Result<(), LedgerError> {
-        let calls = redacted(self.redactor, &agent::pause_reason(calls).to_string());
-        self.ledger.paused(self.id, calls, &self.spec, self.clock.now()).await
+    async fn paused(&self, calls: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, LedgerError> {
+        let Some(session) = self.ledger.run(self.id).await?.and_then(|run| run.session_id) else {
+            return Ok(HashMap::new());
+        };
+        let shown = calls.iter().map(|call| {
+            let text = redacted(self.redactor, &agent::pause_reason(std::slice::from_ref(call)).to_string());
+            let shown: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+            let shown = shown.into_iter().next().unwrap_or_else(|| json!({ "id": call.id, "name": call.name }));
+            (call.id.clone(), shown)
+        });
+        self.ledger.paused(self.id, session, shown.collect(), &self.spec, self.clock.now()).await
     }
 
     async fn resumed(&self) -> Result<(), LedgerError> {
         self.ledger.resumed(self.id, self.clock.now()).await
+    }
+
+    async fn expired(&self) -> Result<(), LedgerError> {
+        self.ledger.expire(self.id, self.clock.now()).await
+    }
+
+    async fn decided(&self, decided: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), LedgerError> {
+        match self.ledger.run(self.id).await?.and_then(|run| run.session_id) {
+            Some(session) => self.ledger.decided_at_server(self.id, session, decided).await,
+            None => Ok(()),
+        }
+    }
+
+    fn decisions(&self) -> Option<watch::Receiver<()>> {
+        Some(self.ledger.decisions())
     }
 }

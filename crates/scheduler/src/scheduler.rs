@@ -156,7 +156,7 @@ impl Scheduler {
             for job in dispatched.jobs {
                 runs.start(&self.runner, &set, job);
             }
-            dispatched.superseded.into_iter().for_each(|id| runs.stop(id));
+            dispatched.to_be_ended.into_iter().for_each(|id| runs.stop(id));
             let planned = tracking.iter().filter_map(|schedule| schedule.next).min();
             beating.waits_for(planned);
             let next = planned.into_iter().chain(dispatched.next).min();

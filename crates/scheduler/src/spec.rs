@@ -62,6 +62,9 @@ pub struct ScheduleSpec {
     pub sandbox: bool,
     /// Whether a call that policy asks about waits for a person.
     pub pause_on_approval: bool,
+    /// How long it waits; then what nobody decided about is rejected.
+    #[serde(default = "entry::approval_timeout", with = "stakpak_config::duration")]
+    pub approval_timeout: Duration,
     /// The board that the agent is told of.
     #[serde(default)]
     pub board_id: Option<String>,

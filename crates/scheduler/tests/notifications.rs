@@ -391,6 +391,7 @@ async fn a_pause_is_told_each_time_and_a_cancel_by_a_person_is_not() {
     headings(&world, 1).await;
     let text = world.server.chat.shown()[0]["text"].as_str().unwrap().to_owned();
     assert!(text.starts_with("⏸️ **beat** paused") && text.contains("decide about `"), "{text}");
+    assert!(text.ends_with("`stakpak schedule resume run:1 --approve-all`"), "{text}");
     assert_eq!(world.server.chat.asked(), ["notify:1:paused"]);
     // A restart does not tell it again.
     running.stop().await;

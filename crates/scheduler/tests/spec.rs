@@ -36,7 +36,7 @@ fn an_entry_in_full() {
         "[watch]\nmax_concurrent_runs = 2\nstop_grace = '5s'\n\
          [defaults]\ntimezone = 'Europe/Berlin'\nprofile = 'ops'\ntimeout = '10m'\n\
          overlap = 'queue_one'\n[[schedules]]\nname = 'disk'\ncron = '*/15 * * * *'\nprompt = 'look'\nmodel = 'a/b'\nmax_steps = 12\n\
-         pause_on_approval = true\nworkdir = '/srv'\n\
+         pause_on_approval = true\napproval_timeout = '1h'\nworkdir = '/srv'\n\
          [[schedules]]\nname = 'off'\ncron = '@daily'\nprompt = 'look'\nenabled = false\ntimezone = 'UTC'\nprofile = 'own'\n",
     )
     .unwrap();
@@ -62,6 +62,7 @@ fn an_entry_in_full() {
             sandbox: false,
             firing: Firing { overlap: Overlap::QueueOne, ..Firing::default() },
             pause_on_approval: true,
+            approval_timeout: Duration::from_secs(3600),
             check: None,
             board_id: None,
             notify: Notify::default(),

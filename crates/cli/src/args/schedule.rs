@@ -70,10 +70,25 @@ pub(crate) enum ScheduleCommand {
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
     },
-    /// Lets a paused schedule fire again, from now on
+    /// Lets a paused schedule fire again, from now on; or decides about the calls that a paused run waits with
+    #[command(
+        after_help = "Examples:\n  stakpak schedule resume morning\n  stakpak schedule resume run:7 --approve-all --wait\n  stakpak schedule resume run:7 --approve call_1 --message 'not on Fridays'"
+    )]
     Resume {
-        /// Schedule
-        name: String,
+        /// Schedule, or number of a run; `name:X` and `run:N` leave no doubt
+        #[arg(value_name = "NAME|RUN")]
+        what: String,
+        #[command(flatten)]
+        decisions: DecisionArgs,
+        /// Wait for the end of the run; the exit code tells how it ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Ends a run and waits until that is confirmed
+    Cancel {
+        /// Its number, as N or run:N
+        #[arg(value_name = "RUN")]
+        run: String,
     },
     /// What ran, when, and what came of it
     History {
@@ -92,6 +107,33 @@ pub(crate) enum ScheduleCommand {
         /// Schedule
         name: String,
     },
+}
+
+/// What is decided about a paused run.
+#[derive(Debug, Args)]
+pub(crate) struct DecisionArgs {
+    /// Approve this call; calls that are not named are rejected; may be repeated
+    #[arg(long, value_name = "CALL", conflicts_with = "reject_all")]
+    pub(crate) approve: Vec<String>,
+    /// Reject this call; may be repeated
+    #[arg(long, value_name = "CALL")]
+    pub(crate) reject: Vec<String>,
+    /// Approve every call that waits and is not rejected by name
+    #[arg(long, conflicts_with = "reject_all")]
+    pub(crate) approve_all: bool,
+    /// Reject every call that waits
+    #[arg(long)]
+    pub(crate) reject_all: bool,
+    /// What the agent is told with each rejection
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+impl DecisionArgs {
+    /// Whether something is decided.
+    pub(crate) fn decides(&self) -> bool {
+        self.approve_all || self.reject_all || !self.approve.is_empty() || !self.reject.is_empty()
+    }
 }
 
 #[derive(Debug, Args)]

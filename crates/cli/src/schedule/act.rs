@@ -11,7 +11,7 @@ use super::{load, table};
 use crate::{agent_server::client, autopilot_file::AutopilotFile, exit::Failure, home::Home, instance::Facts};
 
 /// How often a run that is waited for is looked at.
-const INTERVAL: Duration = Duration::from_millis(250);
+pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Asks the running instance; without one the run is stored and starts with it.
 pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Result<()> {
@@ -51,7 +51,7 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
 }
 
 /// The run once it has ended, or waits for a person.
-async fn ended(ledger: &Ledger, id: RunNumber) -> Result<RunRecord> {
+pub(super) async fn ended(ledger: &Ledger, id: RunNumber) -> Result<RunRecord> {
     loop {
         let run = ledger.run(id).await?.with_context(|| format!("run {id} is gone"))?;
         if !matches!(run.status, RunStatus::Pending | RunStatus::Running) {
@@ -64,7 +64,7 @@ async fn ended(ledger: &Ledger, id: RunNumber) -> Result<RunRecord> {
     }
 }
 
-fn outcome(run: &RunRecord) -> Result<()> {
+pub(super) fn outcome(run: &RunRecord) -> Result<()> {
     match run.status {
         RunStatus::Completed => Ok(()),
         // The check saw nothing to do.

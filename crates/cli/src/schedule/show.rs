@@ -32,23 +32,7 @@ pub(super) async fn all(home: &Home, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// A run by its number, else a schedule by its name.
-pub(super) async fn one(home: &Home, json: bool, what: &str) -> Result<()> {
-    let number = |text: &str| text.parse().map(RunNumber);
-    match what.split_once(':') {
-        Some(("run", id)) => {
-            let id = number(id).map_err(|_| Failure::Usage(format!("{what}: `{id}` is not the number of a run")))?;
-            run(home, json, id).await
-        }
-        Some(("name", name)) => schedule(home, json, name).await,
-        _ => match number(what) {
-            Ok(id) => run(home, json, id).await,
-            Err(_) => schedule(home, json, what).await,
-        },
-    }
-}
-
-async fn run(home: &Home, json: bool, id: RunNumber) -> Result<()> {
+pub(super) async fn run(home: &Home, json: bool, id: RunNumber) -> Result<()> {
     let (set, ledger) = load(home)?;
     let run = ledger.run(id).await?.with_context(|| format!("there is no run {id}"))?;
     if json {
@@ -56,13 +40,20 @@ async fn run(home: &Home, json: bool, id: RunNumber) -> Result<()> {
         return Ok(());
     }
     say!("{}", table::runs(std::slice::from_ref(&run), &set));
+    for decided in &run.decisions {
+        say!("{decided}");
+    }
+    if let Some(hint) = &run.resume_hint {
+        say!("waits with {}", told::calls(&run));
+        say!("go on with: {hint}");
+    }
     for line in told::lines(&run) {
         say!("told  {line}");
     }
     Ok(())
 }
 
-async fn schedule(home: &Home, json: bool, name: &str) -> Result<()> {
+pub(super) async fn schedule(home: &Home, json: bool, name: &str) -> Result<()> {
     let (set, ledger) = load(home)?;
     let Some(definition) = set.get(name).map(|schedule| &schedule.definition) else {
         bail!("there is no schedule named {name}");

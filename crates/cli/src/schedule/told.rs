@@ -58,3 +58,17 @@ pub(super) fn failures(run: &RunRecord) -> impl Iterator<Item = String> {
     let lost: Vec<bool> = run.notifications.iter().map(|told| is_lost(told.state)).collect();
     lines(run).zip(lost).filter_map(|(line, lost)| lost.then_some(line))
 }
+
+/// The calls that a paused run waits with.
+pub(super) fn calls(run: &RunRecord) -> String {
+    let calls = run.pause_reason.as_ref().and_then(Value::as_array);
+    let shown = calls.into_iter().flatten().map(|call| {
+        format!(
+            "{} ({} {})",
+            call["id"].as_str().unwrap_or("-"),
+            call["name"].as_str().unwrap_or("-"),
+            call["arguments"]
+        )
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}

@@ -13,7 +13,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stakpak_protocol::{ErrorBody, ErrorCode};
-use stakpak_scheduler::{Handle, HeldBy, Hold, LedgerError, RunNumber, TriggerError, TriggerOptions};
+use stakpak_scheduler::{
+    CancelError, Decide, DecideError, Handle, HeldBy, Hold, LedgerError, RunNumber, RunRecord, TriggerError,
+    TriggerOptions,
+};
 use stakpak_server::ApiError;
 use utoipa::{IntoParams, OpenApi, ToSchema};
 
@@ -33,6 +36,8 @@ pub(super) fn router(handle: Handle) -> Router {
         .route("/v1/schedules/{name}/resume", post(resume))
         .route("/v1/schedule-runs", get(runs))
         .route("/v1/schedule-runs/{id}", get(run))
+        .route("/v1/schedule-runs/{id}/resume", post(decide))
+        .route("/v1/schedule-runs/{id}/cancel", post(cancel))
         .with_state(handle)
 }
 
@@ -77,8 +82,7 @@ async fn trigger(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Failed> {
-    let key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
-    let options = TriggerOptions { key, ..TriggerOptions::default() };
+    let options = TriggerOptions { key: key_of(&headers), ..TriggerOptions::default() };
     Ok((StatusCode::ACCEPTED, Json(handle.trigger(&name, options).await?)).into_response())
 }
 
@@ -178,13 +182,72 @@ async fn run(State(handle): State<Handle>, Path(id): Path<i64>) -> Result<Respon
     Ok(Json(run.ok_or_else(none)?).into_response())
 }
 
+/// Decisions about the calls that a paused run waits with; those that are not named are rejected.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schema(as = ResumeScheduleRun)]
+struct Decisions {
+    /// Calls that may run.
+    approve: Vec<String>,
+    /// Calls that may not.
+    reject: Vec<String>,
+    approve_all: bool,
+    reject_all: bool,
+    /// What the agent is told with each rejection.
+    message: Option<String>,
+    /// Who decides; `http` if absent.
+    by: Option<String>,
+}
+
+/// Decides about the calls that a paused run waits with.
+#[utoipa::path(post, path = "/v1/schedule-runs/{id}/resume", operation_id = "resume_schedule_run", tag = "schedules", security(("bearer_auth" = [])), params(("id" = i64, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "One decision for one key")), request_body = Decisions, responses(
+    (status = 200, description = "The run, which goes on", body = Object),
+    (status = 400, body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "It does not wait; the text says who decided what, and when", body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
+async fn decide(
+    State(handle): State<Handle>,
+    Path(id): Path<i64>,
+    headers: HeaderMap,
+    body: Result<Json<Decisions>, JsonRejection>,
+) -> Result<Json<RunRecord>, Failed> {
+    let Json(said) = body.map_err(|error| invalid(error.body_text()))?;
+    let Decisions { approve, reject, approve_all, reject_all, message, by } = said;
+    let by = by.filter(|by| !by.trim().is_empty()).unwrap_or_else(|| "http".to_owned());
+    let key = key_of(&headers);
+    let decide = Decide { approve, reject, approve_all, reject_all, message, by, key };
+    Ok(Json(handle.decide(RunNumber(id), decide).await?))
+}
+
+/// Ends a run: at once if it waits for its turn, else when the server has confirmed it.
+#[utoipa::path(post, path = "/v1/schedule-runs/{id}/cancel", operation_id = "cancel_schedule_run", tag = "schedules", security(("bearer_auth" = [])), params(("id" = i64, Path)), responses(
+    (status = 202, description = "The run", body = Object),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "It has ended", body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
+async fn cancel(State(handle): State<Handle>, Path(id): Path<i64>) -> Result<Response, Failed> {
+    Ok((StatusCode::ACCEPTED, Json(handle.cancel(RunNumber(id)).await?)).into_response())
+}
+
+fn key_of(headers: &HeaderMap) -> Option<String> {
+    headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned)
+}
+
 /// These routes, for the document of the API.
 pub(super) fn openapi() -> utoipa::openapi::OpenApi {
     Api::openapi()
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(list, one, trigger, pause, resume, runs, run))]
+#[openapi(paths(list, one, trigger, pause, resume, runs, run, decide, cancel))]
 struct Api;
 
 /// As the server answers.
@@ -207,6 +270,30 @@ fn unknown(name: &str) -> Failed {
 impl From<LedgerError> for Failed {
     fn from(error: LedgerError) -> Self {
         TriggerError::Ledger(error).into()
+    }
+}
+
+impl From<DecideError> for Failed {
+    fn from(error: DecideError) -> Self {
+        let code = match error {
+            DecideError::Unknown { .. } => ErrorCode::NotFound,
+            DecideError::NotPaused { .. } => ErrorCode::SessionNotRunning,
+            DecideError::NoSuchCall { .. } | DecideError::Invalid(_) => ErrorCode::InvalidRequest,
+            DecideError::KeyReused => ErrorCode::IdempotencyKeyReused,
+            DecideError::Ledger(_) => ErrorCode::StorageUnavailable,
+        };
+        Self(ApiError::new(code, error.to_string()))
+    }
+}
+
+impl From<CancelError> for Failed {
+    fn from(error: CancelError) -> Self {
+        let code = match error {
+            CancelError::Unknown { .. } => ErrorCode::NotFound,
+            CancelError::Ended { .. } => ErrorCode::SessionNotRunning,
+            CancelError::Ledger(_) => ErrorCode::StorageUnavailable,
+        };
+        Self(ApiError::new(code, error.to_string()))
     }
 }
 

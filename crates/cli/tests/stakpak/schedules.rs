@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use stakpak_test_support::Reply;
+use stakpak_test_support::{Reply, ScriptedLlm};
 
 use crate::{
     support::{Home, stderr, stdout, until},
@@ -169,6 +169,107 @@ async fn schedules_are_seen_and_steered_over_http() {
         assert_eq!(status, expected, "{path}: {answer}");
         assert!(answer["error"].is_string(), "{path}: {answer}");
     }
+}
+
+/// A home with a model that wants to write a file, which has to be approved, and says afterwards how it went.
+async fn asking() -> (Desk, ScriptedLlm) {
+    let desk = Desk::new(
+        "[[schedules]]\nname = \"disk\"\ncron = \"@yearly\"\nprompt = \"tidy up\"\npause_on_approval = true\n\
+         overlap = \"queue_all\"\n",
+    );
+    let llm = ScriptedLlm::start().await;
+    llm.answer_with(|request| {
+        if request.body.to_string().contains("call_1") {
+            return Reply::text(["All is tidy."]);
+        }
+        Reply::tool_call("call_1", "stakpak__run_command", &json!({ "command": "echo tidied >> witness" }))
+    });
+    desk.0.write(
+        "config.toml",
+        &format!(
+            "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
+            llm.base_url()
+        ),
+    );
+    (desk, llm)
+}
+
+/// A-P15, A-P16: a run that waits outlives a kill; the command it tells to go on with is one, and what was approved runs, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_outlives_a_kill_and_is_approved_with_the_command_that_it_names() {
+    let (desk, _llm) = asking().await;
+    let up = desk.0.up();
+    let output = desk.0.run(&["schedule", "trigger", "disk", "--wait"]);
+    assert_eq!(output.status.code(), Some(10), "{}", stderr(&output));
+    up.kill();
+    let witness = desk.0.path("witness");
+    assert!(!witness.exists());
+    let shown = desk.json(&["show", "run:1"])["run"].clone();
+    assert_eq!((&shown["status"], &shown["pause_reason"][0]["id"]), (&"paused".into(), &"call_1".into()), "{shown}");
+    assert!(shown["approval_expires_at"].is_string(), "{shown}");
+    assert!(desk.refused(&["resume", "run:1"], 2).contains("--approve-all"));
+    assert!(desk.refused(&["resume", "disk", "--approve-all"], 2).contains("run:N"));
+    assert!(desk.refused(&["resume", "1", "--approve", "call_9"], 1).contains("it waits with: call_1"));
+    assert!(desk.refused(&["resume", "1", "--approve-all", "--wait"], 1).contains("nothing runs"));
+
+    let up = desk.0.up();
+    let hint = shown["resume_hint"].as_str().unwrap().to_owned();
+    let words: Vec<&str> = hint.split(' ').skip(1).chain(["--wait", "--json"]).collect();
+    let output = desk.0.run(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let resumed: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let run = &resumed["run"];
+    assert_eq!((&run["status"], &run["agent_message"]), (&"completed".into(), &"All is tidy.".into()), "{run}");
+    assert_eq!(
+        (&run["decisions"][0]["by"], &run["decisions"][0]["action"]),
+        (&"cli".into(), &"accept".into()),
+        "{run}"
+    );
+    assert_eq!(std::fs::read_to_string(witness).unwrap(), "tidied\n");
+    assert!(desk.refused(&["resume", "1", "--reject-all"], 1).contains("cli approved call_1 at "));
+    assert!(desk.refused(&["cancel", "run:1"], 1).contains("has ended: it is completed"));
+    assert!(desk.refused(&["cancel", "disk"], 2).contains("not the number of a run"));
+    up.kill();
+}
+
+/// The same over HTTP: one decision for a key; and a run that waits can be ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waits_is_rejected_or_ended_over_http() {
+    let (desk, _llm) = asking().await;
+    let up = desk.0.up();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = async |path: &str, key: Option<&str>, body: Value| {
+        let request = http.post(format!("{}/v1/{path}", up.url)).bearer_auth(&up.token).json(&body);
+        let request = key.iter().fold(request, |request, key| request.header("idempotency-key", *key));
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let status = |run: &str| desk.json(&["show", run])["run"]["status"].clone();
+    post("schedules/disk/trigger", None, json!({})).await;
+    until("the first waits", || (status("1") == "paused").then_some(()));
+    let reject = json!({ "reject_all": true, "message": "not today", "by": "Ann" });
+    let (code, run) = post("schedule-runs/1/resume", Some("k"), reject.clone()).await;
+    assert_eq!((code, &run["decisions"][0]["by"]), (200, &"Ann".into()), "{run}");
+    assert_eq!(post("schedule-runs/1/resume", Some("k"), reject).await.0, 200);
+    let (code, late) = post("schedule-runs/1/resume", None, json!({ "approve_all": true })).await;
+    assert!(code == 409 && late["error"].as_str().unwrap().contains("Ann rejected call_1"), "{code} {late}");
+    until("it ends", || (status("1") == "completed").then_some(()));
+    assert!(!desk.0.path("witness").exists());
+    for (path, body, expected) in [
+        ("schedule-runs/9/resume", json!({ "approve_all": true }), 404),
+        ("schedule-runs/1/resume", json!({}), 400),
+        ("schedule-runs/1/resume", json!({ "approve": "all" }), 400),
+        ("schedule-runs/9/cancel", json!({}), 404),
+        ("schedule-runs/1/cancel", json!({}), 409),
+    ] {
+        let (code, answer) = post(path, None, body).await;
+        assert_eq!(code, expected, "{path}: {answer}");
+    }
+    post("schedules/disk/trigger", None, json!({})).await;
+    until("the second waits", || (status("2") == "paused").then_some(()));
+    let cancelled = desk.json(&["cancel", "2"])["run"].clone();
+    assert_eq!((&cancelled["status"], &cancelled["reason"]), (&"cancelled".into(), &"user".into()), "{cancelled}");
+    up.kill();
 }
 
 /// From a check that fails to the chat: the built binary runs the schedule, says how it went, and knows what an answer there is

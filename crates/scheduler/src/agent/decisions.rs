@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::TimeDelta;
 use stakpak_client::{ProposedToolCall, ToolDecisionInput};
 use stakpak_protocol::ToolDecisionAction;
 
@@ -18,8 +19,11 @@ pub(crate) enum WhenAsked {
     },
     /// Accept those on the list.
     AllowListed(HashSet<String>),
-    /// Leave them to a person and follow the run on.
-    Wait,
+    /// Leave them to a person, reject them when the time is up, and follow the run on.
+    Wait {
+        /// So long.
+        at_most: TimeDelta,
+    },
     /// Leave them to a person and return.
     Return,
 }

@@ -6,14 +6,18 @@
 mod follow;
 mod transcript;
 
-use std::future::Future;
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{
     CallerContextInput, ClientError, CreateSessionOptions, ProposedToolCall, SendMessageOptions, StakpakClient,
 };
-use stakpak_protocol::{EventId, Message, RunId, RunOverrides, SessionId};
+use stakpak_protocol::{DecidedBy, EventId, Message, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -72,10 +76,16 @@ pub(crate) trait Observer: Send + Sync {
     async fn run_started(&self, run: RunId, cursor: EventId) -> Result<(), Self::Error>;
     /// Events up to here need not be seen again.
     async fn seen(&self, cursor: EventId) -> Result<(), Self::Error>;
-    /// Calls wait for a person.
-    async fn paused(&self, calls: &[ProposedToolCall]) -> Result<(), Self::Error>;
+    /// Calls wait for a person. Which of them are decided already, and how.
+    async fn paused(&self, calls: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, Self::Error>;
     /// They no longer do.
     async fn resumed(&self) -> Result<(), Self::Error>;
+    /// Nobody decided in time; what `paused` says next has to be that they are rejected.
+    async fn expired(&self) -> Result<(), Self::Error>;
+    /// The server says who decided.
+    async fn decided(&self, decided: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), Self::Error>;
+    /// Changes whenever `paused` may say something new; none: never.
+    fn decisions(&self) -> Option<watch::Receiver<()>>;
 }
 
 /// Why there is no report.

@@ -1,11 +1,17 @@
 //! The library surface: run an agent once and wait for it.
 
-use std::{collections::HashSet, convert::Infallible, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    convert::Infallible,
+    fmt,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
-use stakpak_protocol::{EventId, RunId, RunOverrides, SessionId};
+use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -136,10 +142,19 @@ impl Observer for Unobserved {
     async fn seen(&self, _: EventId) -> Result<(), Infallible> {
         Ok(())
     }
-    async fn paused(&self, _: &[ProposedToolCall]) -> Result<(), Infallible> {
-        Ok(())
+    async fn paused(&self, _: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, Infallible> {
+        Ok(HashMap::new())
     }
     async fn resumed(&self) -> Result<(), Infallible> {
         Ok(())
+    }
+    async fn expired(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
+    async fn decided(&self, _: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn decisions(&self) -> Option<watch::Receiver<()>> {
+        None
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, record,
+    Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel, record,
     round::{ACTIVE, Round},
 };
 use crate::{agent::Progress, check::CheckResult, spec::ScheduleSpec};
@@ -51,8 +51,8 @@ pub(crate) enum Verdict {
 pub(crate) struct Dispatched {
     /// To be started.
     pub(crate) jobs: Vec<Job>,
-    /// Active runs that must make way for a newer one.
-    pub(crate) superseded: Vec<RunNumber>,
+    /// Active runs that must end: a newer one needs their place, or a person wants it.
+    pub(crate) to_be_ended: Vec<RunNumber>,
     /// When the next row is due that is planned for later.
     pub(crate) next: Option<DateTime<Utc>>,
 }
@@ -81,7 +81,8 @@ impl Ledger {
                     }
                 }
                 let next = next_pending(connection, now)?;
-                Ok::<_, LedgerError>((Dispatched { next, ..round.dispatched }, round.ended))
+                let to_be_ended = cancel::to_be_ended(connection)?;
+                Ok::<_, LedgerError>((Dispatched { next, to_be_ended, ..round.dispatched }, round.ended))
             })
             .await?;
         if !dispatched.jobs.is_empty() {

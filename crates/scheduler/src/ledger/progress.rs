@@ -104,46 +104,6 @@ impl Ledger {
         self.update(id, "cursor = max(cursor, ?2)", integer(cursor.0)).await
     }
 
-    /// The run waits for a person.
-    pub(crate) async fn paused(
-        &self,
-        id: RunNumber,
-        calls: String,
-        spec: &Arc<ScheduleSpec>,
-        now: DateTime<Utc>,
-    ) -> Result<(), LedgerError> {
-        let spec = Arc::clone(spec);
-        self.database
-            .write(move |connection| {
-                let sql = "SELECT status = 'running' FROM runs WHERE id = ?1";
-                let is_new: bool = connection.query_row(sql, [id.0], |row| row.get(0))?;
-                connection.execute(
-                    "UPDATE runs SET status = 'paused', pause_json = ?2, paused_at = coalesce(paused_at, ?3), updated_at = ?3
-                     WHERE id = ?1 AND status IN ('running', 'paused')",
-                    params![id.0, calls, now.timestamp_millis()],
-                )?;
-                if is_new { outbox::tell(connection, id, &spec, now) } else { Ok(()) }
-            })
-            .await?;
-        self.posted.notify_one();
-        Ok(())
-    }
-
-    /// The run goes on; the wait does not count against its time limit.
-    pub(crate) async fn resumed(&self, id: RunNumber, now: DateTime<Utc>) -> Result<(), LedgerError> {
-        self.database
-            .write(move |connection| {
-                connection.execute(
-                    "UPDATE runs SET status = 'running', pause_json = NULL, paused_at = NULL,
-                            waited_ms = waited_ms + max(0, ?2 - paused_at), updated_at = ?2
-                     WHERE id = ?1 AND status = 'paused'",
-                    params![id.0, now.timestamp_millis()],
-                )?;
-                Ok(())
-            })
-            .await
-    }
-
     /// Why the run must end, if it must.
     pub(crate) async fn cancel_reason(&self, id: RunNumber) -> Result<Option<Reason>, LedgerError> {
         self.database
@@ -219,6 +179,7 @@ fn record_end(
     connection.execute(
         "UPDATE runs SET status = ?2, reason = ?3, stop_reason = ?4, turns = ?5, usage_json = ?6,
                 checkpoint_id = ?7, agent_stdout = ?8, agent_message = ?9, error = ?10, pause_json = NULL,
+                approval_expires_at = NULL,
                 finished_at = ?11, updated_at = ?11, unconfirmed = ?12, checking = 0
          WHERE id = ?1",
         params![

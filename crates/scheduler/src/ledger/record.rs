@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
+use super::Decided;
 use crate::check::CheckResult;
 
 macro_rules! words {
@@ -114,6 +115,8 @@ words!(
         ModelUnavailable = "model_unavailable",
         /// The schedule must be isolated and the server has no isolation.
         SandboxUnavailable = "sandbox_unavailable",
+        /// Nobody decided in time, and the run came to nothing without.
+        ApprovalExpired = "approval_expired",
         /// Recovered three times already.
         CrashLimit = "crash_limit",
         /// By a person, or by another program.
@@ -265,6 +268,12 @@ pub struct RunRecord {
     pub error: Option<String>,
     /// The calls it waits for, while paused.
     pub pause_reason: Option<serde_json::Value>,
+    /// When they are rejected, while paused.
+    pub approval_expires_at: Option<DateTime<Utc>>,
+    /// How to go on, while paused.
+    pub resume_hint: Option<String>,
+    /// What was decided about its calls, oldest first.
+    pub decisions: Vec<Decided>,
     /// How often it was taken up again after a crash.
     pub recoveries: u32,
     /// What was told about it, oldest first.
@@ -275,20 +284,21 @@ pub struct RunRecord {
 pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, status, reason, blocking_run, profile, model, \
      planned_at, started_at, finished_at, session_id, run_id, checkpoint_id, stop_reason, turns, usage_json, agent_stdout, \
      agent_message, error, pause_json, recoveries, checked_at, check_exit_code, check_signal, check_timed_out, check_stdout, \
-     check_stderr, check_truncated";
+     check_stderr, check_truncated, approval_expires_at";
 
 impl RunRecord {
-    /// Without its notifications.
+    /// Without its notifications and decisions.
     pub(super) fn from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let (id, status) = (RunNumber(row.get(0)?), row.get(5)?);
         let started_at = instant(row.get(11)?);
         let finished_at = instant(row.get(12)?);
         Ok(Self {
-            id: RunNumber(row.get(0)?),
+            id,
             schedule: row.get(1)?,
             source: row.get(2)?,
             nominal_at: instant(row.get(3)?),
             fire_key: row.get(4)?,
-            status: row.get(5)?,
+            status,
             reason: row.get(6)?,
             blocking_run: row.get::<_, Option<i64>>(7)?.map(RunNumber),
             profile: row.get(8)?,
@@ -309,9 +319,17 @@ impl RunRecord {
             pause_reason: json(row.get(22)?),
             recoveries: row.get(23)?,
             check: check(row, 24)?,
+            approval_expires_at: instant(row.get(31)?),
+            resume_hint: (status == RunStatus::Paused).then(|| resume_hint(id)),
+            decisions: Vec::new(),
             notifications: Vec::new(),
         })
     }
+}
+
+/// The command that lets a paused run go on.
+fn resume_hint(id: RunNumber) -> String {
+    format!("stakpak schedule resume run:{id} --approve-all")
 }
 
 /// From `checked_at` on, in the order of the columns.

@@ -145,7 +145,6 @@ impl<'a> Round<'a> {
                 "UPDATE runs SET cancel_reason = coalesce(cancel_reason, ?2) WHERE id = ?1",
                 params![active.id.0, Reason::Superseded],
             )?;
-            self.dispatched.superseded.push(active.id);
         }
         Ok(())
     }

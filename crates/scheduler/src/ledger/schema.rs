@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -127,5 +127,26 @@ const OUTBOX: Migration = Migration {
         CREATE INDEX outbox_by_run ON outbox (run_id);
         CREATE INDEX outbox_pending ON outbox (next_at) WHERE state = 'pending';
         CREATE INDEX outbox_ended ON outbox (ended_at) WHERE state IN ('failed', 'expired');
+    ",
+};
+
+/// What was decided about the calls that runs waited with, and until when they wait. Call ids are unique in their session.
+const DECISIONS: Migration = Migration {
+    name: "decisions about calls",
+    sql: "
+        ALTER TABLE runs ADD COLUMN approval_expires_at INTEGER;
+
+        CREATE TABLE decisions (
+            run_id          INTEGER NOT NULL,
+            session_id      TEXT NOT NULL,
+            call_id         TEXT NOT NULL,
+            action          TEXT NOT NULL,
+            content         TEXT,
+            decided_by      TEXT NOT NULL,
+            decided_at      INTEGER NOT NULL,
+            idempotency_key TEXT,
+            request         TEXT,
+            PRIMARY KEY (run_id, session_id, call_id)
+        ) STRICT;
     ",
 };

@@ -14,7 +14,6 @@ use super::{
 /// Keys of the contract that do nothing yet and whose absence is harmless.
 pub(super) const NOT_YET: &[&str] = &[
     "interaction",
-    "approval_timeout",
     "retries",
     "retry_backoff",
     "retry_max_delay",
@@ -27,6 +26,11 @@ pub(super) const NOT_YET: &[&str] = &[
 const LONGEST_NAME: usize = 128;
 const MAX_TURNS: std::ops::RangeInclusive<u64> = 1..=256;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// Of a schedule that does not say.
+pub(super) fn approval_timeout() -> Duration {
+    Duration::from_secs(24 * 60 * 60)
+}
 
 /// An entry as written. Values of keys that are refused or ignored are not looked at.
 #[derive(Debug, Deserialize)]
@@ -54,6 +58,8 @@ pub(super) struct RawSchedule {
     workdir: Option<String>,
     sandbox: Option<bool>,
     pause_on_approval: Option<bool>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    approval_timeout: Option<Duration>,
     budget: Option<serde::de::IgnoredAny>,
     board_id: Option<String>,
     pub(super) overlap: Option<Overlap>,
@@ -96,6 +102,10 @@ impl Entry<'_> {
         if timeout.is_zero() {
             findings.push(self.error("timeout", "E110", "must be longer than nothing"));
         }
+        let approval_timeout = raw.approval_timeout.or(self.defaults.approval_timeout).unwrap_or_else(approval_timeout);
+        if approval_timeout.is_zero() {
+            findings.push(self.error("approval_timeout", "E110", "must be longer than nothing"));
+        }
         if raw.max_turns.is_some_and(|turns| !MAX_TURNS.contains(&turns)) {
             findings.push(self.error("max_turns", "E110", "must be between 1 and 256"));
         }
@@ -120,6 +130,7 @@ impl Entry<'_> {
             firing,
             sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
+            approval_timeout,
             board_id: raw.board_id,
             notify,
         };

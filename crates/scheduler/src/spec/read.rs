@@ -18,16 +18,8 @@ const ENTRY_CODES: Codes =
 pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
-const DEFAULTS_NOT_YET: &[&str] = &[
-    "approval_timeout",
-    "retries",
-    "retry_backoff",
-    "retry_max_delay",
-    "retry_on",
-    "on_crash",
-    "enable_slack_tools",
-    "enable_subagents",
-];
+const DEFAULTS_NOT_YET: &[&str] =
+    &["retries", "retry_backoff", "retry_max_delay", "retry_on", "on_crash", "enable_slack_tools", "enable_subagents"];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
@@ -45,6 +37,8 @@ pub(super) struct Defaults {
     pub(super) trigger_on: Option<TriggerOn>,
     pub(super) workdir: Option<String>,
     pub(super) pause_on_approval: Option<bool>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) approval_timeout: Option<Duration>,
     pub(super) sandbox: Option<bool>,
     pub(super) overlap: Option<Overlap>,
     pub(super) queue_limit: Option<u32>,

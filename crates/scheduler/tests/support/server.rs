@@ -37,6 +37,8 @@ pub enum Play {
     Stuck,
     /// Ask for a person about one call, then tell what was decided and complete.
     Ask,
+    /// The same, and complete without a word.
+    AskInVain,
     /// Fail with this text.
     Fail(&'static str),
     /// Close every event stream at once, as a proxy may; the run goes on.
@@ -295,7 +297,7 @@ impl Session {
                 self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() });
             }
             Play::Refuse(..) => {}
-            Play::Ask => {
+            Play::Ask | Play::AskInVain => {
                 self.run.as_mut().unwrap().state = RunState::WaitingApproval;
                 let pending_tool_call_ids = vec![ToolCallId::from("call_1")];
                 self.event(Event::WaitingForToolApproval { run_id, pending_tool_call_ids });
@@ -378,13 +380,27 @@ async fn decisions(
 ) -> Response {
     let response = {
         let mut state = shared.state();
-        state.decisions.push(request.clone());
+        let text = if state.play == Play::AskInVain { "" } else { "done" };
         let session = state.sessions.get_mut(&session).unwrap();
         let waits = session.run.as_ref().unwrap().state == RunState::WaitingApproval;
-        let outcome = if waits { "applied" } else { "duplicate" };
-        session.end("done", RunState::Completed, StopReason::Completed);
+        session.end(text, RunState::Completed, StopReason::Completed);
+        let outcome = if waits { "applied" } else { "too_late" };
         let results: BTreeMap<_, _> = request.decisions.keys().map(|call| (call, outcome)).collect();
-        Json(json!({ "accepted": true, "run_id": request.run_id, "results": results })).into_response()
+        let mut answer = json!({ "accepted": true, "run_id": request.run_id, "results": results });
+        if waits {
+            state.decisions.push(request);
+        } else if let Some(first) = state.decisions.last() {
+            let decided: BTreeMap<_, _> = first
+                .decisions
+                .iter()
+                .map(|(call, decision)| {
+                    let by = decision.by.as_deref().unwrap_or("client");
+                    (call, json!({ "action": decision.action, "by": by, "at": Utc::now() }))
+                })
+                .collect();
+            answer["decided"] = json!(decided);
+        }
+        Json(answer).into_response()
     };
     shared.tell();
     response

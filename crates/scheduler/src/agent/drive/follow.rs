@@ -1,10 +1,17 @@
 //! A run that exists: its events drive what is done, its recorded state says how it ended.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{EventStream, ProposedToolCall, SseEvent, StakpakClient, ToolDecisionInput};
-use stakpak_protocol::{Event, EventId, Run, RunId, RunState, SessionId, StopReason};
+use stakpak_protocol::{
+    DecisionsRequest, Event, EventId, Run, RunId, RunState, SessionId, StopReason, ToolCallId, ToolDecision,
+    ToolDecisionAction,
+};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -34,6 +41,9 @@ pub(super) struct Follower<'a, O> {
     run: RunId,
     /// Since when calls have been waiting for a person.
     paused_since: Option<DateTime<Utc>>,
+    /// The calls that do.
+    waiting: Vec<String>,
+    decisions: Option<watch::Receiver<()>>,
 }
 
 /// What happened while following.
@@ -42,6 +52,7 @@ enum Input {
     StreamEnded,
     Poll,
     Deadline,
+    Expired,
     Stop,
 }
 
@@ -64,8 +75,30 @@ impl<'a, O: Observer> Follower<'a, O> {
         (session, run): (SessionId, RunId),
         paused_since: Option<DateTime<Utc>>,
     ) -> Self {
+        let (waiting, decisions) = (Vec::new(), observer.decisions());
         let Limits { deadline, stop_grace, stop } = limits;
-        Self { client, clock, order, stop_grace, deadline, stop, observer, session, run, paused_since }
+        Self {
+            client,
+            clock,
+            order,
+            stop_grace,
+            deadline,
+            stop,
+            observer,
+            session,
+            run,
+            paused_since,
+            waiting,
+            decisions,
+        }
+    }
+
+    /// When what waits is rejected; never while nothing does.
+    fn expires_at(&self) -> Option<DateTime<Utc>> {
+        match &self.order.when_asked {
+            WhenAsked::Wait { at_most } => self.paused_since?.checked_add_signed(*at_most),
+            _ => None,
+        }
     }
 
     pub(super) async fn follow(mut self, mut cursor: EventId) -> Result<AgentReport, O::Error> {
@@ -99,16 +132,23 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// Reads one stream to its end; `None` means: open another.
     async fn read(&mut self, mut stream: EventStream, cursor: &mut EventId) -> Result<Option<AgentReport>, O::Error> {
         loop {
+            let expires_at = self.expires_at();
             let input = tokio::select! {
                 event = stream.next_event() => event.map_or(Input::StreamEnded, |event| Input::Event(Box::new(event))),
                 () = tokio::time::sleep(POLL) => Input::Poll,
                 () = self.clock.sleep_until(self.deadline), if self.paused_since.is_none() => Input::Deadline,
+                () = expiry(self.clock, expires_at) => Input::Expired,
+                () = changed(&mut self.decisions), if self.paused_since.is_some() => Input::Poll,
                 () = self.stop.cancelled() => Input::Stop,
             };
             let report = match input {
                 Input::Event(event) => self.on_event(&event, cursor).await?,
                 Input::Poll => self.look().await?,
                 Input::Deadline => self.at_deadline().await?,
+                Input::Expired => {
+                    self.observer.expired().await?;
+                    self.look().await?
+                }
                 Input::Stop => Some(self.cancel(false).await),
                 Input::StreamEnded => {
                     let report = self.look().await?;
@@ -155,14 +195,18 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// Reads the run's record and does what it asks for.
     async fn look(&mut self) -> Result<Option<AgentReport>, O::Error> {
         match self.seen().await {
-            Seen::Ended(run) => Ok(Some(self.ended(&run, false).await)),
+            Seen::Ended(run) => {
+                self.ask_who_decided().await?;
+                Ok(Some(self.ended(&run, false).await))
+            }
             Seen::Gone => Ok(Some(self.unknown("the server does not know the run").await)),
             Seen::Waiting(calls) => self.answer(calls).await,
             Seen::NoAnswer => Ok(None),
             Seen::Active => {
-                if let Some(since) = self.paused_since.take() {
-                    self.deadline += (self.clock.now() - since).max(TimeDelta::zero());
+                if self.paused_since.is_some() {
+                    self.go_on();
                     self.observer.resumed().await?;
+                    self.ask_who_decided().await?;
                 }
                 Ok(None)
             }
@@ -201,18 +245,71 @@ impl<'a, O: Observer> Follower<'a, O> {
                 self.decide(build_tool_decisions(&names, allowed)).await;
                 Ok(None)
             }
-            WhenAsked::Wait => {
-                self.observer.paused(&calls).await?;
-                self.paused_since.get_or_insert(self.clock.now());
+            WhenAsked::Wait { .. } => {
+                let known = self.observer.paused(&calls).await?;
+                let undecided = calls.into_iter().map(|call| call.id).filter(|call| !known.contains_key(call));
+                self.waiting = undecided.collect();
+                if self.waiting.is_empty() {
+                    self.go_on();
+                } else {
+                    self.paused_since.get_or_insert(self.clock.now());
+                }
+                if !known.is_empty() {
+                    self.tell(known).await?;
+                }
                 Ok(None)
             }
             WhenAsked::Return => Ok(Some(self.paused(&calls).await)),
         }
     }
 
+    /// The time spent waiting does not count.
+    fn go_on(&mut self) {
+        if let Some(since) = self.paused_since.take() {
+            self.deadline += (self.clock.now() - since).max(TimeDelta::zero());
+        }
+    }
+
+    /// Tells the server what was decided here, and keeps what was decided elsewhere before.
+    async fn tell(&self, decisions: HashMap<String, ToolDecision>) -> Result<(), O::Error> {
+        let decisions = decisions.into_iter().map(|(call, decision)| (ToolCallId(call), decision)).collect();
+        let request = DecisionsRequest { run_id: self.run, decisions };
+        let mut backoff = Backoff::new();
+        for _ in 0..3 {
+            match self.client.resolve_tool_calls(&self.session.to_string(), &request).await {
+                Ok(answer) if answer.decided.is_empty() => return Ok(()),
+                Ok(answer) => return self.observer.decided(answer.decided).await,
+                Err(error) if is_transient(&error) => backoff.wait(Some(&error)).await,
+                Err(error) => {
+                    tracing::info!(%error, "a decision was not taken");
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The calls it waited with were decided, and not here: a decision that comes too late is answered with who did it.
+    async fn ask_who_decided(&mut self) -> Result<(), O::Error> {
+        let calls = std::mem::take(&mut self.waiting);
+        if calls.is_empty() {
+            return Ok(());
+        }
+        let late = ToolDecision { action: ToolDecisionAction::Reject, content: None, scope: None, by: None };
+        let decisions: BTreeMap<_, _> = calls.into_iter().map(|call| (ToolCallId(call), late.clone())).collect();
+        let request = DecisionsRequest { run_id: self.run, decisions };
+        match self.client.resolve_tool_calls(&self.session.to_string(), &request).await {
+            Ok(answer) => self.observer.decided(answer.decided).await,
+            Err(error) => {
+                tracing::info!(%error, "who decided is not known");
+                Ok(())
+            }
+        }
+    }
+
     /// A decision that is a duplicate, too late, or for a run that has ended changes nothing; one that got no answer is sent
     /// again when the run is next seen waiting.
-    async fn decide(&self, decisions: std::collections::HashMap<String, ToolDecisionInput>) {
+    async fn decide(&self, decisions: HashMap<String, ToolDecisionInput>) {
         let mut backoff = Backoff::new();
         for _ in 0..3 {
             let sent =
@@ -319,6 +416,20 @@ impl<'a, O: Observer> Follower<'a, O> {
             usage: None,
             final_message: said.last,
         }
+    }
+}
+
+async fn expiry(clock: &dyn Clock, at: Option<DateTime<Utc>>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(decisions: &mut Option<watch::Receiver<()>>) {
+    let Some(decisions) = decisions else { return std::future::pending().await };
+    if decisions.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 
