@@ -22,11 +22,10 @@ pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &Task
         let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
         // The server is made once, at the start.
         let mut server_known = AutopilotFile::load(&home).ok().map(|file| file.server);
-        let mut gateway_known = gateway_tables(&gateway, &TABLES).await;
+        let mut tables = Tables::new(&TABLES);
+        tables.changed(&gateway).await;
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-            let tables = gateway_tables(&gateway, &TABLES).await;
-            if tables.is_some() && tables != gateway_known {
-                gateway_known = tables;
+            if tables.changed(&gateway).await {
                 gateway.reload();
             }
             let found = tokio::fs::read(home.autopilot_toml()).await.ok();
@@ -71,22 +70,43 @@ async fn complain(scheduler: &Handle, problem: &str) {
 /// The gateway's tables only, for a gateway that runs alone.
 pub(crate) fn start_gateway(gateway: Mount, tasks: &TaskTracker, stop: CancellationToken) {
     tasks.spawn(async move {
-        let mut known = gateway_tables(&gateway, &STANDALONE_TABLES).await;
+        let mut tables = Tables::new(&STANDALONE_TABLES);
+        tables.changed(&gateway).await;
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
-            let tables = gateway_tables(&gateway, &STANDALONE_TABLES).await;
-            if tables.is_some() && tables != known {
-                known = tables;
+            if tables.changed(&gateway).await {
                 gateway.reload();
             }
         }
     });
 }
 
-/// The text of the tables that the gateway reads: it is started again only when they change. None while the file does not
-/// parse.
-async fn gateway_tables(gateway: &Mount, names: &[&str]) -> Option<String> {
-    let text = tokio::fs::read_to_string(gateway.file()).await.unwrap_or_default();
-    tables(&text, names)
+/// The tables that the gateway reads: it is started again only when they change.
+struct Tables {
+    names: &'static [&'static str],
+    /// The file, to parse it only when it has changed.
+    file: Option<String>,
+    /// As they were when the file last was TOML.
+    text: Option<String>,
+}
+
+impl Tables {
+    fn new(names: &'static [&'static str]) -> Self {
+        Self { names, file: None, text: None }
+    }
+
+    async fn changed(&mut self, gateway: &Mount) -> bool {
+        let file = Some(tokio::fs::read_to_string(gateway.file()).await.unwrap_or_default());
+        if file == self.file {
+            return false;
+        }
+        self.file = file;
+        let text = tables(self.file.as_deref().unwrap_or_default(), self.names);
+        if text.is_none() || text == self.text {
+            return false;
+        }
+        self.text = text;
+        true
+    }
 }
 
 /// Tables with all that lies below them.

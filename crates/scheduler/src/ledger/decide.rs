@@ -278,7 +278,7 @@ fn record_decision(
             text.unwrap_or_else(|| format!("Not run: {} decided against it.", decide.by))
         });
         let key = (decide.key.as_deref(), decide.request());
-        insert(connection, id, &waiting.session, call, action, content, &decide.by, Some(key), now)?;
+        insert(connection, id, &waiting.session, call, action, content.as_deref(), &decide.by, Some(key), now)?;
     }
     go_on(connection, id, now)?;
     Ok(run(connection, id)?.ok_or(DecideError::Unknown { run: id }))
@@ -301,8 +301,7 @@ fn waiting(connection: &Connection, id: RunNumber) -> Result<Option<Waiting>, Le
 fn expire(connection: &Connection, id: RunNumber, waiting: &Waiting, now: DateTime<Utc>) -> Result<(), LedgerError> {
     let text = "Not run: it needs a person's approval and nobody decided in time. Go on without it and say what was left undone.";
     for call in &waiting.calls {
-        let content = Some(text.to_owned());
-        insert(connection, id, &waiting.session, call, ToolDecisionAction::Reject, content, EXPIRY, None, now)?;
+        insert(connection, id, &waiting.session, call, ToolDecisionAction::Reject, Some(text), EXPIRY, None, now)?;
     }
     go_on(connection, id, now)
 }
@@ -314,7 +313,7 @@ fn insert(
     session: &str,
     call: &str,
     action: ToolDecisionAction,
-    content: Option<String>,
+    content: Option<&str>,
     by: &str,
     request: Option<(Option<&str>, String)>,
     now: DateTime<Utc>,

@@ -429,7 +429,7 @@ async fn expiry(clock: &dyn Clock, at: Option<DateTime<Utc>>) {
 async fn changed(decisions: &mut Option<watch::Receiver<()>>) {
     let Some(decisions) = decisions else { return std::future::pending().await };
     if decisions.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
