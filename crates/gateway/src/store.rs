@@ -20,6 +20,8 @@ mod placed;
 mod prompts;
 mod prune;
 mod runs;
+#[cfg(test)]
+mod scans;
 mod schema;
 mod sends;
 mod sessions;

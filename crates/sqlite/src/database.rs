@@ -45,8 +45,21 @@ impl Database {
     /// # Errors
     /// [`Error::Migration`], or a failure to start.
     pub fn open_in_memory(migrations: &'static [Migration]) -> Result<Self, Error> {
-        let connection = open::in_memory()?;
+        Self::open_in_memory_with(migrations, |_| ())
+    }
+
+    /// As [`Self::open_in_memory`], with a look at the connection before the writer has it: for tests that watch what its
+    /// statements do.
+    ///
+    /// # Errors
+    /// As [`Self::open_in_memory`].
+    pub fn open_in_memory_with(
+        migrations: &'static [Migration],
+        prepare: impl FnOnce(&mut Connection),
+    ) -> Result<Self, Error> {
+        let mut connection = open::in_memory()?;
         migrate::run(&connection, None, migrations)?;
+        prepare(&mut connection);
         let writer = Writer::start(connection, None)?;
         Ok(Self { inner: Arc::new(Inner { writer, readers: None }) })
     }

@@ -19,10 +19,9 @@ impl GatewayStore {
         let now = now_ms();
         self.database
             .read(move |connection| {
-                // Spelled as the conditions of the indexes on what is open.
                 let sql = "SELECT
-                    (SELECT min(received_at) FROM inbox WHERE state IN ('accepted', 'batched', 'running')
-                        AND state <> 'running' AND kind IN ('message', 'api')),
+                    (SELECT min(received_at) FROM inbox
+                        WHERE state IN ('accepted', 'batched') AND kind IN ('message', 'api')),
                     (SELECT min(created_at) FROM outbox WHERE state IN ('queued', 'sending'))";
                 let age = |at: Option<i64>| {
                     at.map_or(Duration::ZERO, |at| Duration::from_millis(u64::try_from(now - at).unwrap_or(0)))

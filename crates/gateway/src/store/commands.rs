@@ -112,10 +112,12 @@ impl GatewayStore {
         let key = routing_key.to_owned();
         self.database
             .read(move |connection| {
-                let sql = "SELECT inbox.payload FROM inbox LEFT JOIN runs ON runs.run_id = inbox.run_id
-                           WHERE inbox.routing_key = ?1 AND inbox.kind = 'message' AND inbox.batch_id IS NOT NULL
-                             AND (inbox.state = 'dead' OR (runs.outcome IS NOT NULL AND runs.outcome <> 'completed'))
-                           ORDER BY inbox.id DESC LIMIT 1";
+                let sql = "SELECT payload FROM inbox WHERE id = (SELECT max(id) FROM (
+                             SELECT max(id) AS id FROM inbox
+                             WHERE routing_key = ?1 AND state = 'dead' AND kind = 'message' AND batch_id IS NOT NULL
+                             UNION ALL SELECT max(inbox.id) FROM runs JOIN inbox USING (run_id)
+                             WHERE runs.routing_key = ?1 AND outcome <> 'completed' AND kind = 'message'
+                               AND inbox.batch_id IS NOT NULL))";
                 let found: Option<String> =
                     connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
                 Ok(found.as_deref().map(serde_json::from_str).transpose()?)

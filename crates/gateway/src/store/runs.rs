@@ -388,13 +388,14 @@ fn read_run(row: &Row<'_>) -> Result<OpenRun, StoreError> {
 
 /// The oldest waiting message becomes a batch, and takes the one-shot context of its chat with it.
 fn make_batch(connection: &Connection, routing_key: &str, queued: Queued, now: i64) -> Result<bool, StoreError> {
-    // What a platform delivered late stands where it was said; only its own order can say that.
+    // What a platform delivered late stands where it was said; only its own order can say that. Without the hint SQLite would
+    // take the index of the event keys, which holds everything a bot ever received.
     let sql = "WITH first AS (
                  SELECT channel, account, kind FROM inbox
                  WHERE routing_key = ?1 AND state = 'accepted' AND kind IN ('message', 'api')
                    AND NOT EXISTS (SELECT 1 FROM conversations WHERE conversations.routing_key = ?1 AND held)
                  ORDER BY id LIMIT 1)
-               SELECT inbox.id, inbox.address, inbox.kind FROM inbox JOIN first USING (channel, account, kind)
+               SELECT inbox.id, inbox.address, inbox.kind FROM inbox INDEXED BY inbox_state JOIN first USING (channel, account, kind)
                WHERE inbox.routing_key = ?1 AND inbox.state = 'accepted' ORDER BY inbox.order_key, inbox.id LIMIT 1";
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
     let found: Option<(i64, String, String)> =

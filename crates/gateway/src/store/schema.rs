@@ -146,6 +146,11 @@ CREATE INDEX inbox_state ON inbox (state, routing_key);
 CREATE INDEX inbox_run ON inbox (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX outbox_state ON outbox (state, lane);
 CREATE INDEX approvals_state ON approvals (state, routing_key);
+CREATE INDEX approvals_prompt ON approvals (prompt_key);
+CREATE INDEX runs_failed ON runs (routing_key) WHERE outcome <> 'completed';
+CREATE INDEX sends_age ON sends (created_at);
+CREATE INDEX sessions_session ON sessions (session_id);
+CREATE INDEX access_roles ON access (channel, kind, role);
 ",
     },
 ];
