@@ -20,7 +20,7 @@ pub(crate) async fn pair(desk: &Desk<'_>, command: PairCommand) -> Result<()> {
             let role = Role::from(role);
             let settled = match asked(desk, "pairings/approve", &json!({ "code": code, "role": role })).await? {
                 Some(settled) => Some(settled),
-                None => store(desk).await?.approve_pairing(&code, role).await?.map(|approved| json!(approved.pairing)),
+                None => store(desk).await?.approve_pairing(&code, role).await?.map(|settled| json!(settled.pairing)),
             };
             let Some(settled) = settled else { bail!("{WRONG_CODE}") };
             let text = format!("{} may talk to the bot of {} as {}.", who(&settled), channel(&settled), role.as_str());
@@ -30,7 +30,7 @@ pub(crate) async fn pair(desk: &Desk<'_>, command: PairCommand) -> Result<()> {
         PairCommand::Deny { code } => {
             let settled = match asked(desk, "pairings/deny", &json!({ "code": code })).await? {
                 Some(settled) => Some(settled),
-                None => store(desk).await?.deny_pairing(&code).await?.map(|pairing| json!(pairing)),
+                None => store(desk).await?.deny_pairing(&code).await?.map(|settled| json!(settled.pairing)),
             };
             let Some(settled) = settled else { bail!("{WRONG_CODE}") };
             let text = format!("{} of {} stays out; the code is void.", who(&settled), channel(&settled));

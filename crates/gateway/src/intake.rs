@@ -18,7 +18,11 @@ use crate::{
     commands::{Command, Commands},
     dispatcher::Dispatcher,
     router::resolve_routing_key,
-    store::{Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, NewPress, Payload, Refusal, Resolution},
+    store::{
+        Admission, Arrival, Gate, IntakeBatch, Knock, Migration, NewInbox, NewPress, Payload, Pressed, Refusal,
+        Resolution,
+    },
+    targeting::located,
 };
 
 /// Telegram may number updates anew, and lower, after a week without any.
@@ -65,8 +69,11 @@ impl InboundSink for Intake {
         for approval in &accepted.decided {
             self.approvals.decided(approval);
         }
-        for (press, resolution) in accepted.presses {
-            self.answer(press, &resolution).await;
+        for (press, pressed) in accepted.presses {
+            self.answer(press, &pressed).await;
+        }
+        for admission in accepted.admissions {
+            self.ask_admins(admission);
         }
         for key in accepted.commands {
             self.commands.wake(&key);
@@ -163,13 +170,14 @@ impl Intake {
     }
 
     /// What was resolved takes its course, and the presser hears of it, as well as that goes.
-    async fn answer(&self, press: Press, resolution: &Resolution) {
-        if let Err(error) = self.approvals.follow_up(resolution, &press.address, &press.event_key).await {
-            tracing::warn!(%error, "the full text of an approval could not be queued");
-        }
-        let answer = match resolution {
-            Resolution::Refused(refused) => PressAnswer::Refused(refused.to_string()),
-            Resolution::Decided(_) | Resolution::Show(_) => PressAnswer::Taken,
+    async fn answer(&self, press: Press, pressed: &Pressed) {
+        let answer = match pressed {
+            Pressed::Approval(resolution) => self.follow_up(&press, resolution).await,
+            Pressed::Admission(Ok(chats)) => {
+                chats.iter().for_each(|chat| self.dispatcher.worker().deliveries.wake(chat));
+                PressAnswer::Taken
+            }
+            Pressed::Admission(Err(refused)) => PressAnswer::Refused(refused.to_string()),
         };
         let deliveries = &self.dispatcher.worker().deliveries;
         let Some(channel) = deliveries.worker().channel(press.address.channel.as_str()).cloned() else { return };
@@ -178,6 +186,37 @@ impl Intake {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a press could not be answered"),
                 Err(_) => tracing::debug!("a press could not be answered in time"),
+            }
+        });
+    }
+
+    async fn follow_up(&self, press: &Press, resolution: &Resolution) -> PressAnswer {
+        if let Err(error) = self.approvals.follow_up(resolution, &press.address, &press.event_key).await {
+            tracing::warn!(%error, "the full text of an approval could not be queued");
+        }
+        match resolution {
+            Resolution::Refused(refused) => PressAnswer::Refused(refused.to_string()),
+            Resolution::Decided(_) | Resolution::Show(_) => PressAnswer::Taken,
+        }
+    }
+
+    /// Beside the stream of events: where a platform has to be asked for the chats of people, that may take a while. What is
+    /// lost by a crash meanwhile is a convenience; the code goes on to count.
+    fn ask_admins(&self, admission: Admission) {
+        let (store, deliveries) = (self.store.clone(), Arc::clone(&self.dispatcher.worker().deliveries));
+        let Some(channel) = deliveries.worker().channel(admission.channel.as_str()).cloned() else { return };
+        self.answers.spawn(async move {
+            let mut chats = Vec::new();
+            for admin in &admission.admins {
+                let direct = Some(admin.as_str().into());
+                let named = Address { channel: channel.id(), chat: admin.clone(), thread: None, direct };
+                chats.push((admin.clone(), located(&*channel, named).await));
+            }
+            let parts = admission.parts(chats);
+            match store.ask_admins(admission, parts.clone(), now_ms()).await {
+                Ok(true) => deliveries.wake_for(&parts),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the admins could not be asked about a stranger"),
             }
         });
     }

@@ -68,7 +68,7 @@ pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{
-    AccessEntry, Approved, AuditEntry, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, StoreError, Subject,
+    AccessEntry, AuditEntry, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, Settled, StoreError, Subject,
     Undelivered,
 };
 pub use tally::{Happened, Spread};

@@ -5,6 +5,7 @@
 //! * `sessions` and `delivery_context` have the columns of 0.3.x. Times are Unix ms.
 
 mod access;
+mod admission;
 mod ages;
 mod approvals;
 mod audit;
@@ -33,16 +34,17 @@ use std::path::Path;
 use stakpak_sqlite::{Database, rusqlite};
 
 pub use access::{AccessEntry, Origin, Subject};
+pub(crate) use admission::Admission;
 pub use ages::QueueAges;
 pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
 pub use audit::AuditEntry;
 pub(crate) use commands::{Change, CommandRow, Standing};
 pub(crate) use decide::{Refused, Resolution, Wish};
 pub use inbound::Stranger;
-pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, NewPress, Refusal};
+pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, NewPress, Pressed, Refusal};
 pub(crate) use migrated::Migration;
 pub(crate) use outbox::{Content, NewPart, Next, Part};
-pub use pairing::{Approved, Pairing};
+pub use pairing::{Pairing, Settled};
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, EndedRun, OpenRun, Payload, Request, RunOptions, Work};
 pub(crate) use sends::{Delivery, KnownSend, NewSend, PartState};

@@ -283,3 +283,27 @@ async fn the_largest_request_reaches_the_server() {
     let all = posted["context"].to_string();
     assert!((0..50).all(|index| all.contains(&format!("{index:a>1300}"))));
 }
+
+/// `/queue clear` drops the prompt of a program too that waits for its text to be sent.
+#[tokio::test]
+async fn a_prompt_that_was_cleared_away_is_not_run() {
+    let stage = stage().await.impatient().await;
+    stage.chat.is_silent(true);
+    let (status, body) = stage.send("k", &run("why?", &json!({}))).await;
+    assert_eq!(status, 202, "{body}");
+    let path = format!("/sessions/{}", body["session_id"].as_str().unwrap());
+    assert_eq!(stage.api("GET", &path, None).await.1["active"], json!(true));
+    stage.chat.say(ANN, "/queue").await;
+    stage.chat.say(ANN, "/queue clear").await;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while stage.api("GET", &path, None).await.1["active"] == json!(true) {
+        assert!(tokio::time::Instant::now() < deadline, "the command was not carried out");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    stage.chat.is_silent(false);
+    stage.chat.wait_for("the queue", |shown| shown.text == "1. why?").await;
+    stage.chat.wait_for("the end of it", |shown| shown.text == "Dropped 1 waiting.").await;
+    stage.chat.say(ANN, "hello").await;
+    stage.agent.wait_for_messages(1).await;
+    assert_eq!(stage.agent.messages(), [json!("hello").to_string()]);
+}

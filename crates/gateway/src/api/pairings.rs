@@ -77,9 +77,9 @@ pub(super) async fn approve(
     body: Result<Json<ApproveRequest>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
     let Json(ApproveRequest { code, role }) = body.map_err(|error| invalid(&error))?;
-    let approved = parts.store.approve_pairing(&code, role).await?.ok_or_else(unknown)?;
-    parts.deliveries.wake(&approved.address.chat_key());
-    Ok(answer("approved", &approved.pairing, Some(role)))
+    let settled = parts.store.approve_pairing(&code, role).await?.ok_or_else(unknown)?;
+    settled.chats.iter().for_each(|chat| parts.deliveries.wake(chat));
+    Ok(answer("approved", &settled.pairing, Some(role)))
 }
 
 /// Keeps out who was given this code.
@@ -95,8 +95,9 @@ pub(super) async fn deny(
     body: Result<Json<DenyRequest>, JsonRejection>,
 ) -> Result<Json<Answer>, ApiError> {
     let Json(DenyRequest { code }) = body.map_err(|error| invalid(&error))?;
-    let pairing = parts.store.deny_pairing(&code).await?.ok_or_else(unknown)?;
-    Ok(answer("denied", &pairing, None))
+    let settled = parts.store.deny_pairing(&code).await?.ok_or_else(unknown)?;
+    settled.chats.iter().for_each(|chat| parts.deliveries.wake(chat));
+    Ok(answer("denied", &settled.pairing, None))
 }
 
 fn answer(state: &'static str, pairing: &Pairing, role: Option<Role>) -> Json<Answer> {

@@ -34,7 +34,7 @@ pub(crate) struct Change {
     pub(crate) renew: bool,
     /// Whether waiting messages wait on.
     pub(crate) held: Option<bool>,
-    /// Waiting messages are dropped.
+    /// Waiting messages are dropped, and so are prompts of programs, also those that wait for their texts to be sent.
     pub(crate) clear: bool,
     /// The model of the next runs; an inner none is the default.
     pub(crate) model: Option<Option<String>>,
@@ -128,9 +128,8 @@ impl GatewayStore {
 
 fn standing(connection: &Connection, key: &str, lane: &str) -> Result<Standing, StoreError> {
     let run = runs::open_run(connection, key)?;
-    let sql =
-        "SELECT payload FROM inbox WHERE routing_key = ?1 AND kind <> 'command' AND state IN ('accepted', 'batched')
-               ORDER BY id LIMIT 100";
+    let sql = "SELECT payload FROM inbox WHERE routing_key = ?1 AND kind <> 'command'
+                 AND state IN ('accepted', 'awaiting', 'batched') ORDER BY id LIMIT 100";
     let mut statement = connection.prepare_cached(sql)?;
     let waiting = statement.query_map([key], |row| row.get::<_, String>(0))?;
     let mut first_lines = Vec::new();
@@ -154,7 +153,8 @@ fn apply(connection: &Connection, command: &CommandRow, change: Change, now: i64
         connection.prepare_cached("DELETE FROM session_state WHERE routing_key = ?1")?.execute([key])?;
     }
     if change.clear {
-        let sql = "UPDATE inbox SET state = 'done' WHERE routing_key = ?1 AND kind = 'message' AND state = 'accepted'";
+        let sql = "UPDATE inbox SET state = 'done' WHERE routing_key = ?1 AND kind IN ('message', 'api')
+                   AND state IN ('accepted', 'awaiting')";
         connection.prepare_cached(sql)?.execute([key])?;
     }
     if change.held.is_some() || change.model.is_some() {

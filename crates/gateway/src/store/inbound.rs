@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use super::{
     Approval, Content, GatewayStore, NewPart, StoreError,
     access::granted,
+    admission::{self, Admission, NotAdmitted},
     away,
     decide::{self, Resolution, Rules, Who, Wish},
     migrated::{self, Migration},
@@ -191,11 +192,22 @@ pub(crate) struct Accepted {
     /// Chats with a new text.
     pub(crate) chats: Vec<String>,
     /// Presses and what came of each.
-    pub(crate) presses: Vec<(Press, Resolution)>,
+    pub(crate) presses: Vec<(Press, Pressed)>,
+    /// Strangers whom admins are to be asked about.
+    pub(crate) admissions: Vec<Admission>,
     /// What was decided by a message; the server has to hear of it.
     pub(crate) decided: Vec<Approval>,
     /// Strangers the log has not told about for an hour.
     pub(crate) to_tell: Vec<Refusal>,
+}
+
+/// What came of a press.
+#[derive(Debug)]
+pub(crate) enum Pressed {
+    /// On the prompt of an approval.
+    Approval(Resolution),
+    /// On a question about a stranger: the chats that are told, or why nothing came of it.
+    Admission(Result<Vec<String>, NotAdmitted>),
 }
 
 impl GatewayStore {
@@ -265,8 +277,8 @@ fn accept(connection: &Connection, batch: IntakeBatch, gate: &Gate, now: i64) ->
             Arrival::Edited(knock) => edit(connection, &knock.row)?,
             Arrival::Press(pressed) => {
                 let NewPress { press, row } = *pressed;
-                if let Some(resolution) = take_press(connection, &press, &row, gate, now)? {
-                    accepted.presses.push((press, resolution));
+                if let Some(pressed) = take_press(connection, &press, &row, gate, now)? {
+                    accepted.presses.push((press, pressed));
                 }
             }
             Arrival::Migrated(migration) => {
@@ -310,6 +322,7 @@ fn take(
         let refusal = Refusal::of(&claim);
         if verdict == Verdict::MayPair && pairing::offer(connection, &claim, &refusal.display_name, now)? {
             accepted.chats.push(claim.address.chat_key());
+            accepted.admissions.extend(admission::of(connection, &claim, &refusal.display_name, now)?);
         }
         if refuse(connection, &refusal, now)? {
             accepted.to_tell.push(refusal);
@@ -394,22 +407,37 @@ fn take_press(
     row: &NewInbox,
     gate: &Gate,
     now: i64,
-) -> Result<Option<Resolution>, StoreError> {
+) -> Result<Option<Pressed>, StoreError> {
     if is_known(connection, row)? {
         return Ok(None);
     }
+    let (pressed, counts) = match admission::parse(&press.payload) {
+        Some(wish) => {
+            let answer = admission::press(connection, press, wish, &gate.access, now)?;
+            let counts = answer.is_ok();
+            (Pressed::Admission(answer), counts)
+        }
+        None => {
+            let resolution = press_prompt(connection, press, gate, now)?;
+            let counts = !matches!(resolution, Resolution::Refused(_));
+            (Pressed::Approval(resolution), counts)
+        }
+    };
+    // A refused press is refused again: it needs no row, and a stranger cannot fill the store.
+    if counts {
+        insert(connection, row, now)?;
+    }
+    Ok(Some(pressed))
+}
+
+fn press_prompt(connection: &Connection, press: &Press, gate: &Gate, now: i64) -> Result<Resolution, StoreError> {
     let Some((id, act, which)) = parse(&press.payload) else {
-        return Ok(Some(Resolution::Refused(decide::Refused::Unknown)));
+        return Ok(Resolution::Refused(decide::Refused::Unknown));
     };
     let claim = Claim { address: press.address.clone(), sender: press.sender.clone(), guild: None };
     let who = Who::Presser { claim: &claim, message_id: &press.message_id };
     let wish = Wish { act, which, reason: None };
-    let resolution = decide::press(connection, id, who, &wish, (&gate.access, &gate.rules), now)?;
-    // A refused press is refused again: it needs no row, and a stranger cannot fill the store.
-    if !matches!(resolution, Resolution::Refused(_)) {
-        insert(connection, row, now)?;
-    }
-    Ok(Some(resolution))
+    decide::press(connection, id, who, &wish, (&gate.access, &gate.rules), now)
 }
 
 fn is_known(connection: &Connection, row: &NewInbox) -> Result<bool, StoreError> {

@@ -292,6 +292,19 @@ pub(super) fn sent(connection: &Connection, id: i64, message_id: Option<&str>) -
     Ok(AfterSent { released: prompts::part_ended(connection, &key, message_id)?, more })
 }
 
+/// Whether this message of a chat is the one that a part became.
+pub(super) fn is_message(
+    connection: &Connection,
+    idem_key: &str,
+    place: &Address,
+    message_id: &str,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM outbox WHERE idem_key = ?1 AND platform_message_id = ?2 AND state = 'sent'
+               AND address ->> '$.channel' = ?3 AND address ->> '$.chat' = ?4";
+    let values = params![idem_key, message_id, place.channel.as_str(), place.chat];
+    Ok(connection.prepare_cached(sql)?.exists(values)?)
+}
+
 /// In the transaction of what they follow from.
 pub(super) fn insert(connection: &Connection, parts: &[NewPart], now: i64) -> Result<(), StoreError> {
     let sql = "INSERT OR IGNORE INTO outbox (idem_key, lane, address, kind, payload, state, created_at, next_at)

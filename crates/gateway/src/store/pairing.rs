@@ -2,6 +2,7 @@
 //!
 //! * A code is kept as its hash, counts once, and only until it expires.
 //! * Groups get none: a code there would be everybody's.
+//! * Admins are asked in their own chats too, see [`super::admission`].
 
 use serde::Serialize;
 use serde_json::json;
@@ -11,12 +12,13 @@ use utoipa::ToSchema;
 use super::{
     AccessEntry, GatewayStore, Origin, StoreError, Subject,
     access::grant,
+    admission,
     audit::{self, OPERATOR},
     notice,
 };
 use crate::{
     Address, ChannelId,
-    access::{Claim, Role, hash, normal, pairing_code},
+    access::{Claim, Role, hash, pairing_code},
     clock::now_ms,
 };
 
@@ -81,18 +83,18 @@ impl GatewayStore {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn approve_pairing(&self, code: &str, role: Role) -> Result<Option<Approved>, StoreError> {
-        let (code, now) = (code.to_owned(), now_ms());
-        self.database.write(move |connection| approve(connection, &code, role, now)).await
+    pub async fn approve_pairing(&self, code: &str, role: Role) -> Result<Option<Settled>, StoreError> {
+        let (code, now) = (hash(code), now_ms());
+        self.database.write(move |connection| approve(connection, &code, role, &BY_OPERATOR, now)).await
     }
 
     /// Makes a code void, without a word to its bearer. None: it is wrong, was used, or has expired.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn deny_pairing(&self, code: &str) -> Result<Option<Pairing>, StoreError> {
-        let (code, now) = (code.to_owned(), now_ms());
-        self.database.write(move |connection| deny(connection, &code, now)).await
+    pub async fn deny_pairing(&self, code: &str) -> Result<Option<Settled>, StoreError> {
+        let (code, now) = (hash(code), now_ms());
+        self.database.write(move |connection| deny(connection, &code, &BY_OPERATOR, now)).await
     }
 
     /// A code that makes whoever sends `/pair CODE` to the bot within ten minutes its admin. An earlier one is void.
@@ -105,14 +107,23 @@ impl GatewayStore {
     }
 }
 
-/// Somebody who was let in.
+/// A code that came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Approved {
-    /// Who it was.
+pub struct Settled {
+    /// Whose it was.
     pub pairing: Pairing,
-    /// Where they are told.
-    pub address: Address,
+    /// The chats that are told of it, as the outbox names them.
+    pub chats: Vec<String>,
 }
+
+/// Who settles a code: as the audit log names them, and for people.
+#[derive(Debug)]
+pub(super) struct Settler<'a> {
+    pub(super) actor: &'a str,
+    pub(super) name: &'a str,
+}
+
+const BY_OPERATOR: Settler<'static> = Settler { actor: OPERATOR, name: "the operator" };
 
 /// A code for a stranger who wrote directly, unless they got one within the hour or too many are open. True if one was
 /// queued.
@@ -190,35 +201,53 @@ fn void_owner_code(connection: &Connection, channel: &str) -> Result<(), StoreEr
     Ok(())
 }
 
-fn approve(connection: &Connection, code: &str, role: Role, now: i64) -> Result<Option<Approved>, StoreError> {
-    let Some((pairing, address)) = settle(connection, code, "approved", now)? else { return Ok(None) };
-    let channel = pairing.channel.as_str();
-    grant(connection, &paired(channel, &pairing.user_id, &pairing.display_name, role, now), OPERATOR)?;
-    let key = format!("paired:{channel}:{}:{now}", pairing.user_id);
-    let text = format!("You were let in as {}. Write what you need.", role.as_str());
-    notice::queue(connection, key, &address, &text, now)?;
-    Ok(Some(Approved { pairing, address }))
-}
-
-fn deny(connection: &Connection, code: &str, now: i64) -> Result<Option<Pairing>, StoreError> {
-    let Some((pairing, _)) = settle(connection, code, "denied", now)? else { return Ok(None) };
-    let subject = format!("{}:user:{}", pairing.channel, pairing.user_id);
-    audit::record(connection, now, ("pairing.denied", OPERATOR), &subject, json!({}))?;
-    Ok(Some(pairing))
-}
-
-/// An open code comes to its end.
-fn settle(
+/// Lets the bearer of an open code in, by its hash.
+pub(super) fn approve(
     connection: &Connection,
-    code: &str,
-    state: &str,
+    code_hash: &str,
+    role: Role,
+    by: &Settler<'_>,
     now: i64,
-) -> Result<Option<(Pairing, Address)>, StoreError> {
+) -> Result<Option<Settled>, StoreError> {
+    let Some(ended) = settle(connection, code_hash, "approved", now)? else { return Ok(None) };
+    let Pairing { channel, user_id, display_name, .. } = &ended.pairing;
+    grant(connection, &paired(channel.as_str(), user_id, display_name, role, now), by.actor)?;
+    let key = format!("paired:{channel}:{user_id}:{now}");
+    let text = format!("You were let in as {}. Write what you need.", role.as_str());
+    notice::queue(connection, key, &ended.address, &text, now)?;
+    let mut chats = admission::tell(connection, &ended, &format!("was let in by {}.", by.name), now)?;
+    chats.push(ended.address.chat_key());
+    Ok(Some(Settled { pairing: ended.pairing, chats }))
+}
+
+/// Keeps the bearer of an open code out, by its hash.
+pub(super) fn deny(
+    connection: &Connection,
+    code_hash: &str,
+    by: &Settler<'_>,
+    now: i64,
+) -> Result<Option<Settled>, StoreError> {
+    let Some(ended) = settle(connection, code_hash, "denied", now)? else { return Ok(None) };
+    let subject = format!("{}:user:{}", ended.pairing.channel, ended.pairing.user_id);
+    audit::record(connection, now, ("pairing.denied", by.actor), &subject, json!({}))?;
+    let chats = admission::tell(connection, &ended, &format!("was kept out by {}.", by.name), now)?;
+    Ok(Some(Settled { pairing: ended.pairing, chats }))
+}
+
+/// An open code that has just come to its end.
+pub(super) struct Ended {
+    pub(super) pairing: Pairing,
+    /// Where its bearer wrote.
+    pub(super) address: Address,
+    pub(super) created_at: i64,
+}
+
+fn settle(connection: &Connection, code_hash: &str, state: &str, now: i64) -> Result<Option<Ended>, StoreError> {
     let sql = "UPDATE pairings SET state = ?2 WHERE code_hash = ?1 AND state = 'open' AND expires_at > ?3
-               RETURNING channel, user_id, display_name, expires_at, address";
+               RETURNING channel, user_id, display_name, expires_at, address, created_at";
     let settled = connection
         .prepare_cached(sql)?
-        .query_row(params![hash(&normal(code)), state, now], |row| {
+        .query_row(params![code_hash, state, now], |row| {
             let channel: String = row.get(0)?;
             let pairing = Pairing {
                 channel: channel.into(),
@@ -226,11 +255,11 @@ fn settle(
                 display_name: row.get(2)?,
                 expires_at: row.get(3)?,
             };
-            Ok((pairing, row.get::<_, String>(4)?))
+            Ok((pairing, row.get::<_, String>(4)?, row.get(5)?))
         })
         .optional()?;
-    let Some((pairing, address)) = settled else { return Ok(None) };
-    Ok(Some((pairing, serde_json::from_str(&address)?)))
+    let Some((pairing, address, created_at)) = settled else { return Ok(None) };
+    Ok(Some(Ended { pairing, address: serde_json::from_str(&address)?, created_at }))
 }
 
 fn paired(channel: &str, user: &str, display_name: &str, role: Role, now: i64) -> AccessEntry {
@@ -279,12 +308,13 @@ mod tests {
             assert!(offer(connection, &claim("1"), "Ann", NOW)?);
             let code = offered(connection);
             assert!(!offer(connection, &claim("1"), "Ann", NOW + LIFE_MS - 1)?, "one reply an hour");
-            assert_eq!(approve(connection, "AAAAAAAA", Role::User, NOW)?, None);
-            assert_eq!(approve(connection, &code, Role::User, NOW + LIFE_MS)?, None, "expired");
-            let approved = approve(connection, &code.to_lowercase(), Role::User, NOW + 5)?.unwrap();
+            let approve = |code: &str, role, now| approve(connection, &hash(code), role, &BY_OPERATOR, now);
+            assert_eq!(approve("AAAAAAAA", Role::User, NOW)?, None);
+            assert_eq!(approve(&code, Role::User, NOW + LIFE_MS)?, None, "expired");
+            let approved = approve(&code.to_lowercase(), Role::User, NOW + 5)?.unwrap();
             assert_eq!(approved.pairing.user_id, "1");
             assert_eq!(role(connection, "telegram", "1")?, Some(Role::User));
-            assert_eq!(approve(connection, &code, Role::Admin, NOW + 6)?, None, "used");
+            assert_eq!(approve(&code, Role::Admin, NOW + 6)?, None, "used");
             assert_eq!(role(connection, "telegram", "1")?, Some(Role::User));
             let open = |user: &str| offer(connection, &claim(user), "", NOW + 10);
             assert_eq!((open("2")?, open("3")?, open("4")?, open("5")?), (true, true, true, false));
@@ -299,8 +329,8 @@ mod tests {
         in_store(|connection| {
             offer(connection, &claim("1"), "Ann", NOW)?;
             let code = offered(connection);
-            assert!(settle(connection, &code, "denied", NOW + 1)?.is_some());
-            assert_eq!(approve(connection, &code, Role::User, NOW + 2)?, None);
+            assert!(deny(connection, &hash(&code), &BY_OPERATOR, NOW + 1)?.is_some());
+            assert_eq!(approve(connection, &hash(&code), Role::User, &BY_OPERATOR, NOW + 2)?, None);
             assert!(!offer(connection, &claim("1"), "Ann", NOW + 3)?);
             Ok(())
         })

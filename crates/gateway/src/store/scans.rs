@@ -239,7 +239,10 @@ async fn press(store: &GatewayStore, gate: &Arc<Gate>, payload: &str) -> Resolut
     };
     let row = row(&claim, &event_key, "press", payload);
     let accepted = accept(store, gate, Arrival::Press(Box::new(NewPress { press, row }))).await;
-    accepted.presses.into_iter().next().unwrap().1
+    match accepted.presses.into_iter().next() {
+        Some((_, Pressed::Approval(resolution))) => resolution,
+        pressed => panic!("{pressed:?}"),
+    }
 }
 
 /// A message becomes a run that asks, is told, answers and ends.
