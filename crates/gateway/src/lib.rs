@@ -68,8 +68,8 @@ pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};
 pub use runtime::{Gateway, GatewayError};
 pub use store::{
-    AccessEntry, AuditEntry, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, Settled, StoreError, Subject,
-    Undelivered,
+    AccessEntry, AuditEntry, GatewayStore, Origin, Pairing, QueueAges, SessionMapping, Settled, StoreError,
+    StoreReport, Subject, Undelivered,
 };
 pub use tally::{Happened, Spread};
 pub use types::{

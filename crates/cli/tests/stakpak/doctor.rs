@@ -61,6 +61,29 @@ fn a_backup_beside_a_running_instance_is_a_journal() {
     assert_eq!(up.stop(), Some(0));
 }
 
+/// The audit log of the chat gateway is looked at beside a running instance; who changed it is not hidden by that.
+#[test]
+fn a_changed_audit_log_is_told() {
+    let home = Home::new();
+    let up = home.up();
+    for user in ["5", "6"] {
+        assert!(home.run(&["channel", "access", "allow", "telegram", user]).status.success());
+    }
+    let told = json(&home.run(&["doctor", "--json"]));
+    assert_eq!((&told["ok"], &told["probes"][1]["status"]), (&Value::Bool(true), &"pass".into()), "{told}");
+    assert_eq!(up.stop(), Some(0));
+    let file = home.path(".stakpak/autopilot/gateway.db");
+    let mut bytes = fs::read(&file).unwrap();
+    let subject = bytes.windows(15).position(|seen| seen == b"telegram:user:5").unwrap();
+    bytes[subject + 14] = b'7';
+    fs::write(&file, bytes).unwrap();
+    let doctor = home.run(&["doctor", "--json"]);
+    let told = json(&doctor);
+    assert_eq!((doctor.status.code(), &told["probes"][0]["status"]), (Some(1), &"pass".into()), "{told}");
+    assert_eq!((&told["probes"][1]["status"], &told["counts"]["fail"]), (&"fail".into(), &1.into()), "{told}");
+    assert!(told["probes"][1]["details"].as_str().unwrap().contains("entry 1"), "{told}");
+}
+
 /// P48: with a damaged projection in it, the instance starts, lists the other sessions, and says which is damaged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_session_is_named_and_the_others_are_served() {

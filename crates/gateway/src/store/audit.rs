@@ -71,26 +71,7 @@ impl GatewayStore {
     /// # Errors
     /// The store cannot be read.
     pub async fn audit_damage(&self) -> Result<Option<i64>, StoreError> {
-        self.database
-            .read(|connection| {
-                let sql = "SELECT id, at, deed, actor, subject, detail, hash FROM audit ORDER BY id";
-                let mut statement = connection.prepare(sql)?;
-                let mut rows = statement.query([])?;
-                let (mut before, mut last) = (String::new(), 0);
-                while let Some(row) = rows.next()? {
-                    let id = row.get(0)?;
-                    match read(row) {
-                        Ok(kept) if id == last + 1 && kept.entry.hash(&before, &kept.detail)? == kept.hash => {
-                            before = kept.hash;
-                        }
-                        Ok(_) | Err(StoreError::Json(_)) => return Ok(Some(id)),
-                        Err(error) => return Err(error),
-                    }
-                    last = id;
-                }
-                Ok(None)
-            })
-            .await
+        self.database.read(damage).await
     }
 }
 
@@ -123,6 +104,26 @@ pub(super) fn record(
     let values = params![id + 1, at, deed, actor, subject, detail, entry.hash(&before, &detail)?];
     connection.prepare_cached(sql)?.execute(values)?;
     Ok(())
+}
+
+/// The first entry that is not as it was written, or does not follow the one before it.
+pub(super) fn damage(connection: &Connection) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT id, at, deed, actor, subject, detail, hash FROM audit ORDER BY id";
+    let mut statement = connection.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    let (mut before, mut last) = (String::new(), 0);
+    while let Some(row) = rows.next()? {
+        let id = row.get(0)?;
+        match read(row) {
+            Ok(kept) if id == last + 1 && kept.entry.hash(&before, &kept.detail)? == kept.hash => {
+                before = kept.hash;
+            }
+            Ok(_) | Err(StoreError::Json(_)) => return Ok(Some(id)),
+            Err(error) => return Err(error),
+        }
+        last = id;
+    }
+    Ok(None)
 }
 
 struct Kept {
