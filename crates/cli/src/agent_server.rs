@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) profile: String,
     /// Variables that the configuration reads secrets from: no tool sees them.
     pub(crate) credential_variables: Vec<String>,
+    /// Hides what this process knows to be secret.
+    pub(crate) redactor: Redactor,
 }
 
 /// What lives beside the server in this process.
@@ -100,13 +102,12 @@ impl Bound {
         let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&path)).await?;
         let journal = Arc::new(journal.context("the journal cannot be opened")?);
         parts.push(Arc::new(JournalFile(SqliteJournal::clone(&journal))));
-        let redactor = Redactor::new(options.token.iter().chain(options.named_tokens.values()))?;
         let tools = LocalToolsConfig {
             artefacts: home.autopilot("artefacts"),
             credential_variables: options.credential_variables,
             profile: Some(options.profile),
         };
-        let tools = Arc::new(LocalTools::new(tools, redactor));
+        let tools = Arc::new(LocalTools::new(tools, options.redactor));
         let upkeep = UpkeepPorts { journal: Arc::clone(&journal), tools: Arc::clone(&tools) };
         let config = ServerConfig {
             token: options.token,

@@ -26,6 +26,7 @@ mod profiles;
 mod run;
 mod running;
 mod schedule;
+mod secrets;
 mod service;
 mod status;
 mod up;

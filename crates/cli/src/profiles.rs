@@ -1,14 +1,16 @@
 //! Profiles of `config.toml` as the server's port: each resolved when it is asked for, never an empty default.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Result;
 use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles};
 use stakpak_config::{ConfigFile, ProviderConfig, ProviderKind as Kind};
-use stakpak_models::{KnownProvider, ProviderKind, ProviderModels, ProviderSettings};
+use stakpak_models::{
+    KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
+};
 
 /// The profiles of a file, with what the command line says about the one it names.
 pub(crate) struct ConfigProfiles {
@@ -39,10 +41,14 @@ impl ConfigProfiles {
             });
         }
         let is_boot = name == self.boot;
-        let providers = profile.providers.iter().map(|(id, provider)| settings(name, id, provider));
-        let default = self.model.as_deref().filter(|_| is_boot).or(profile.model.as_deref());
-        let models = ProviderModels::new(providers.collect::<Result<_, _>>()?, default)
-            .map_err(|error| unusable(name, &error))?;
+        let providers = if profile.providers.is_empty() { of_environment() } else { profile.providers.clone() };
+        let settings = providers.iter().map(|(id, provider)| settings(name, id, provider));
+        let settings = settings.collect::<Result<Vec<_>, _>>()?;
+        let default = match self.model.as_deref().filter(|_| is_boot).or(profile.model.as_deref()) {
+            Some(model) => Some(model.to_owned()),
+            None => self.inherited(&settings),
+        };
+        let models = ProviderModels::new(settings, default.as_deref()).map_err(|error| unusable(name, &error))?;
         Ok(Profile {
             name: name.to_owned(),
             models: Arc::new(models),
@@ -50,6 +56,16 @@ impl ConfigProfiles {
             system_prompt: profile.system_prompt.as_deref().map(Into::into),
             max_turns: profile.max_turns.map(u64::from),
         })
+    }
+}
+
+impl ConfigProfiles {
+    /// For a profile that names no model: that of the command line or of the boot profile, if the profile has its provider.
+    fn inherited(&self, settings: &[ProviderSettings]) -> Option<String> {
+        let of_boot = || self.file.profile(&self.boot).ok()?.model;
+        let model = self.model.clone().or_else(of_boot)?;
+        let provider = model.split_once('/')?.0;
+        (provider == OFFLINE_PROVIDER || settings.iter().any(|settings| settings.id == provider)).then_some(model)
     }
 }
 
@@ -73,6 +89,15 @@ fn grant(profile: &stakpak_config::Profile) -> Policy {
         None => Policy::with_defaults(),
     };
     granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str))
+}
+
+/// For a profile without a provider: those known by name whose key the environment has. Their models are theirs alone.
+fn of_environment() -> BTreeMap<String, ProviderConfig> {
+    let with_key =
+        KNOWN_PROVIDERS.iter().filter(|known| std::env::var(known.variable).is_ok_and(|key| !key.is_empty()));
+    let kinds =
+        with_key.filter_map(|known| Some((known.name.to_owned(), ProviderConfig::new(Kind::named(known.name)?))));
+    kinds.collect()
 }
 
 /// All that is spoken to speak the protocol of OpenAI, those known by name at an endpoint of theirs.

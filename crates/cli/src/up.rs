@@ -31,7 +31,7 @@ use crate::{
     logging::Logging,
     place::Place,
     profiles::ConfigProfiles,
-    service,
+    secrets, service,
 };
 
 /// What the drain may take beyond the time given to runs.
@@ -104,25 +104,13 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     let place = mode.place(&home)?;
     let bind = args.bind.unwrap_or(file.server.listen);
     let token = token(&home, &file, &args, bind)?;
-    let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
     let lock = match Lock::acquire_patiently(&home, Seat::Server).await? {
         Owner::Us(lock) => lock,
         Owner::Other(facts) => return already_running(facts, global.json),
     };
     let profiles = Arc::new(profiles(global, &args, &file, config.clone())?);
-    let options = Options {
-        bind,
-        token: token.clone(),
-        named_tokens,
-        profiles: Arc::clone(&profiles) as Arc<dyn Profiles>,
-        workdir: workdir(global)?,
-        edge: edge_policy(&file),
-        limits: file.server.limits.clone(),
-        approval_ceiling: file.server.approval_ceiling.clone(),
-        resume_max_age: Some(file.server.resume_max_age),
-        profile: global.profile.clone(),
-        credential_variables: home.credential_variables(),
-    };
+    let options = options(&home, global, &file, bind, token.clone(), Arc::clone(&profiles))?;
+    let redactor = options.redactor.clone();
     let bound = Bound::new(options).await?;
     let logging = Logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
     let created = AutopilotFile::create(&home)?;
@@ -135,7 +123,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     let tasks = TaskTracker::new();
     let url = bound.url();
     let client = client(&url, token.as_deref());
-    let scheduler = scheduler::open(&home, file.schedules, client, token.as_deref(), args.no_scheduler).await?;
+    let scheduler = scheduler::open(&home, file.schedules, client, redactor, args.no_scheduler).await?;
     let gateway = gateway::Mount::new(place, &url, token.as_deref(), args.no_gateway);
     let beside = Beside {
         protected: scheduler.router(),
@@ -178,6 +166,31 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     logging.end().await;
     screen.note("stopped; nothing that was accepted is lost");
     Ok(())
+}
+
+fn options(
+    home: &Home,
+    global: &Global,
+    file: &AutopilotFile,
+    bind: SocketAddr,
+    token: Option<String>,
+    profiles: Arc<ConfigProfiles>,
+) -> Result<Options> {
+    let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
+    Ok(Options {
+        bind,
+        redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()))?,
+        token,
+        named_tokens,
+        profiles,
+        workdir: workdir(global)?,
+        edge: edge_policy(file),
+        limits: file.server.limits.clone(),
+        approval_ceiling: file.server.approval_ceiling.clone(),
+        resume_max_age: Some(file.server.resume_max_age),
+        profile: global.profile.clone(),
+        credential_variables: home.credential_variables(),
+    })
 }
 
 fn edge_policy(file: &AutopilotFile) -> EdgePolicy {

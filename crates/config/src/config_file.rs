@@ -14,6 +14,8 @@ use crate::{
 
 const BELOW_ALL: &str = "all";
 const DEFAULT: &str = "default";
+/// There without being written: `default` with the safe set of tools only.
+const READONLY: &str = "readonly";
 
 /// The profiles of a `config.toml`.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +79,7 @@ impl ConfigFile {
         Ok(Self { profiles, findings })
     }
 
-    /// The profile of this name with `all` merged below it. `default` needs no table.
+    /// The profile of this name with `all` merged below it. `default` and `readonly` need no table.
     ///
     /// # Errors
     /// There is none, or it is invalid; never an empty profile instead.
@@ -93,6 +95,7 @@ impl ConfigFile {
         let profile = match self.profiles.get(name) {
             Some(profile) => valid(profile)?,
             None if name == DEFAULT => Profile::default(),
+            None if name == READONLY => return Ok(self.profile(DEFAULT)?.granting_the_safe_set()),
             None => {
                 let near = nearest(name, self.names()).map(str::to_owned);
                 return Err(ProfileError::Unknown { name: name.to_owned(), near });
@@ -107,8 +110,8 @@ impl ConfigFile {
     /// The names that can be asked for.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let written = self.profiles.keys().map(String::as_str);
-        let default = (!self.profiles.contains_key(DEFAULT)).then_some(DEFAULT);
-        default.into_iter().chain(written.filter(|name| *name != BELOW_ALL))
+        let built_in = [DEFAULT, READONLY].into_iter().filter(|name| !self.profiles.contains_key(*name));
+        built_in.chain(written.filter(|name| *name != BELOW_ALL))
     }
 
     /// All that is wrong with the file, in its order.

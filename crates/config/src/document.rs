@@ -225,6 +225,18 @@ impl Document {
         self.at(offset, self.label(path), code, severity, message.into())
     }
 
+    pub(crate) fn root(&self) -> &Node {
+        &self.root
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(crate) fn place(&self, offset: usize) -> Location {
+        self.lines.locate(&self.source, offset)
+    }
+
     fn read<T: DeserializeOwned>(
         &self,
         value: &Node,

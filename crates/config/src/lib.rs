@@ -14,6 +14,7 @@ mod reader;
 mod tree;
 
 mod document;
+mod leaf;
 
 mod edit;
 mod file;
@@ -27,6 +28,7 @@ pub use document::{Codes, Document, LoadError};
 pub use edit::{EditError, edit, set};
 pub use file::{FileError, create_if_absent, private_dir, write_private};
 pub use finding::{Finding, Location, Severity};
+pub use leaf::{Leaf, is_secret};
 pub use profile::Profile;
 pub use provider::{ProviderConfig, ProviderKind};
 pub use reference::{Environment, ReferenceError, resolve, resolve_secret};

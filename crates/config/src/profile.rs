@@ -94,6 +94,11 @@ impl Profile {
         Ok(profile)
     }
 
+    /// The same without what it grants: the safe set is what a profile without grants has.
+    pub(crate) fn granting_the_safe_set(self) -> Self {
+        Self { allowed_tools: None, auto_approve: None, ..self }
+    }
+
     /// This profile where it says something, `below` where it does not. Lists replace each other, providers
     /// are taken one by one.
     pub(crate) fn over(self, below: &Self) -> Self {

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize,
+    de::{IgnoredAny, IntoDeserializer as _, value},
+};
 
 use crate::secret::Secret;
 
@@ -33,6 +36,12 @@ pub enum ProviderKind {
 }
 
 impl ProviderKind {
+    /// The one that is written so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::deserialize(name.into_deserializer()).map_err(|_: value::Error| ()).ok()
+    }
+
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -76,7 +76,7 @@ max_concurrent = 2
     assert_eq!(default.model.as_deref(), Some("anthropic/base"));
     assert_eq!(default.providers.len(), 2);
     assert!(matches!(config.profile("all"), Err(ProfileError::Reserved)));
-    assert_eq!(config.names().collect::<Vec<_>>(), ["default", "ops"]);
+    assert_eq!(config.names().collect::<Vec<_>>(), ["default", "readonly", "ops"]);
 }
 
 #[test]
@@ -198,4 +198,17 @@ fn a_file_that_is_not_a_configuration_is_an_error_with_its_place() {
         let error = ConfigFile::load(&path).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+/// A profile that can be asked for without being written; a table of its name wins.
+#[test]
+fn readonly_is_default_without_its_grants() {
+    let config = read("[profiles.default]\nmodel = \"a/b\"\nallowed_tools = [\"*\"]\nauto_approve = [\"x\"]\n");
+    let readonly = config.profile("readonly").unwrap();
+    assert_eq!(readonly.model.as_deref(), Some("a/b"));
+    assert!(readonly.allowed_tools.is_none() && readonly.auto_approve.is_none());
+    assert_eq!(config.names().collect::<Vec<_>>(), ["readonly", "default"]);
+
+    let own = read("[profiles.readonly]\nallowed_tools = [\"view\"]\n").profile("readonly").unwrap();
+    assert_eq!(own.allowed_tools, Some(vec!["view".to_owned()]));
 }

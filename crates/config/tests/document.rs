@@ -270,3 +270,28 @@ fn the_text_of_a_reference_never_passes_for_the_secret() {
         assert!(serde_json::from_str::<Secret>(reference).is_err(), "{reference}");
     }
 }
+
+/// What is hidden is told by keys, not by what a program could read; ordinary values are not taken for secrets.
+#[test]
+fn the_secrets_of_a_file_are_found_by_their_keys() {
+    let source = r#"
+model = "token"
+[profiles.x.providers.p]
+type = "nonsense"
+api_key = "literal-key"
+headers = { X-Org = "header-value" }
+[channels.slack]
+bot_token = "${BOT}"
+app_token = "env:UNSET"
+[server.tokens]
+ann = "anns"
+[[routing.bindings]]
+routing_key = "no secret"
+"#;
+    let set = |name: &str| (name == "BOT").then(|| "bot-value".to_owned());
+    let document = Document::parse("x.toml", source).unwrap().with_environment(Environment::new(set));
+    assert_eq!(document.secrets(), ["literal-key", "header-value", "bot-value", "anns"]);
+    let leaves = document.leaves();
+    let last = leaves.last().unwrap();
+    assert_eq!((last.path.join("."), last.location.line), ("routing.bindings.0.routing_key".to_owned(), 13));
+}

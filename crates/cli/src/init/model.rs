@@ -98,7 +98,10 @@ pub(super) async fn choose(args: &InitArgs, asker: Asker, kept: Option<Option<St
         (None, _) => proposed(asker).await?,
     };
     let provider = match source {
-        Source::Offline if is_kept => return Ok(Answer::Model(offline::MODEL.to_owned())),
+        // Said in so many words: what is in the environment would answer otherwise.
+        Source::Offline if is_kept || KNOWN_PROVIDERS.iter().any(|known| set(known.variable).is_some()) => {
+            return Ok(Answer::Model(offline::MODEL.to_owned()));
+        }
         Source::Offline => return Ok(Answer::Offline),
         Source::Known(known) => of_known(args, asker, known).await?,
         Source::Ollama(ollama) => of_ollama(args, asker, ollama)?,

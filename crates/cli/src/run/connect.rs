@@ -15,6 +15,7 @@ use crate::{
     home::Home,
     instance::{Facts, Lock, Owner, Seat},
     profiles::ConfigProfiles,
+    secrets,
 };
 
 /// How long a run that has ended may hold up the end of its own server.
@@ -104,6 +105,7 @@ async fn reach(
         resume_max_age: None,
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),
+        redactor: secrets::redactor(home, [&token.to_owned()])?,
     })
     .await?;
     let server = bound.start(home, Beside::default()).await?;

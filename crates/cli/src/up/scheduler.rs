@@ -22,24 +22,13 @@ pub(super) async fn open(
     home: &Home,
     schedules: ScheduleSet,
     client: StakpakClient,
-    token: Option<&str>,
+    redactor: Redactor,
     off: bool,
 ) -> Result<Part> {
     let ledger = home.autopilot("autopilot.db");
-    let config = SchedulerConfig {
-        ledger,
-        schedules,
-        redactor: redactor(home, token)?,
-        credential_variables: home.credential_variables(),
-    };
+    let config = SchedulerConfig { ledger, schedules, redactor, credential_variables: home.credential_variables() };
     let scheduler = tokio::task::spawn_blocking(|| Scheduler::open(config, client, Arc::new(SystemClock))).await?;
     Ok(Part { scheduler: Arc::new(scheduler.context("the schedule ledger cannot be opened")?), off })
-}
-
-/// Knows the bearer token and the values of variables that may hold secrets.
-fn redactor(home: &Home, token: Option<&str>) -> Result<Redactor> {
-    let variables = home.credential_variables().into_iter().filter_map(|name| std::env::var(name).ok());
-    Redactor::new(variables.chain(token.map(str::to_owned))).context("the secrets to be hidden")
 }
 
 impl Part {

@@ -92,3 +92,51 @@ fn an_unsupported_provider_is_an_error() {
     assert_eq!(run.status.code(), Some(1));
     assert!(stderr(&run).contains("profiles.default.providers.x"), "{}", stderr(&run));
 }
+
+/// A profile without provider tables takes the key that the environment has; what it names itself comes first.
+#[test]
+fn a_key_in_the_environment_is_enough() {
+    let home = Home::new();
+    home.write(
+        "config.toml",
+        "[profiles.named]\nmodel = \"openai/small\"\n[profiles.off]\nmodel = \"builtin/offline\"\n",
+    );
+    for (profile, model) in [
+        ("default", "openai/gpt-5"),
+        ("readonly", "openai/gpt-5"),
+        ("named", "openai/small"),
+        ("off", "builtin/offline"),
+    ] {
+        let mut up = home.command(&["up", "--json", "--bind", "127.0.0.1:0", "--profile", profile]);
+        up.env("OPENAI_API_KEY", "key-of-the-environment");
+        assert_eq!(home.start(up).ready["model"], model, "{profile}");
+    }
+}
+
+/// `readonly` is there without being written, and has none of the grants of `default`.
+#[test]
+fn readonly_grants_nothing_that_writes() {
+    let home = Home::new();
+    home.write("config.toml", "[profiles.default]\nauto_approve = [\"run_command\"]\n");
+    for (profile, is_made) in [("readonly", false), ("default", true)] {
+        home.run(&["run", "--profile", profile, "run touch made"]);
+        assert_eq!(home.path("made").exists(), is_made, "{profile}");
+    }
+}
+
+/// Keys of providers and tokens of channels are hidden wherever a tool prints them, whoever reads them (A-P42).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_never_sees_a_key_or_a_token() {
+    let llm = ScriptedLlm::start().await;
+    let command = "echo secret-key-0123456789 word-of-the-bot";
+    llm.push(Reply::tool_call("call_1", "stakpak__run_command", &json!({ "command": command })));
+    llm.push(Reply::text(["done"]));
+    let home = configured(&llm.base_url());
+    home.write("autopilot.toml", "[channels.discord]\nenabled = false\ntoken = \"word-of-the-bot\"\n");
+    let run = home.run(&["run", "--approve-all", "hello"]);
+    assert!(stdout(&run).contains("done"), "{}{}", stdout(&run), stderr(&run));
+    let requests = llm.requests();
+    let messages = requests[1].body["messages"].as_array().unwrap();
+    let result = messages.iter().find(|message| message["role"] == "tool").unwrap()["content"].as_str().unwrap();
+    assert_eq!(result.trim(), "[REDACTED] [REDACTED]");
+}

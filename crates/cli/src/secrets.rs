@@ -1,0 +1,22 @@
+//! The secrets that this process knows: what is searched for wherever text leaves it.
+
+use anyhow::{Context, Result};
+use stakpak_config::Document;
+use stakpak_redact::Redactor;
+
+use crate::home::Home;
+
+/// Files refer to these too, and text without them would make no sense.
+const ORDINARY: [&str; 7] = ["HOME", "USER", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR"];
+
+/// Knows `tokens`, the keys and tokens of the files, and the values of variables that may hold secrets. Files that do not
+/// parse are left out: whoever needs them says so.
+pub(crate) fn redactor<'a>(home: &Home, tokens: impl IntoIterator<Item = &'a String>) -> Result<Redactor> {
+    let files = [home.config_toml().to_owned(), home.autopilot_toml(), home.gateway_toml()];
+    let of_files = files.iter().filter_map(|file| Document::load(file).ok().flatten());
+    let of_files = of_files.flat_map(|document| document.secrets());
+    let variables = home.credential_variables().into_iter().filter(|name| !ORDINARY.contains(&name.as_str()));
+    let of_environment = variables.filter_map(|name| std::env::var(name).ok());
+    let all = of_files.chain(of_environment).chain(tokens.into_iter().cloned());
+    Redactor::new(all).context("the secrets to be hidden")
+}
