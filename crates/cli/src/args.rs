@@ -1,6 +1,7 @@
 //! The command line. `autopilot X` and `X` are the same commands.
 
 mod channel;
+mod config;
 mod gateway;
 mod init;
 pub(crate) mod root;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use channel::{
     AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelKeys, ChannelType, PairCommand,
 };
+pub(crate) use config::{ConfigCommand, ConfigFileName};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 pub(crate) use init::{InitArgs, ProviderChoice};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
@@ -72,6 +74,12 @@ pub(crate) enum Command {
     /// The chat gateway on its own; `--config` names its file here
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// The configuration files: what they say, and changing it
+    Config {
+        /// list, if there is none
+        #[command(subcommand)]
+        command: Option<ConfigCommand>,
+    },
     /// Prints a completion script for your shell
     Completion {
         /// Shell

@@ -124,6 +124,23 @@ impl AutopilotFile {
         Ok(Self { server, schedules, warnings })
     }
 
+    /// All that is wrong with a document, in one pass, and the schedules if their tables can be read.
+    pub(crate) fn findings(document: &Document) -> (Vec<Finding>, Option<ScheduleSet>) {
+        let mut findings = document.unknown_tables(&TABLES);
+        let server = document.table::<ServerTable>(&["server"], CODES, &mut findings);
+        findings.extend(server.err());
+        match ScheduleSet::read(document, Utc::now()) {
+            Ok(set) => {
+                findings.extend(set.warnings.iter().chain(set.errors()).cloned());
+                (findings, Some(set))
+            }
+            Err(errors) => {
+                findings.extend(errors);
+                (findings, None)
+            }
+        }
+    }
+
     /// The bearer token: that of the file, else the one that is kept beside it.
     pub(crate) fn token(&self, home: &Home) -> Result<String> {
         match self.server.token.as_ref().map(|token| token.expose().trim()) {

@@ -10,6 +10,7 @@ mod autopilot_file;
 mod backup;
 mod channel;
 mod chat;
+mod config;
 mod doctor;
 mod exit;
 mod gateway;
@@ -84,6 +85,10 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, *args).await,
         Command::Chat(args) => chat::run(&global, args).await,
+        Command::Config { command } => {
+            let home = Home::open(global.home.clone(), global.config.clone())?;
+            config::run(&home, &global, command.unwrap_or_default())
+        }
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut script);

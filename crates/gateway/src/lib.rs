@@ -61,8 +61,8 @@ pub use channel::{
 pub use channels::build_channels;
 pub use client::StakpakClient;
 pub use config::{
-    ApprovalMode, BusyPolicy, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig, GroupPolicy,
-    MessageWhilePending, Progress, Queued, SlackConfig, TelegramConfig,
+    ApprovalMode, BusyPolicy, ChannelSettings, DiscordConfig, DmPolicy, GatewayCliFlags, GatewayConfig,
+    GatewayConfigError, GroupPolicy, MessageWhilePending, Progress, Queued, SlackConfig, TelegramConfig,
 };
 pub use ownership::{Ownership, OwnershipError};
 pub use router::{Binding, BindingMatch, DmScope, PeerMatch, PeerMatchKind, RouterConfig};

@@ -23,20 +23,16 @@ const GONE: [(&str, &str); 10] = [
 ];
 
 /// Commands of earlier versions that are not built yet, and what to use until then.
-const MISSING: [(&str, &str); 7] = [
+const MISSING: [(&str, &str); 6] = [
     ("sessions", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
     ("session", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
     (
         "auth",
         "use `stakpak autopilot init`, or put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY",
     ),
-    (
-        "config",
-        "`stakpak autopilot init` writes the files; edit config.toml and autopilot.toml; every command that reads them says what is wrong, and where",
-    ),
     ("init", "nothing maps this machine yet; the set-up is `stakpak autopilot init`"),
     ("mcp", "there are no external tool servers yet"),
-    ("set", "edit config.toml"),
+    ("set", "use `stakpak config set KEY VALUE`"),
 ];
 
 /// The arguments with `run` put where it is left out.

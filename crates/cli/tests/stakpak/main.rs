@@ -13,6 +13,7 @@ mod support;
 
 mod channels;
 mod chat;
+mod config;
 mod crash;
 mod doctor;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,56 @@
+//! Keys of `config.toml`.
+
+use super::{
+    ANY, Key,
+    Kind::{Bool, Integer, OneOf, Secret, Text, Texts},
+    Table, default, example,
+};
+
+pub(in crate::config) const TABLES: &[Table] = &[
+    Table {
+        path: &["profiles", ANY],
+        about: "What runs may use and do; [profiles.all] lies below every profile",
+        keys: PROFILE,
+    },
+    Table {
+        path: &["profiles", ANY, "providers", ANY],
+        about: "A provider of models; without any, ANTHROPIC_API_KEY and the like are looked for",
+        keys: PROVIDER,
+    },
+    Table {
+        path: &["profiles", ANY, "providers", ANY, "headers"],
+        about: "Headers sent with each request",
+        keys: &[example(ANY, Secret, "\"env:MY_HEADER\"", "Value of the header of this name")],
+    },
+];
+
+const PROFILE: &[Key] = &[
+    example(
+        "model",
+        Text,
+        "\"anthropic/claude-sonnet-4-5\"",
+        "provider/id or id of the model [default: the first provider's]",
+    ),
+    example(
+        "allowed_tools",
+        Texts,
+        "[\"view\"]",
+        "Tools that need no approval, in place of the safe set; [] grants nothing",
+    ),
+    example("auto_approve", Texts, "[\"run_command(git status *)\"]", "Tools that need no approval besides those"),
+    example("system_prompt", Text, "\"You look after the build machines.\"", "Put before every conversation"),
+    default("max_turns", Integer, "64", "Most turns of a run, 1 to 256"),
+];
+
+const PROVIDER: &[Key] = &[
+    example(
+        "type",
+        OneOf(&["anthropic", "openai", "gemini", "openrouter", "custom"]),
+        "\"custom\"",
+        "How it is spoken to; custom: an endpoint that speaks the protocol of OpenAI",
+    ),
+    example("api_key", Secret, "\"env:MY_PROVIDER_KEY\"", "Its key [default: its variable, such as ANTHROPIC_API_KEY]"),
+    example("api_endpoint", Text, "\"http://127.0.0.1:8000/v1\"", "Base URL; needed for custom"),
+    example("models", Texts, "[\"my-model\"]", "Ids of the models to offer"),
+    default("requires_done", Bool, "true", "Whether an answer that ends without its end marker counts as torn"),
+];
