@@ -8,6 +8,7 @@ pub(crate) mod root;
 mod run;
 mod schedule;
 mod service;
+mod sessions;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -22,6 +23,7 @@ pub(crate) use init::{InitArgs, ProviderChoice};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
 pub(crate) use schedule::{DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
+pub(crate) use sessions::SessionsCommand;
 
 use crate::logging::LogFormat;
 
@@ -53,6 +55,18 @@ pub(crate) struct Global {
     /// One JSON document on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Answers and errors only: no notes, no progress
+    #[arg(short, long, global = true, conflicts_with_all = ["verbose", "debug"])]
+    pub(crate) quiet: bool,
+    /// Says what goes on, on stderr
+    #[arg(long, global = true)]
+    pub(crate) verbose: bool,
+    /// Says it in every detail, also in the log files
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+    /// Without colours; also with NO_COLOR
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +88,9 @@ pub(crate) enum Command {
     /// The chat gateway on its own; `--config` names its file here
     #[command(subcommand)]
     Gateway(GatewayCommand),
+    /// What was said in sessions
+    #[command(subcommand, visible_alias = "session")]
+    Sessions(SessionsCommand),
     /// The configuration files: what they say, and changing it
     Config {
         /// list, if there is none

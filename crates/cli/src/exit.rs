@@ -8,6 +8,14 @@ pub(crate) enum Failure {
     /// A flag or a combination of flags that is refused.
     #[error("{0}")]
     Usage(String),
+    /// What scripts know by a word.
+    #[error("{text}")]
+    Named {
+        /// The word.
+        code: &'static str,
+        /// For people.
+        text: String,
+    },
     /// It waits for a person.
     #[error("it waits for an approval")]
     Paused,
@@ -32,7 +40,7 @@ impl Failure {
             Self::Paused => 10,
             Self::TimedOut => 124,
             Self::Interrupted => 130,
-            Self::Silent => 1,
+            Self::Silent | Self::Named { .. } => 1,
             Self::Told(code) => *code,
         }
     }
@@ -53,6 +61,7 @@ pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
 fn code_word(failure: Option<&Failure>) -> &'static str {
     match failure {
         Some(Failure::Usage(_)) => "invalid_argument",
+        Some(Failure::Named { code, .. }) => code,
         Some(Failure::Paused) => "paused",
         Some(Failure::TimedOut) => "timed_out",
         Some(Failure::Interrupted) => "interrupted",

@@ -6,7 +6,6 @@ mod rotated;
 mod traces;
 
 use std::{
-    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -22,6 +21,8 @@ pub(crate) use rotated::KEPT as KEPT_FILES;
 use rotated::RotatedFile;
 pub(crate) use traces::SECRET_VARIABLES;
 use traces::Traces;
+
+use crate::output;
 
 /// Levels below this are left out; `STAKPAK_LOG` (`error` to `trace`) overrides it.
 const LEVEL: tracing::Level = tracing::Level::INFO;
@@ -56,7 +57,8 @@ pub(crate) struct Logging(Option<Traces>);
 impl Logging {
     /// Logs to the files of `logs`, and warnings to stderr.
     pub(crate) fn start(logs: &Path, format: LogFormat) -> Result<Self> {
-        let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(LEVEL);
+        let level = std::env::var("STAKPAK_LOG").ok().and_then(|level| level.parse().ok());
+        let level = level.unwrap_or_else(|| output::level().map_or(LEVEL, |level| level.max(LEVEL)));
         let traces = Traces::from_environment();
         let mut layers: Vec<BoxedLayer> = Vec::new();
         for name in ["server", "gateway", "scheduler"] {
@@ -87,6 +89,13 @@ impl Logging {
     }
 }
 
+/// For commands without log files: what `--verbose` and `--debug` ask for, on stderr.
+pub(crate) fn on_terminal() {
+    if output::level().is_some() {
+        tracing_subscriber::registry().with(terminal(LogFormat::Text)).init();
+    }
+}
+
 fn lines<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(format: LogFormat, writer: W) -> BoxedLayer {
     let layer = fmt::layer().with_ansi(false).with_writer(writer);
     match format {
@@ -98,13 +107,14 @@ fn lines<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(format: LogFormat, w
 /// For people without ids, which the files have.
 fn terminal(format: LogFormat) -> BoxedLayer {
     let is_json = format == LogFormat::Json;
+    let level = output::level().unwrap_or(tracing::Level::WARN);
     let wanted = FilterFn::new(move |meta| {
-        part_of(meta.target()).is_some() && (*meta.level() <= tracing::Level::WARN || is_json && meta.is_span())
+        part_of(meta.target()).is_some() && (*meta.level() <= level || is_json && meta.is_span())
     });
     if is_json {
         return lines(format, std::io::stderr).with_filter(wanted).boxed();
     }
-    let layer = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+    let layer = fmt::layer().with_ansi(output::is_coloured(&std::io::stderr())).with_writer(std::io::stderr);
     layer.with_target(false).without_time().with_filter(wanted).boxed()
 }
 

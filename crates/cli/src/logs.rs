@@ -4,11 +4,7 @@ mod entry;
 mod files;
 mod tail;
 
-use std::{
-    collections::VecDeque,
-    io::{self, IsTerminal},
-    time::Duration,
-};
+use std::{collections::VecDeque, io, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -76,7 +72,7 @@ fn newest(home: &Home, parts: &[Component], wanted: &Wanted, most: usize) -> io:
 }
 
 fn colour(json: bool) -> bool {
-    !json && io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    !json && output::is_coloured(&io::stdout())
 }
 
 /// How an entry is printed.

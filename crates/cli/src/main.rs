@@ -29,13 +29,14 @@ mod running;
 mod schedule;
 mod secrets;
 mod service;
+mod sessions;
 mod status;
 mod up;
 
-use std::{io::IsTerminal, process::ExitCode, time::Instant};
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
-use clap::{CommandFactory, Parser};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use args::{AutopilotCommand, AutopilotTree, Cli, Command, Global};
 use home::Home;
@@ -50,8 +51,12 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::report(&error.into(), std::env::args_os().any(|argument| argument == "--json")),
     };
-    let cli = Cli::parse_from(arguments);
+    let cli = parse(arguments);
     let json = cli.global.json;
+    output::set(&cli.global);
+    if !starts_a_log(cli.command.as_ref()) {
+        logging::on_terminal();
+    }
     // Two TLS providers may end up in the graph; the first client would panic without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -65,6 +70,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error, json),
     }
+}
+
+/// As clap's own `parse`, and its help without colours where nobody wants them.
+fn parse(arguments: Vec<OsString>) -> Cli {
+    let is_plain = arguments.iter().any(|argument| argument == "--no-color");
+    let colour = if is_plain { ColorChoice::Never } else { ColorChoice::Auto };
+    let matches = Cli::command().color(colour).get_matches_from(arguments);
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Commands with log files of their own.
+fn starts_a_log(command: Option<&Command>) -> bool {
+    matches!(
+        command,
+        Some(
+            Command::Autopilot(AutopilotCommand::Up(_))
+                | Command::AutopilotTree(AutopilotTree::Shortcut(AutopilotCommand::Up(_)))
+                | Command::Serve(_)
+                | Command::Gateway(_)
+        )
+    )
 }
 
 async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
@@ -85,6 +111,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, *args).await,
         Command::Chat(args) => chat::run(&global, args).await,
+        Command::Sessions(command) => sessions::run(&global, command).await,
         Command::Config { command } => {
             let home = Home::open(global.home.clone(), global.config.clone())?;
             config::run(&home, &global, command.unwrap_or_default())

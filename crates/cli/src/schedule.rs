@@ -4,13 +4,14 @@ mod act;
 mod edits;
 mod keys;
 mod paused;
+mod preview;
 mod show;
 mod table;
 mod told;
 mod what;
 
 use anyhow::{Result, bail};
-use stakpak_scheduler::{Ledger, ScheduleSet};
+use stakpak_scheduler::{Ledger, ScheduleSet, TriggerOptions};
 
 pub(crate) use edits::{check as check_schedule, insert as insert_schedule};
 pub(crate) use table::{json as schedule_json, local, schedules as schedule_table};
@@ -40,7 +41,13 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
             show::next(home, json, name.as_deref(), cron.as_deref(), tz, count)
         }
         ScheduleCommand::History { name, limit, .. } => show::history(home, json, name.as_deref(), limit).await,
-        ScheduleCommand::Trigger { name, wait } => act::start(home, json, &name, wait).await,
+        ScheduleCommand::Trigger { name, dry_run: true, no_check, .. } => {
+            preview::run(home, global, &name, no_check).await
+        }
+        ScheduleCommand::Trigger { name, wait, force, no_check, .. } => {
+            let options = TriggerOptions { force, no_check, key: None };
+            act::start(home, json, &name, wait, options).await
+        }
         ScheduleCommand::Pause { name, duration, note } => act::pause(home, json, &name, duration, note).await,
         ScheduleCommand::Resume { what, decisions, wait } => match what::read(&what)? {
             What::Run(id) => paused::resume(home, json, id, decisions, wait).await,

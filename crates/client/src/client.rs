@@ -223,6 +223,17 @@ impl StakpakClient {
         self.act_on_schedule(name, "trigger").await
     }
 
+    /// The same beside a run that is active (`force`), or without the check.
+    pub async fn trigger_schedule_with(
+        &self,
+        name: &str,
+        force: bool,
+        no_check: bool,
+    ) -> Result<serde_json::Value, ClientError> {
+        let call = self.of_schedule(name, "trigger")?;
+        self.transport()?.call(&call.json(&serde_json::json!({ "force": force, "no_check": no_check }))?).await
+    }
+
     /// `POST /v1/schedules/{name}/pause`: it does not fire until it is resumed.
     pub async fn pause_schedule(&self, name: &str) -> Result<(), ClientError> {
         self.act_on_schedule(name, "pause").await.map(drop)
@@ -248,11 +259,15 @@ impl StakpakClient {
     }
 
     async fn act_on_schedule(&self, name: &str, act: &str) -> Result<serde_json::Value, ClientError> {
+        self.transport()?.call(&self.of_schedule(name, act)?).await
+    }
+
+    fn of_schedule(&self, name: &str, act: &str) -> Result<Call<'_>, ClientError> {
         let mut path = Url::parse("http://path/schedules").map_err(|_| ClientError::InvalidArgument("the name"))?;
         let mut segments = path.path_segments_mut().map_err(|()| ClientError::InvalidArgument("the name"))?;
         segments.extend([name, act]);
         drop(segments);
-        self.transport()?.call(&self.post(path.path().trim_start_matches('/'))).await
+        Ok(self.post(path.path().trim_start_matches('/')))
     }
 
     pub(crate) fn post(&self, path: impl Into<String>) -> Call<'_> {

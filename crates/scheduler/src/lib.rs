@@ -22,6 +22,7 @@ mod ledger;
 mod local_time;
 mod notice;
 mod overview;
+mod preview;
 mod prompt;
 mod pulse;
 mod runner;
@@ -39,6 +40,7 @@ pub use ledger::{
     NotificationState, OpenRuns, OutboxCounts, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
+pub use preview::{Preview, preview};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{

@@ -23,9 +23,7 @@ const GONE: [(&str, &str); 10] = [
 ];
 
 /// Commands of earlier versions that are not built yet, and what to use until then.
-const MISSING: [(&str, &str); 6] = [
-    ("sessions", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
-    ("session", "use GET /v1/sessions of the HTTP API; `stakpak chat ID` goes on with a session"),
+const MISSING: [(&str, &str); 4] = [
     (
         "auth",
         "use `stakpak autopilot init`, or put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY",
@@ -145,7 +143,7 @@ mod tests {
             ("statsu", "stakpak status"),
             ("login", "not part"),
             ("--json warden", "--sandbox"),
-            ("sessions list", "not built yet"),
+            ("mcp list", "not built yet"),
             ("init", "not built yet"),
         ] {
             let error = filled_in(line).unwrap_err();

@@ -48,6 +48,15 @@ pub(crate) enum ScheduleCommand {
         /// Wait for its end; the exit code tells how it ended
         #[arg(long)]
         wait: bool,
+        /// Run the check, say what the run would be, and write nothing
+        #[arg(long, conflicts_with_all = ["wait", "force"])]
+        dry_run: bool,
+        /// Beside a run that is active, whatever `overlap` says
+        #[arg(long)]
+        force: bool,
+        /// Without the check
+        #[arg(long)]
+        no_check: bool,
     },
     /// Lets a schedule fire that the file had switched off
     Enable {

@@ -65,7 +65,7 @@ impl Printer {
     /// What came before is no answer, as there is more.
     fn begin_turn(&mut self) {
         let text = std::mem::take(&mut self.text);
-        if self.style == Style::Complete && !text.trim().is_empty() {
+        if self.style == Style::Complete && !text.trim().is_empty() && !output::is_quiet() {
             eprintln!("{}", text.trim_end());
         }
     }
@@ -85,7 +85,7 @@ impl Printer {
     }
 
     pub(crate) fn note(&self, text: &str) {
-        if self.style != Style::Silent {
+        if self.style != Style::Silent && !output::is_quiet() {
             eprintln!("· {text}");
         }
     }

@@ -14,7 +14,7 @@ use crate::{agent_server::client, autopilot_file::AutopilotFile, exit::Failure, 
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
 
 /// Asks the running instance; without one the run is stored and starts with it.
-pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Result<()> {
+pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool, options: TriggerOptions) -> Result<()> {
     let running = Facts::of_running(home)?.filter(|facts| facts.mode == "up");
     if wait && running.is_none() {
         bail!("nothing runs that could be waited for; start it with: stakpak up");
@@ -22,9 +22,10 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool) -> Re
     let (set, ledger) = load(home)?;
     let run = match &running {
         Some(facts) => {
-            client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?)).trigger_schedule(name).await?
+            let client = client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?));
+            client.trigger_schedule_with(name, options.force, options.no_check).await?
         }
-        None => serde_json::to_value(trigger(&set, &ledger, name, TriggerOptions::default(), Utc::now()).await?)?,
+        None => serde_json::to_value(trigger(&set, &ledger, name, options, Utc::now()).await?)?,
     };
     if run["status"] == "skipped" {
         let active = run["blocking_run"].as_i64().map_or_else(String::new, |run| format!(": run {run} is active"));

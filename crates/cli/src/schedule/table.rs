@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
-use stakpak_scheduler::{Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
+use stakpak_scheduler::{CheckResult, Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
 
 use super::told;
 
@@ -69,7 +69,7 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
 }
 
 pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
-    let mut text = plain(&["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "DURATION", "SESSION"]);
+    let mut text = plain(&["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "CHECK", "DURATION", "SESSION"]);
     for run in runs {
         let zone = zone_of(set, &run.schedule);
         text.add_row([
@@ -79,6 +79,7 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
             run.source.to_string(),
             run.status.to_string(),
             run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
+            run.check.as_ref().map_or_else(|| "-".to_owned(), check),
             run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),
             run.session_id.map_or_else(|| "-".to_owned(), |session| session.to_string()),
         ]);
@@ -96,6 +97,16 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
         }
     }
     text
+}
+
+/// How a check ended: its exit code, the signal, or its time limit.
+fn check(check: &CheckResult) -> String {
+    match (check.timed_out, check.exit_code, check.signal) {
+        (true, _, _) => "timeout".to_owned(),
+        (false, Some(code), _) => code.to_string(),
+        (false, None, Some(signal)) => format!("signal {signal}"),
+        (false, None, None) => "?".to_owned(),
+    }
 }
 
 fn zone_of(set: &ScheduleSet, name: &str) -> Tz {

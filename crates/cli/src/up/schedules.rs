@@ -67,9 +67,20 @@ async fn one(State(handle): State<Handle>, Path(name): Path<String>) -> Result<J
     Ok(Json(schedule.map(schedule_json).ok_or_else(|| unknown(&name))?))
 }
 
+/// How a run is started.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+#[schema(as = TriggerSchedule)]
+struct Trigger {
+    /// Beside a run that is active.
+    force: bool,
+    /// Without the check.
+    no_check: bool,
+}
+
 /// Starts a run of a schedule now.
 #[utoipa::path(post, path = "/v1/schedules/{name}/trigger", operation_id = "trigger_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path),
-    ("Idempotency-Key" = Option<String>, Header, description = "One run for one key")), responses(
+    ("Idempotency-Key" = Option<String>, Header, description = "One run for one key")), request_body = Option<Trigger>, responses(
     (status = 202, description = "The run, as the history shows it", body = Object),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
@@ -81,8 +92,10 @@ async fn trigger(
     State(handle): State<Handle>,
     Path(name): Path<String>,
     headers: HeaderMap,
+    body: Result<Option<Json<Trigger>>, JsonRejection>,
 ) -> Result<Response, Failed> {
-    let options = TriggerOptions { key: key_of(&headers), ..TriggerOptions::default() };
+    let Trigger { force, no_check } = body.map_err(|error| invalid(error.body_text()))?.unwrap_or_default().0;
+    let options = TriggerOptions { force, no_check, key: key_of(&headers) };
     Ok((StatusCode::ACCEPTED, Json(handle.trigger(&name, options).await?)).into_response())
 }
 

@@ -44,6 +44,9 @@ impl Screen<'_> {
             self.url,
             took.as_millis()
         ));
+        if output::is_quiet() {
+            return;
+        }
         if created {
             row("written", &format!("{} from the template", Home::show(&self.home.autopilot_toml())));
         }
@@ -87,7 +90,7 @@ impl Screen<'_> {
     /// Keeps one line current on a terminal until `stop`.
     pub(super) async fn live(&self, server: &Server, stop: impl Future<Output = ()>) {
         let mut tick = tokio::time::interval(REDRAW);
-        let on_terminal = std::io::stdout().is_terminal() && !self.json;
+        let on_terminal = std::io::stdout().is_terminal() && !self.json && !output::is_quiet();
         tokio::pin!(stop);
         loop {
             tokio::select! {
@@ -112,7 +115,7 @@ impl Screen<'_> {
     pub(super) fn note(&self, text: &str) {
         if self.json {
             output::line(&json!({ "event": "note", "text": text }).to_string());
-        } else {
+        } else if !output::is_quiet() {
             output::line(text);
         }
     }

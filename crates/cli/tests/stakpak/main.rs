@@ -29,6 +29,7 @@ mod provider;
 mod run;
 mod schedules;
 mod service;
+mod sessions;
 mod telegram;
 mod traces;
 mod upkeep;

@@ -341,3 +341,61 @@ async fn what_a_schedule_found_is_told_in_the_chat() {
     assert!(metrics.contains("stakpak_outbox_deliveries_total{state=\"delivered\"}"), "{metrics}");
     assert!(metrics.contains("stakpak_outbox_pending "), "{metrics}");
 }
+
+/// `trigger --dry-run` runs the check, tells what the run would be, and leaves no trace.
+#[test]
+fn a_dry_run_tells_all_and_writes_nothing() {
+    let desk = Desk::new("");
+    let check = desk.0.path("check.sh");
+    std::fs::write(&check, "#!/bin/sh\necho 97 percent\nexit 3\n").unwrap();
+    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let schedule =
+        "[[schedules]]\nname = \"disk\"\ncron = \"@daily\"\nprompt = \"look at it\"\nmodel = \"builtin/offline\"\n";
+    desk.0.write("autopilot.toml", &format!("{schedule}check = \"{}\"\n", check.display()));
+    let dry = desk.json(&["trigger", "disk", "--dry-run"]);
+    let what = &dry["preview"];
+    assert_eq!((&what["would_start"], &what["check"]["exit_code"]), (&json!(true), &json!(3)), "{dry}");
+    assert_eq!((&what["message"], &dry["profile"]), (&json!("look at it"), &json!("default")), "{dry}");
+    assert_eq!(dry["model"], "builtin/offline");
+    assert!(what["context"].as_str().unwrap().contains("97 percent"), "{dry}");
+    assert!(!desk.0.path(".stakpak/autopilot/autopilot.db").exists(), "no ledger is made");
+
+    let without = desk.json(&["trigger", "disk", "--dry-run", "--no-check"]);
+    assert_eq!((&without["preview"]["check"], &without["preview"]["would_start"]), (&Value::Null, &json!(true)));
+    std::fs::write(&check, "#!/bin/sh\nexit 0\n").unwrap();
+    let idle = desk.json(&["trigger", "disk", "--dry-run"]);
+    assert_eq!(idle["preview"]["would_start"], false);
+    desk.refused(&["trigger", "disk", "--dry-run", "--wait"], 2);
+}
+
+/// Without the check, and beside a run that is active, when that is asked for; history shows how a check ended.
+#[test]
+fn trigger_takes_no_check_and_force() {
+    let desk = Desk::new("");
+    let check = desk.0.path("check.sh");
+    std::fs::write(&check, "#!/bin/sh\nexit 3\n").unwrap();
+    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let schedule = "[[schedules]]\nname = \"a\"\ncron = \"@yearly\"\nprompt = \"status\"\ntrigger_on = \"success\"\n";
+    desk.0.write("autopilot.toml", &format!("{schedule}check = \"{}\"\n", check.display()));
+    let up = desk.0.up();
+    let run = desk.json(&["trigger", "a", "--wait"])["run"].clone();
+    assert_eq!((&run["status"], &run["check"]["exit_code"]), (&json!("skipped"), &json!(3)));
+    let run = desk.json(&["trigger", "a", "--wait", "--no-check"])["run"].clone();
+    assert_eq!((&run["status"], &run["check"]), (&json!("completed"), &Value::Null), "{run}");
+    let history = stdout(&desk.0.run(&["schedule", "history", "a"]));
+    let head: Vec<&str> = history.lines().next().unwrap().split_whitespace().collect();
+    let at = head.iter().position(|word| *word == "CHECK").unwrap();
+    assert_eq!(head[at - 1], "REASON", "{history}");
+    assert!(history.lines().any(|line| line.contains("skipped") && line.contains(" 3 ")), "{history}");
+
+    let go = desk.0.path("go");
+    std::fs::write(&check, format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexit 3\n", go.display())).unwrap();
+    desk.json(&["trigger", "a"]);
+    let active = || desk.json(&["history", "a"])["runs"][0]["status"] == "running";
+    until("the check of the first", || active().then_some(()));
+    assert!(desk.refused(&["trigger", "a"], 1).contains("is active"));
+    let forced = desk.json(&["trigger", "a", "--force", "--no-check", "--wait"])["run"].clone();
+    assert_eq!(forced["status"], "completed", "{forced}");
+    std::fs::write(go, "").unwrap();
+    drop(up);
+}
