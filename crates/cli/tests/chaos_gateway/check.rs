@@ -78,6 +78,8 @@ pub struct Findings {
     pub asked_again: usize,
     /// Runs that were killed so often that they were given up, and the chat was told.
     pub given_up: usize,
+    /// Answers of which it stayed unknown whether they had arrived, after ten attempts; their people were offered them again.
+    pub parked: usize,
     /// Approvals that were decided.
     pub decided: usize,
     /// Allowed commands that a kill met while they ran; whether they did anything is not known to the model.
@@ -88,6 +90,8 @@ pub struct Findings {
 const KILLS_TO_GIVE_UP: usize = 3;
 /// What people are told who write while an approval is open.
 const HINT: &str = "This message waits: an approval is open.";
+/// What people are told when it stays unknown whether a message has arrived.
+const OFFER: &str = "A message to this chat may not have arrived.";
 /// What becomes of the live message of a long run whose answer is a message of its own.
 const STATUS: &str = "Run completed.";
 
@@ -118,6 +122,7 @@ impl Checking<'_> {
         let mut shown: HashMap<&str, Vec<(usize, &Shown)>> = HashMap::new();
         let mut unexpected = Vec::new();
         let tokens: HashSet<&str> = self.conversation.said.iter().map(|said| said.token.as_str()).collect();
+        let mut offers = 0;
         let mut prompts: HashMap<&str, Vec<&Shown>> = HashMap::new();
         for (place, message) in self.conversation.shown.iter().enumerate() {
             if let Some(token) = message.prompt().filter(|token| tokens.contains(token)) {
@@ -129,6 +134,7 @@ impl Checking<'_> {
                 None if self.on_telegram() && UNFINISHED.contains(&message.text.as_str()) => {
                     self.findings.unfinished += 1;
                 }
+                None if message.text.starts_with(OFFER) => offers += 1,
                 None if message.gives_up() || message.text.starts_with(HINT) || message.text == STATUS => {}
                 None => unexpected.push(format!("{:?}", message.text)),
             }
@@ -140,6 +146,11 @@ impl Checking<'_> {
         for said in &self.conversation.said {
             let token = said.token.as_str();
             let copies = shown.get(token).map(Vec::as_slice).unwrap_or_default();
+            if copies.is_empty() && offers > 0 && self.requests(token).next().is_some() {
+                offers -= 1;
+                self.findings.parked += 1;
+                continue;
+            }
             if copies.is_empty() && reports > 0 && self.was_killed_often(token) {
                 reports -= 1;
                 self.findings.given_up += 1;

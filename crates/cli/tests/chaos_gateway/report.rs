@@ -114,8 +114,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "  allowed: {} second copies and {} unfinished messages on Telegram, {} answers overtaken by one to a message that was delivered earlier, {} runs killed three times and given up with a notice",
-            findings.copies, findings.unfinished, findings.overtaken, findings.given_up,
+            "  allowed: {} second copies and {} unfinished messages on Telegram, {} answers overtaken by one to a message that was delivered earlier, {} runs killed three times and given up with a notice, {} answers offered again after ten attempts of unknown outcome",
+            findings.copies, findings.unfinished, findings.overtaken, findings.given_up, findings.parked,
         )?;
         let wrong = |kind: &Kind| format!("{} {kind}", self.violations.get(kind).copied().unwrap_or_default());
         write!(f, "  violations: {}", Kind::ALL.iter().map(wrong).collect::<Vec<_>>().join(" · "))

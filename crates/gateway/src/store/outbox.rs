@@ -3,11 +3,15 @@
 use serde::{Deserialize, Serialize};
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{GatewayStore, StoreError, prompts};
+use super::{GatewayStore, StoreError, notice, prompts};
 use crate::{Address, ApprovalButton, Body, MessageRef, Reaction, clock::now_ms};
 
 /// Ends the name of the lane beside a chat's own for signs, which must not delay texts.
 const SIGNS: &str = "#signs";
+
+/// Begins the key of the message that offers to send another one again.
+const PARKED: &str = "parked:";
+const OFFER: &str = "A message to this chat may not have arrived. `/resend` sends it again.";
 
 /// Something to be sent.
 #[derive(Debug, Clone)]
@@ -174,7 +178,8 @@ impl GatewayStore {
             .await
     }
 
-    /// Perhaps sent; try again at `next_at`, or park it when it was tried `most` times. True as for [`Self::sent`].
+    /// Perhaps sent; try again at `next_at`, or park it when it was tried `most` times and say so in the chat. True if a prompt
+    /// that waited for it may run now.
     pub(crate) async fn perhaps_sent(
         &self,
         id: i64,
@@ -186,9 +191,15 @@ impl GatewayStore {
             .write(move |connection| {
                 let sql = "UPDATE outbox SET uncertain = uncertain + 1, next_at = ?3, error = ?2,
                            state = CASE WHEN uncertain + 1 >= ?4 THEN 'unknown' ELSE 'queued' END
-                           WHERE id = ?1 RETURNING idem_key";
+                           WHERE id = ?1 RETURNING idem_key, state = 'unknown', address";
+                let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
                 let values = params![id, error, next_at, most];
-                let key: String = connection.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
+                let (key, is_parked, address): (String, bool, String) =
+                    connection.prepare_cached(sql)?.query_row(values, read)?;
+                if is_parked && !key.starts_with(PARKED) {
+                    let address: Address = serde_json::from_str(&address)?;
+                    notice::queue(connection, format!("{PARKED}{id}"), &address, OFFER, now_ms())?;
+                }
                 prompts::part_ended(connection, &key, None)
             })
             .await
@@ -315,4 +326,28 @@ pub(super) fn insert(connection: &Connection, parts: &[NewPart], now: i64) -> Re
         statement.execute(params![part.idem_key, part.lane(), address, part.content.kind(), content, now])?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// D3: what stays unknown is parked where its chat can see it, and an offer is not offered in turn.
+    #[tokio::test]
+    async fn what_may_not_have_arrived_is_offered_again_in_its_chat() {
+        const TRIES: u32 = 3;
+        let store = GatewayStore::open_in_memory().unwrap();
+        let address =
+            Address { channel: "telegram".into(), chat: "42".to_owned(), thread: None, direct: Some("42".into()) };
+        let (lane, body) = (address.chat_key(), Body::plain("answer"));
+        let part = NewPart { idem_key: "run:1:0:0".to_owned(), address, content: Content::Text { body } };
+        store.queue_parts(vec![part], now_ms()).await.unwrap();
+        let mut tried = Vec::new();
+        while let Some(part) = store.take_part(&lane).await {
+            let Content::Text { body } = &part.content else { panic!("{part:?}") };
+            tried.push(body.text.clone());
+            store.perhaps_sent(part.id, "no answer".to_owned(), 0, TRIES).await.unwrap();
+        }
+        assert_eq!(tried, ["answer", "answer", "answer", OFFER, OFFER, OFFER]);
+    }
 }
