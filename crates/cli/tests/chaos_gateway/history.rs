@@ -163,6 +163,16 @@ pub fn token_in(text: &str) -> Option<&str> {
     Some(&text[start..start + 4 + end])
 }
 
+/// All tokens of a text.
+pub fn tokens_in(mut text: &str) -> Vec<String> {
+    let mut tokens = Vec::new();
+    while let Some(token) = token_in(text) {
+        tokens.push(token.to_owned());
+        text = &text[text.find(token).unwrap_or(0) + token.len()..];
+    }
+    tokens
+}
+
 /// The conversation of a token.
 pub fn conversation_of(token: &str) -> Option<usize> {
     token.split('-').nth(1)?.parse().ok()

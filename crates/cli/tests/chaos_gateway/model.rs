@@ -13,7 +13,7 @@ use std::{
 use serde_json::{Value, json};
 use stakpak_test_support::{LlmRequest, Reply};
 
-use crate::history::{ANSWER, Asked, COMMAND, Wish, token_in, wish};
+use crate::history::{ANSWER, Asked, COMMAND, Wish, tokens_in, wish};
 
 /// One answer in so many takes longer than a chat is kept waiting for a sign.
 const SLOW_ONE_IN: usize = 40;
@@ -77,10 +77,18 @@ pub fn answering(book: &Arc<Book>) -> impl Fn(&LlmRequest) -> Reply + Send + Syn
     move |request| book.answer(request)
 }
 
+/// After a run that failed, the message behind it comes in one piece with the one that was not answered.
 fn known(body: &Value) -> Vec<String> {
     let messages = body["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
     let people = messages.iter().filter(|message| message["role"] == "user");
-    people.filter_map(|message| token_in(&message["content"].to_string()).map(str::to_owned)).collect()
+    people.flat_map(|message| tokens_in(&message["content"].to_string())).collect()
+}
+
+#[test]
+fn messages_in_one_piece_are_all_known() {
+    let user = |text: &str| serde_json::json!({ "role": "user", "content": text });
+    let body = serde_json::json!({ "messages": [user("tok-1-1"), user("please tok-1-2\n\nplease tok-1-3")] });
+    assert_eq!(known(&body), ["tok-1-1", "tok-1-2", "tok-1-3"]);
 }
 
 /// What the last message of the request says of a command.
