@@ -1,10 +1,11 @@
 //! Starts, pauses and resumes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
+use stakpak_client::StakpakClient;
 use stakpak_scheduler::{HeldBy, Hold, Ledger, RunNumber, RunRecord, RunStatus, TriggerOptions, trigger};
 
 use super::{load, table};
@@ -12,6 +13,9 @@ use crate::{agent_server::client, autopilot_file::AutopilotFile, exit::Failure, 
 
 /// How often a run that is waited for is looked at.
 pub(super) const INTERVAL: Duration = Duration::from_millis(250);
+
+/// A schedule that was added just now is not known to the running instance yet.
+const TAKEN_UP_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks the running instance; without one the run is stored and starts with it.
 pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool, options: TriggerOptions) -> Result<()> {
@@ -23,7 +27,7 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool, optio
     let run = match &running {
         Some(facts) => {
             let client = client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?));
-            client.trigger_schedule_with(name, options.force, options.no_check).await?
+            ask(&client, name, &options, set.get(name).is_some()).await?
         }
         None => serde_json::to_value(trigger(&set, &ledger, name, options, Utc::now()).await?)?,
     };
@@ -49,6 +53,19 @@ pub(super) async fn start(home: &Home, json: bool, name: &str, wait: bool, optio
         say!("Run {} of {name} is stored and starts at the next `stakpak up`.", run["id"]);
     }
     Ok(())
+}
+
+/// The run that the running instance has started. It takes up what is in the file within a second.
+async fn ask(client: &StakpakClient, name: &str, options: &TriggerOptions, is_in_file: bool) -> Result<Value> {
+    let deadline = Instant::now() + TAKEN_UP_WITHIN;
+    loop {
+        match client.trigger_schedule_with(name, options.force, options.no_check).await {
+            Err(error) if error.is_not_found() && is_in_file && Instant::now() < deadline => {
+                tokio::time::sleep(INTERVAL).await;
+            }
+            run => return Ok(run?),
+        }
+    }
 }
 
 /// The run once it has ended, or waits for a person.

@@ -128,6 +128,18 @@ fn a_triggered_run_can_be_waited_for() {
     up.kill();
 }
 
+/// A script adds a schedule and triggers it in the next line; the running instance reads the file some time later.
+#[test]
+fn what_was_added_just_now_can_be_triggered() {
+    let desk = Desk::new("");
+    let up = desk.0.up();
+    desk.json(&["add", "fresh", "--every", "1h", "--prompt", "uptime"]);
+    let run = desk.json(&["trigger", "fresh", "--wait"])["run"].clone();
+    assert_eq!((&run["schedule_name"], &run["status"]), (&json!("fresh"), &json!("completed")), "{run}");
+    assert!(desk.refused(&["trigger", "nobody"], 1).contains("nobody"));
+    up.kill();
+}
+
 /// The same over HTTP, for chats and programs.
 #[tokio::test(flavor = "multi_thread")]
 async fn schedules_are_seen_and_steered_over_http() {
