@@ -17,13 +17,16 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::{attempt::Outcome, pace::Pace};
+use self::{
+    attempt::Outcome,
+    pace::{Limit, Pace},
+};
 use crate::{
     Channel, ChannelError, GatewayStore, StoreError,
     actors::{Actors, Worker},
     backoff::{Backoff, nth_wait},
     clock::{millis, now_ms},
-    store::{NewPart, Next, Part},
+    store::{NewPart, Part},
     tally::Tally,
 };
 
@@ -45,6 +48,15 @@ const WAITS: Waits = Waits { first: Duration::from_secs(1), longest: Duration::f
 struct Waits {
     first: Duration,
     longest: Duration,
+}
+
+/// What keeps a message from being sent now.
+#[derive(Debug)]
+enum Obstacle {
+    NoAdapter,
+    NotDue,
+    TooLate(&'static str),
+    Pace(Limit),
 }
 
 /// The sender's tasks, by lane.
@@ -101,32 +113,27 @@ impl Sender {
         let mut paced = None;
         loop {
             let pace = Arc::clone(&self.pace);
-            let may = move |part: &Part| {
-                let is_due = part.next_at <= now_ms() && too_late(part).is_none() && pace.knows(&part.address);
-                is_due && (part.content.is_idempotent() || paced == Some(part.id) || pace.takes(&part.address))
-            };
-            match self.store.next_part(lane, may).await? {
-                None => return Ok(false),
-                Some(Next::Now(part)) => return self.deliver(&part).await,
-                // Without its adapter the message waits in the store for a start that has one.
-                Some(Next::Later(part)) if self.channel(part.address.channel.as_str()).is_none() => return Ok(false),
-                Some(Next::Later(part)) => {
+            let obstacle = move |part: &Part| obstacle(part, &pace, paced);
+            let Some((part, obstacle)) = self.store.next_part(lane, obstacle).await? else { return Ok(false) };
+            match obstacle {
+                None => return self.deliver(&part).await,
+                // The message waits in the store for a start that has its adapter.
+                Some(Obstacle::NoAdapter) => return Ok(false),
+                Some(Obstacle::NotDue) => {
                     if !self.wait_until(part.next_at).await {
                         return Ok(false);
                     }
-                    if let Some(reason) = too_late(&part) {
-                        self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
-                        self.tally.attempted(&part.address.channel, "given_up");
-                        self.settle();
-                        return Ok(true);
-                    }
-                    if !part.content.is_idempotent() {
-                        tokio::select! {
-                            () = self.pace.wait(&part.address) => paced = Some(part.id),
-                            () = self.draining.cancelled() => return Ok(false),
-                        }
-                    }
                 }
+                Some(Obstacle::TooLate(reason)) => {
+                    self.store.failed(part.id, reason.to_owned(), Vec::new()).await?;
+                    self.tally.attempted(&part.address.channel, "given_up");
+                    self.settle();
+                    return Ok(true);
+                }
+                Some(Obstacle::Pace(limit)) => tokio::select! {
+                    () = self.pace.wait(&part.address, limit) => paced = Some(part.id),
+                    () = self.draining.cancelled() => return Ok(false),
+                },
             }
         }
     }
@@ -246,6 +253,23 @@ impl Worker for Sender {
             }
         }
     }
+}
+
+/// Why a message is not sent at once; `paced` is the one whose turn was waited for.
+fn obstacle(part: &Part, pace: &Pace, paced: Option<i64>) -> Option<Obstacle> {
+    if !pace.knows(&part.address) {
+        return Some(Obstacle::NoAdapter);
+    }
+    if part.next_at > now_ms() {
+        return Some(Obstacle::NotDue);
+    }
+    if let Some(reason) = too_late(part) {
+        return Some(Obstacle::TooLate(reason));
+    }
+    if part.content.is_idempotent() || paced == Some(part.id) {
+        return None;
+    }
+    pace.take(&part.address).err().map(Obstacle::Pace)
 }
 
 fn too_late(part: &Part) -> Option<&'static str> {

@@ -28,6 +28,7 @@ mod schema;
 mod sends;
 mod sessions;
 mod sightings;
+mod strangers;
 mod undelivered;
 
 use std::path::Path;
@@ -41,17 +42,18 @@ pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
 pub use audit::AuditEntry;
 pub(crate) use commands::{Change, CommandRow, Standing};
 pub(crate) use decide::{Refused, Resolution, Wish};
-pub use inbound::Stranger;
-pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, NewPress, Pressed, Refusal};
+pub(crate) use inbound::{Arrival, Gate, IntakeBatch, Knock, NewInbox, NewPress, Pressed};
 pub use inspect::StoreReport;
 pub(crate) use migrated::Migration;
-pub(crate) use outbox::{Content, NewPart, Next, Part};
+pub(crate) use outbox::{Content, NewPart, Part};
 pub use pairing::{Pairing, Settled};
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, EndedRun, OpenRun, Payload, Request, RunOptions, Work};
 pub(crate) use sends::{Delivery, KnownSend, NewSend, PartState};
 pub use sessions::SessionMapping;
 pub(crate) use sightings::{Page, SessionSighting};
+pub(crate) use strangers::Refusal;
+pub use strangers::Stranger;
 pub use undelivered::Undelivered;
 
 /// A failure of the store.

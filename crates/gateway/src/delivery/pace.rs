@@ -6,6 +6,17 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 
 use crate::{Address, Capabilities, Channel};
 
+/// Chats that are remembered before those at rest are forgotten.
+const MOST_CHATS: usize = 1000;
+
+/// The limits, in the order in which a message meets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Limit {
+    Chat,
+    Group,
+    Bot,
+}
+
 /// The platforms' limits, so that a 429 stays the exception.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -31,25 +42,26 @@ impl Pace {
         self.channels.contains_key(address.channel.as_str())
     }
 
-    /// Whether a message may go there now; if so, it is counted.
-    pub(super) fn takes(&self, address: &Address) -> bool {
-        let Some(limits) = self.channels.get(address.channel.as_str()) else { return false };
-        limits.chat.check_key(&address.chat).is_ok()
-            && limits
-                .group
-                .as_ref()
-                .is_none_or(|group| address.direct.is_some() || group.check_key(&address.chat).is_ok())
-            && limits.bot.check().is_ok()
-    }
-
-    /// Until the next message may go there.
-    pub(super) async fn wait(&self, address: &Address) {
-        let Some(limits) = self.channels.get(address.channel.as_str()) else { return };
-        if limits.chat.len() > 1000 {
+    /// Counts a message that may go there now. Else the first limit that it meets; those before it are counted.
+    pub(super) fn take(&self, address: &Address) -> Result<(), Limit> {
+        let Some(limits) = self.channels.get(address.channel.as_str()) else { return Ok(()) };
+        if limits.chat.len() > MOST_CHATS {
             limits.chat.retain_recent();
         }
-        limits.chat.until_key_ready(&address.chat).await;
-        if let (Some(group), None) = (&limits.group, &address.direct) {
+        limits.chat.check_key(&address.chat).map_err(|_| Limit::Chat)?;
+        if let Some(group) = limits.group(address) {
+            group.check_key(&address.chat).map_err(|_| Limit::Group)?;
+        }
+        limits.bot.check().map_err(|_| Limit::Bot)
+    }
+
+    /// Until the next message may go there, as far as `limit` and those behind it are concerned.
+    pub(super) async fn wait(&self, address: &Address, limit: Limit) {
+        let Some(limits) = self.channels.get(address.channel.as_str()) else { return };
+        if limit <= Limit::Chat {
+            limits.chat.until_key_ready(&address.chat).await;
+        }
+        if let Some(group) = limits.group(address).filter(|_| limit <= Limit::Group) {
             group.until_key_ready(&address.chat).await;
         }
         limits.bot.until_ready().await;
@@ -57,6 +69,11 @@ impl Pace {
 }
 
 impl Limits {
+    /// A direct chat is no group.
+    fn group(&self, address: &Address) -> Option<&DefaultKeyedRateLimiter<String>> {
+        self.group.as_ref().filter(|_| address.direct.is_none())
+    }
+
     fn new(capabilities: &Capabilities) -> Self {
         let Capabilities { send_pace, send_burst, group_per_minute, bot_per_second, .. } = *capabilities;
         let pace =

@@ -8,9 +8,9 @@ use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     Content, GatewayStore, NewPart, StoreError,
     access::role,
-    inbound::display_name,
     outbox,
     pairing::{self, Ended, Settler},
+    strangers::display_name,
 };
 use crate::{
     Address, ApprovalButton, Body, ButtonStyle, ChannelId, Press,

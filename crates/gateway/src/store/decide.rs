@@ -8,7 +8,7 @@ use super::{
     access::{granted, has_approver, role},
     approvals::{Approval, Decision, Stage, find, message_of, open, open_in, remember, was_shown, write},
     audit::{self, OPERATOR},
-    inbound::display_name,
+    strangers::display_name,
 };
 use crate::{
     Address, GatewayConfig, MessageWhilePending,

@@ -1,4 +1,4 @@
-//! What adapters received: inbox rows, watermarks, and who was turned away.
+//! What adapters received: inbox rows and watermarks.
 //!
 //! Who may talk is decided in the transaction that keeps what they said, with the grants as they are then.
 
@@ -7,10 +7,8 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use serde::Serialize;
 use serde_json::to_string;
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
-use utoipa::ToSchema;
 
 use super::{
     Approval, Content, GatewayStore, NewPart, StoreError,
@@ -22,6 +20,7 @@ use super::{
     notice, outbox,
     pairing::{self, OwnerTry},
     prompts,
+    strangers::{Refusal, display_name, refuse},
 };
 use crate::{
     Address, ChannelId, GatewayConfig, Press, Reaction, Sender, StreamId,
@@ -29,16 +28,12 @@ use crate::{
     approvals::parse,
 };
 
-/// How often the log tells about the same stranger.
-const TELL_AGAIN_AFTER_MS: i64 = 3_600_000;
 const TOO_FAST: &str = "You are writing too fast. This message was not taken, nor will the next ones be until you slow down \
                         to 20 a minute.";
 const FULL: &str = "Too many messages wait in this chat already; this one was not taken. See `/queue` and `/stop`.";
 const HINT: &str = "This message waits: an approval is open. Its buttons decide it; /stop ends the run.";
 const OWNER: &str = "You are this bot's admin now. Write what you need.";
 const WRONG_CODE: &str = "This code is wrong, or it has expired.";
-/// Strangers are kept for `channel list`; a flood of them must not grow the file.
-const MOST_STRANGERS: i64 = 100;
 
 /// What decides about a batch.
 #[derive(Debug)]
@@ -140,48 +135,6 @@ pub(crate) struct NewInbox {
     pub(crate) payload: String,
 }
 
-/// A message that access refused; its text is not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) channel: String,
-    pub(crate) user_id: String,
-    pub(crate) chat_id: String,
-    pub(crate) display_name: String,
-}
-
-impl Refusal {
-    fn of(claim: &Claim) -> Self {
-        Self {
-            channel: claim.channel().to_owned(),
-            user_id: claim.user().to_owned(),
-            chat_id: claim.address.chat.clone(),
-            display_name: display_name(&claim.sender),
-        }
-    }
-}
-
-/// Chosen by its bearer, so it is cut and cannot start a line of its own.
-pub(super) fn display_name(sender: &Sender) -> String {
-    sender.name().chars().filter(|character| !character.is_control()).take(64).collect()
-}
-
-/// Somebody who wrote and is not allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Stranger {
-    /// The platform.
-    pub channel: String,
-    /// What `--allow-user` takes.
-    pub user_id: String,
-    /// What `--allow-chat` takes.
-    pub chat_id: String,
-    /// For people; may be made up by the stranger.
-    pub display_name: String,
-    /// Unix ms.
-    pub last_seen: i64,
-    /// Messages refused.
-    pub count: i64,
-}
-
 /// What an accepted batch asks for.
 #[derive(Debug, Default)]
 pub(crate) struct Accepted {
@@ -237,28 +190,6 @@ impl GatewayStore {
                 let sql = "SELECT stream, position FROM watermarks WHERE channel = ?1 AND account = ?2";
                 let mut statement = connection.prepare_cached(sql)?;
                 let rows = statement.query_map([channel, account], |row| Ok((row.get(0)?, row.get(1)?)))?;
-                Ok(rows.collect::<Result<_, _>>()?)
-            })
-            .await
-    }
-
-    /// Who was refused, newest first.
-    pub async fn strangers(&self) -> Result<Vec<Stranger>, StoreError> {
-        self.database
-            .read(|connection| {
-                let sql = "SELECT channel, user_id, chat_id, display_name, last_seen, count
-                           FROM strangers ORDER BY last_seen DESC";
-                let mut statement = connection.prepare_cached(sql)?;
-                let rows = statement.query_map([], |row| {
-                    Ok(Stranger {
-                        channel: row.get(0)?,
-                        user_id: row.get(1)?,
-                        chat_id: row.get(2)?,
-                        display_name: row.get(3)?,
-                        last_seen: row.get(4)?,
-                        count: row.get(5)?,
-                    })
-                })?;
                 Ok(rows.collect::<Result<_, _>>()?)
             })
             .await
@@ -482,22 +413,4 @@ pub(super) fn insert(connection: &Connection, row: &NewInbox, now: i64) -> Resul
         row.message_id
     ])?;
     Ok(inserted == 1)
-}
-
-/// True if the log should tell about this one.
-fn refuse(connection: &Connection, refusal: &Refusal, now: i64) -> Result<bool, StoreError> {
-    let Refusal { channel, user_id, chat_id, display_name } = refusal;
-    let sql = "SELECT told_at FROM strangers WHERE channel = ?1 AND user_id = ?2";
-    let told_at: Option<i64> =
-        connection.prepare_cached(sql)?.query_row(params![channel, user_id], |row| row.get(0)).optional()?;
-    let tell = told_at.is_none_or(|told_at| now - told_at >= TELL_AGAIN_AFTER_MS);
-    let told_at = if tell { now } else { told_at.unwrap_or(now) };
-    let sql = "INSERT INTO strangers (channel, user_id, chat_id, display_name, last_seen, told_at, count)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 1)
-        ON CONFLICT DO UPDATE SET chat_id = excluded.chat_id, display_name = excluded.display_name,
-            last_seen = excluded.last_seen, told_at = excluded.told_at, count = count + 1";
-    connection.prepare_cached(sql)?.execute(params![channel, user_id, chat_id, display_name, now, told_at])?;
-    let sql = "DELETE FROM strangers WHERE rowid NOT IN (SELECT rowid FROM strangers ORDER BY last_seen DESC LIMIT ?1)";
-    connection.prepare_cached(sql)?.execute([MOST_STRANGERS])?;
-    Ok(tell)
 }

@@ -56,15 +56,6 @@ pub(crate) struct Part {
     pub(crate) next_at: i64,
 }
 
-/// What a lane has to do.
-#[derive(Debug)]
-pub(crate) enum Next {
-    /// To be sent now.
-    Now(Part),
-    /// Not to be sent yet.
-    Later(Part),
-}
-
 /// What a confirmed message leaves behind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AfterSent {
@@ -114,13 +105,13 @@ impl GatewayStore {
         self.database.write(move |connection| insert(connection, &parts, now)).await
     }
 
-    /// The oldest unsent message of a lane. If it `may` be sent now, it is `sending` with the same commit: from here to the
-    /// answer of the platform the outcome is not known.
-    pub(crate) async fn next_part(
+    /// The oldest unsent message of a lane, and what keeps it from being sent. If nothing does, it is `sending` with the same
+    /// commit: from here to the answer of the platform the outcome is not known.
+    pub(crate) async fn next_part<O: Send + 'static>(
         &self,
         lane: &str,
-        may: impl FnOnce(&Part) -> bool + Send + 'static,
-    ) -> Result<Option<Next>, StoreError> {
+        obstacle: impl FnOnce(&Part) -> Option<O> + Send + 'static,
+    ) -> Result<Option<(Part, Option<O>)>, StoreError> {
         let lane = lane.to_owned();
         self.database
             .write_unguarded(move |connection| {
@@ -128,12 +119,12 @@ impl GatewayStore {
                            FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
                 let found = connection.prepare_cached(sql)?.query_row([&lane], |row| Ok(read_part(row))).optional()?;
                 let Some(part) = found.transpose()? else { return Ok(None) };
-                if !may(&part) {
-                    return Ok(Some(Next::Later(part)));
+                let obstacle = obstacle(&part);
+                if obstacle.is_none() {
+                    let sql = "UPDATE outbox SET state = 'sending' WHERE id = ?1";
+                    connection.prepare_cached(sql)?.execute([part.id])?;
                 }
-                let sql = "UPDATE outbox SET state = 'sending' WHERE id = ?1";
-                connection.prepare_cached(sql)?.execute([part.id])?;
-                Ok(Some(Next::Now(part)))
+                Ok(Some((part, obstacle)))
             })
             .await
     }
@@ -268,10 +259,7 @@ impl GatewayStore {
 impl GatewayStore {
     /// The next message of a lane, taken to be sent.
     pub(crate) async fn take_part(&self, lane: &str) -> Option<Part> {
-        match self.next_part(lane, |_| true).await.unwrap() {
-            Some(Next::Now(part)) => Some(part),
-            _ => None,
-        }
+        self.next_part(lane, |_| None::<()>).await.unwrap().map(|(part, _)| part)
     }
 }
 
