@@ -38,7 +38,7 @@ use stakpak_sqlite::{Database, rusqlite};
 pub use access::{AccessEntry, Origin, Subject};
 pub(crate) use admission::Admission;
 pub use ages::QueueAges;
-pub(crate) use approvals::{Approval, AskedFor, Decision, Stage};
+pub(crate) use approvals::{Approval, AskedFor, Decision, LostPrompt, Stage};
 pub use audit::AuditEntry;
 pub(crate) use commands::{Change, CommandRow, Standing};
 pub(crate) use decide::{Refused, Resolution, Wish};

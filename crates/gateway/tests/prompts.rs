@@ -134,3 +134,24 @@ async fn a_prompt_that_was_lost_is_posted_again() {
         stage.chat.wait_for("the answer", |shown| shown.text == "All done.").await;
     }
 }
+
+/// A prompt of unknown fate is shown a second time by editing an empty message: a third copy cannot come of it.
+#[tokio::test]
+async fn a_prompt_that_perhaps_arrived_is_shown_once_more_at_most() {
+    let mut stage = Stage::new("", "allow_users = [1]").await;
+    stage.agent.will_propose(waits());
+    stage.chat.say(ANN, "list").await;
+    stage.chat.prompt(1).await;
+    stage.kill().await;
+    let database = rusqlite::Connection::open(stage.store_path()).unwrap();
+    let parked =
+        "UPDATE outbox SET state = 'unknown', uncertain = 10, platform_message_id = NULL WHERE kind = 'prompt'";
+    assert_eq!(database.execute(parked, []).unwrap(), 1);
+    stage.chat.refuse_prompts(true);
+    stage.start().await;
+    let prompt = stage.chat.prompt(2).await;
+    assert_eq!(stage.chat.press(ANN, &prompt, &prompt.payload("Allow")).await, PressAnswer::Taken);
+    assert_eq!(stage.agent.decision("c1").await["action"], "accept");
+    stage.chat.wait_for("the answer", |shown| shown.text == "All done.").await;
+    assert_eq!(count(&stage, |shown| shown.text.contains("ls")), 2);
+}

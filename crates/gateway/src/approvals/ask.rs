@@ -16,7 +16,7 @@ use super::{
 use crate::{
     access::approval_id,
     clock::{millis, now_ms},
-    store::{Approval, AskedFor, Content, Decision, NewPart, OpenRun, Stage},
+    store::{Approval, AskedFor, Content, Decision, LostPrompt, NewPart, OpenRun, Stage},
 };
 
 /// Who denies what nobody may decide.
@@ -80,8 +80,14 @@ impl Desk {
             self.close(approval, "Decided elsewhere.").await?;
             return Ok(false);
         }
-        if self.store.was_lost(&approval.prompt_key).await? {
-            self.post_again(approval).await?;
+        match self.store.lost_prompt(&approval.prompt_key).await? {
+            None => {}
+            Some(LostPrompt::Refused) => self.post_again(approval).await?,
+            Some(LostPrompt::PerhapsSent) => {
+                if let Some(lane) = self.store.retry_prompt(&approval.prompt_key).await? {
+                    self.deliveries.wake(&lane);
+                }
+            }
         }
         Ok(true)
     }

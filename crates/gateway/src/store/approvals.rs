@@ -11,7 +11,7 @@ use stakpak_sqlite::{
 };
 
 use super::{GatewayStore, NewPart, OpenRun, StoreError, outbox};
-use crate::{Address, Sender, access::Claim, approvals::Call};
+use crate::{Address, Sender, access::Claim, approvals::Call, clock::now_ms};
 
 pub(super) const TABLES: Migration = Migration {
     name: "approvals",
@@ -265,16 +265,45 @@ impl GatewayStore {
             .await
     }
 
-    /// Whether a message was given up, so that nobody can have seen it.
-    pub(crate) async fn was_lost(&self, idem_key: &str) -> Result<bool, StoreError> {
+    /// What became of a prompt that its people may not have seen.
+    pub(crate) async fn lost_prompt(&self, idem_key: &str) -> Result<Option<LostPrompt>, StoreError> {
         let idem_key = idem_key.to_owned();
         self.database
             .read(move |connection| {
-                let sql = "SELECT 1 FROM outbox WHERE idem_key = ?1 AND state IN ('failed', 'unknown')";
-                Ok(connection.prepare_cached(sql)?.exists([idem_key])?)
+                let sql = "SELECT state FROM outbox WHERE idem_key = ?1";
+                let state: Option<String> =
+                    connection.prepare_cached(sql)?.query_row([idem_key], |row| row.get(0)).optional()?;
+                Ok(match state.as_deref() {
+                    Some("failed") => Some(LostPrompt::Refused),
+                    Some("unknown") => Some(LostPrompt::PerhapsSent),
+                    _ => None,
+                })
             })
             .await
     }
+
+    /// A prompt that was perhaps sent is tried again like one after its first attempt, so that it shows twice at the most.
+    /// Its lane.
+    pub(crate) async fn retry_prompt(&self, idem_key: &str) -> Result<Option<String>, StoreError> {
+        let (idem_key, now) = (idem_key.to_owned(), now_ms());
+        self.database
+            .write(move |connection| {
+                let sql =
+                    "UPDATE outbox SET state = 'queued', attempts = 0, uncertain = 1, created_at = ?2, next_at = ?2
+                           WHERE idem_key = ?1 AND state = 'unknown' RETURNING lane";
+                Ok(connection.prepare_cached(sql)?.query_row(params![idem_key, now], |row| row.get(0)).optional()?)
+            })
+            .await
+    }
+}
+
+/// Why a prompt may not have been seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LostPrompt {
+    /// It was not sent and will not be.
+    Refused,
+    /// No attempt was answered.
+    PerhapsSent,
 }
 
 /// Routing key, address, sender and guild of the message that a run answers.

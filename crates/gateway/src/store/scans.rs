@@ -260,7 +260,7 @@ async fn a_message(store: &GatewayStore, gate: &Arc<Gate>) {
     assert_eq!(store.unfinished_approvals().await.unwrap().len(), 1);
     let told = BTreeMap::from([("c".to_owned(), "applied".to_owned())]);
     store.told(ID, told, vec![text("told")], now_ms()).await.unwrap();
-    assert!(!store.was_lost("approval:x:prompt").await.unwrap());
+    assert_eq!(store.lost_prompt("approval:x:prompt").await.unwrap(), None);
     assert!(!store.has_ended("run").await.unwrap());
     store.send_part("run", &Sent::default(), vec![text("run:run:m1:0")], now_ms()).await.unwrap();
     let ended = EndedRun { outcome: "failed", error: None, unconsumed: vec!["late".to_owned()] };

@@ -325,6 +325,9 @@ impl Channel for Adapter {
         let shown = state.shown.iter_mut().find(|shown| shown.id == message.message_id).unwrap();
         shown.text.clone_from(&body.text);
         shown.buttons = buttons.iter().map(|button| button.label.clone()).collect();
+        if !buttons.is_empty() {
+            shown.payloads = buttons.iter().map(|button| button.callback_data.clone()).collect();
+        }
         drop(state);
         self.0.change();
         Ok(())
