@@ -6,6 +6,8 @@
 
 mod answer;
 mod attachments;
+#[cfg(test)]
+mod fixtures;
 mod follow;
 mod live;
 mod notice;

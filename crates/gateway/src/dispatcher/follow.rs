@@ -336,3 +336,6 @@ impl Conversations {
         Ok(asked.iter().any(|approval| approval.undecided().iter().any(|(_, call)| call.id == tool_call_id.0)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,61 +1,20 @@
 //! G-P45: ten minutes of a stream, on a clock of our own.
 
-use std::path::Path;
-
-use stakpak_client::{StakpakClient, protocol::RunId};
-use stakpak_redact::Redactor;
-use tokio_util::sync::CancellationToken;
+use stakpak_client::protocol::RunId;
 use uuid::Uuid;
 
 use super::*;
 use crate::{
-    Address, Capabilities, GatewayCliFlags, GatewayConfig, GatewayStore,
-    approvals::{Approvals, Desk},
+    Capabilities, GatewayConfig,
     channels::build_channels,
-    delivery::{Deliveries, Sender},
-    dispatcher::Sent,
+    dispatcher::fixtures::{config, conversations, run},
     fake::FakeChannel,
-    store::Gate,
 };
 
+const NOWHERE: &str = "http://127.0.0.1:9";
 const STREAM: Duration = Duration::from_secs(600);
 /// Between two pieces of text.
 const PIECE: Duration = Duration::from_millis(100);
-
-/// A configuration with every platform.
-fn config(directory: &Path) -> GatewayConfig {
-    let file = directory.join("autopilot.toml");
-    let text = "[channels.telegram]\ntoken = \"1:x\"\n[channels.discord]\ntoken = \"x\"\n\
-                [channels.slack]\nbot_token = \"xoxb-1\"\napp_token = \"xapp-1\"\n";
-    std::fs::write(&file, text).unwrap();
-    let config = GatewayConfig::load(file.as_path(), &GatewayCliFlags::default()).unwrap();
-    config.with_server("http://127.0.0.1:9", "token")
-}
-
-fn conversations(config: &GatewayConfig, channel: Arc<dyn Channel>) -> Conversations {
-    let (store, redactor) = (GatewayStore::open_in_memory().unwrap(), Redactor::new(["x-secret"]).unwrap());
-    let client = StakpakClient::new("http://127.0.0.1:9", "token");
-    let deliveries = Deliveries::new(Sender::new(store.clone(), &[channel], CancellationToken::new()));
-    let gate = Arc::new(Gate::new(config));
-    let desk = Desk::new(config, store.clone(), client.clone(), Arc::clone(&deliveries), redactor.clone(), gate);
-    Conversations::new(config, store, client, deliveries, redactor, Approvals::new(desk))
-}
-
-fn run(chat: &str) -> OpenRun {
-    let direct = (!chat.starts_with('-')).then(|| chat.into());
-    OpenRun {
-        run_id: Uuid::from_u128(1).to_string(),
-        session_id: Uuid::from_u128(2).to_string(),
-        address: Address { channel: "telegram".into(), chat: chat.to_owned(), thread: None, direct },
-        cursor: 0,
-        started_at: now_ms(),
-        question: None,
-        requester: None,
-        timeout_s: None,
-        sent: Sent::default(),
-        fresh: true,
-    }
-}
 
 /// Ten minutes of text, each piece of it new; where the answer goes at the end.
 async fn stream(config: &GatewayConfig, channel: &Arc<FakeChannel>, chat: &str) -> Place {
@@ -103,7 +62,7 @@ fn every_platform(config: &GatewayConfig) -> Vec<(String, Capabilities)> {
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_ten_minutes_is_shown_at_the_platforms_pace() {
     let home = tempfile::tempdir().unwrap();
-    let config = config(home.path());
+    let config = config(home.path(), NOWHERE);
     let (second, half) = (Duration::from_secs(1), Duration::from_millis(500));
     let table = [
         ("telegram", second + half, second * 3, Some(second * 4)),
@@ -133,7 +92,7 @@ async fn a_stream_of_ten_minutes_is_shown_at_the_platforms_pace() {
 #[tokio::test(start_paused = true)]
 async fn slow_and_limited_edits_are_not_pressed() {
     let home = tempfile::tempdir().unwrap();
-    let config = config(home.path());
+    let config = config(home.path(), NOWHERE);
     let (_, capabilities) = every_platform(&config).remove(0);
     let slow = Duration::from_secs(7);
     let channel = Arc::new(FakeChannel::new(capabilities, move || (slow, Ok(()))));
