@@ -5,6 +5,7 @@ mod output;
 
 mod access;
 mod agent_server;
+mod allocator;
 mod args;
 mod autopilot_file;
 mod backup;
@@ -41,10 +42,6 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use args::{AutopilotCommand, AutopilotTree, Cli, Command, Global};
 use home::Home;
 
-/// Blocks are made on one thread and freed on another all the time: glibc's allocator takes a lock for each.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let started = Instant::now();
     let arguments = match args::root::arguments(&Cli::command(), std::env::args_os().collect()) {
@@ -59,7 +56,7 @@ fn main() -> ExitCode {
     }
     // Two TLS providers may end up in the graph; the first client would panic without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(allocator::give_back).build();
     let result = runtime.context("the async runtime cannot start").and_then(|runtime| {
         let result = runtime.block_on(dispatch(cli, started));
         // A thread that waits for the terminal must not hold up the exit.
