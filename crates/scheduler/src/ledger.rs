@@ -3,6 +3,7 @@
 //! Invariants: a fire key has one row, ever; a row is durable before anything it stands for is done; cursors never move
 //! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
 
+mod attempts;
 mod cancel;
 mod decide;
 mod dispatch;
@@ -22,6 +23,8 @@ use rusqlite::{OptionalExtension, params};
 use stakpak_sqlite::Database;
 use tokio::sync::{Notify, watch};
 
+pub use attempts::Attempt;
+pub(crate) use attempts::Repeat;
 pub use cancel::CancelError;
 pub use decide::{Decide, DecideError, Decided};
 pub(crate) use dispatch::{Dispatched, Job, Verdict};
@@ -272,5 +275,6 @@ fn run(connection: &rusqlite::Connection, id: RunNumber) -> Result<Option<RunRec
 /// Puts to each run what other tables say about it.
 fn attach(connection: &rusqlite::Connection, runs: &mut [RunRecord]) -> Result<(), LedgerError> {
     outbox::attach(connection, runs)?;
+    attempts::attach(connection, runs)?;
     decide::attach(connection, runs)
 }

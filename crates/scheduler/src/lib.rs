@@ -36,7 +36,7 @@ pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
-    CancelError, Decide, DecideError, Decided, Event, HeldBy, Hold, Ledger, LedgerError, Notification,
+    Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, Hold, Ledger, LedgerError, Notification,
     NotificationState, OpenRuns, OutboxCounts, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
@@ -45,6 +45,6 @@ pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{
     Catchup, Check, Definition, Firing, Notifications, Notify, NotifyMode, NotifyOn, Overlap, Platform, Prompt,
-    RemoteGateway, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
+    RemoteGateway, RetryOn, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
 };
 pub use timing::{Interval, Timing};

@@ -23,7 +23,7 @@ use crate::{
     },
     check::{self, CheckError, CheckResult, Occasion, shortened},
     clock::Clock,
-    ledger::{Finish, Job, Ledger, LedgerError, Reason, RunNumber, RunStatus, Source},
+    ledger::{Finish, Job, Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, Source},
     prompt::{self, PromptError},
     spec::{Check, Prompt, ScheduleSpec},
 };
@@ -143,6 +143,12 @@ impl Runner {
             _ => (status, reason),
         };
         let unconfirmed = report.outcome == AgentOutcome::Unconfirmed;
+        let repeat = match report.outcome {
+            _ if reason == Some(Reason::ApprovalExpired) => Repeat::Never,
+            AgentOutcome::Failed if report.retryable && !report.side_effects => Repeat::Safe,
+            AgentOutcome::Failed | AgentOutcome::MaxTurns | AgentOutcome::TimedOut => Repeat::IfAny,
+            _ => Repeat::Never,
+        };
         let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
         Ok(Finish {
             status,
@@ -154,6 +160,7 @@ impl Runner {
             stdout: redacted(&self.redactor, &result.stdout),
             message: final_message.map(|text| redacted(&self.redactor, &text)),
             error: Some(result.stderr).filter(|text| !text.is_empty()).map(|text| redacted(&self.redactor, &text)),
+            repeat,
             unconfirmed,
             check: None,
         })
@@ -213,7 +220,7 @@ fn order(job: &Job, prompt: String) -> Order {
         ..RunOverrides::default()
     };
     Order {
-        key: job.fire_key.clone(),
+        key: job.key.clone(),
         title: format!("autopilot: {}", spec.name),
         cwd: spec.workdir.clone(),
         prompt,
@@ -297,7 +304,9 @@ fn not_started(error: &AgentError, redactor: &Redactor) -> Finish {
         AgentError::NoAnswer { request: AgentRequest::Session, .. } => (RunStatus::Failed, Some(Reason::AgentError)),
         AgentError::NoAnswer { request: AgentRequest::Message, .. } => (RunStatus::Unknown, None),
     };
-    Finish::not_started(status, reason, redacted(redactor, &told(error)))
+    let finish = Finish::not_started(status, reason, redacted(redactor, &told(error)));
+    let is_passing = matches!(error, AgentError::NoAnswer { request: AgentRequest::Session, .. });
+    Finish { repeat: if is_passing { Repeat::Safe } else { Repeat::Never }, ..finish }
 }
 
 /// The error with its causes.

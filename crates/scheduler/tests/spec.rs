@@ -124,6 +124,10 @@ fn policies_have_their_bounds_and_their_defaults() {
     assert_eq!(errors("catchup_window = '9s'"), ["E110 catchup_window"]);
     assert_eq!(errors("catchup_window = 'wide'"), ["E109 catchup_window"]);
     assert_eq!(errors("catchup_limit = 0"), ["E110 catchup_limit"]);
+    assert_eq!(errors("retries = 101"), ["E110 retries"]);
+    assert_eq!(errors("retry_backoff = '0s'"), ["E110 retry_backoff"]);
+    assert_eq!(errors("retry_backoff = '1h'"), ["E110 retry_max_delay"]);
+    assert_eq!(errors("approval_timeout = '0s'"), ["E110 approval_timeout"]);
     assert_eq!(errors("queue_limit = 0"), ["E110 queue_limit"]);
     assert_eq!(errors("jitter = 'some'"), ["E109 jitter"]);
     assert_eq!(errors("exclusive_group = ' '"), ["E110 exclusive_group"]);
@@ -249,8 +253,8 @@ fn one_wrong_entry_disables_only_itself_and_says_where() {
 #[test]
 fn keys_without_effect_are_named_with_their_line() {
     let set = read(
-        "[defaults]\nretries = 2\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
-         on_crash = 'fail'\nretries = 3\nnotfiy_on = 'all'\n",
+        "[defaults]\non_crash = 'fail'\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
+         on_crash = 'fail'\nenable_subagents = true\nnotfiy_on = 'all'\n",
     )
     .unwrap();
     assert_eq!(set.errors().count(), 0);
@@ -259,9 +263,9 @@ fn keys_without_effect_are_named_with_their_line() {
     assert_eq!(
         told,
         [
-            (2, "W302", "defaults.retries"),
+            (2, "W302", "defaults.on_crash"),
             (7, "W302", "schedules.x.on_crash"),
-            (8, "W302", "schedules.x.retries"),
+            (8, "W302", "schedules.x.enable_subagents"),
             (9, "W301", "schedules.x.notfiy_on"),
         ]
     );

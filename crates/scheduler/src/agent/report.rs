@@ -84,6 +84,10 @@ pub struct AgentReport {
     pub turns: Option<u64>,
     /// Tokens, summed over its answers.
     pub usage: Option<Usage>,
+    /// The same may succeed another time, says the server.
+    pub retryable: bool,
+    /// A tool with side effects was started.
+    pub side_effects: bool,
     /// The last message of the agent that holds text.
     pub final_message: Option<String>,
 }

@@ -15,7 +15,8 @@ use crate::{agent::Progress, check::CheckResult, spec::ScheduleSpec};
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) id: RunNumber,
-    pub(crate) fire_key: String,
+    /// `Idempotency-Key` of this attempt.
+    pub(crate) key: String,
     pub(crate) source: Source,
     pub(crate) nominal_at: Option<DateTime<Utc>>,
     /// The version it was started with.
@@ -179,7 +180,7 @@ pub(super) fn start(
     let Pending { id, source, nominal_at, fire_key, .. } = row;
     Ok(Job {
         id,
-        fire_key,
+        key: fire_key,
         source,
         nominal_at,
         spec,

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Reason, RunNumber, RunStatus, hold, outbox, record::integer};
+use super::{Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, attempts, hold, outbox, record::integer};
 use crate::{check::CheckResult, spec::ScheduleSpec};
 
 /// All output of an agent that is kept.
@@ -25,6 +25,8 @@ pub(crate) struct Finish {
     pub(crate) stdout: String,
     pub(crate) message: Option<String>,
     pub(crate) error: Option<String>,
+    /// Whether another attempt may follow.
+    pub(crate) repeat: Repeat,
     /// The server may still be at it.
     pub(crate) unconfirmed: bool,
     /// What its check did, unless that is known already.
@@ -44,6 +46,7 @@ impl Finish {
             stdout: String::new(),
             message: None,
             error: Some(error),
+            repeat: Repeat::Never,
             unconfirmed: false,
             check: None,
         }
@@ -172,6 +175,9 @@ fn record_end(
     let Some((schedule, before)) = open else { return Ok(None) };
     if let Some(check) = &finish.check {
         store_check(connection, id, check, now)?;
+    }
+    if before != RunStatus::Unknown && attempts::record(connection, id, finish, spec, now)? {
+        return Ok(None);
     }
     let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;
     let stop_reason = finish.stop_reason.map(serde_json::to_value).transpose()?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
-use super::Decided;
+use super::{Attempt, Decided};
 use crate::check::CheckResult;
 
 macro_rules! words {
@@ -272,6 +272,10 @@ pub struct RunRecord {
     pub approval_expires_at: Option<DateTime<Utc>>,
     /// How to go on, while paused.
     pub resume_hint: Option<String>,
+    /// Which attempt it is at, or ended with.
+    pub attempt: u32,
+    /// Its attempts that have ended, if it may have several.
+    pub attempts: Vec<Attempt>,
     /// What was decided about its calls, oldest first.
     pub decisions: Vec<Decided>,
     /// How often it was taken up again after a crash.
@@ -284,7 +288,7 @@ pub struct RunRecord {
 pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, status, reason, blocking_run, profile, model, \
      planned_at, started_at, finished_at, session_id, run_id, checkpoint_id, stop_reason, turns, usage_json, agent_stdout, \
      agent_message, error, pause_json, recoveries, checked_at, check_exit_code, check_signal, check_timed_out, check_stdout, \
-     check_stderr, check_truncated, approval_expires_at";
+     check_stderr, check_truncated, approval_expires_at, attempt";
 
 impl RunRecord {
     /// Without its notifications and decisions.
@@ -321,6 +325,8 @@ impl RunRecord {
             check: check(row, 24)?,
             approval_expires_at: instant(row.get(31)?),
             resume_hint: (status == RunStatus::Paused).then(|| resume_hint(id)),
+            attempt: row.get(32)?,
+            attempts: Vec::new(),
             decisions: Vec::new(),
             notifications: Vec::new(),
         })

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::EventId;
 
 use super::{
-    Ledger, LedgerError, Reason, RunNumber, RunStatus,
+    Ledger, LedgerError, Reason, RunNumber, RunStatus, attempts,
     dispatch::{Job, end},
     outbox, record,
 };
@@ -68,17 +68,17 @@ pub(super) fn stored_spec(connection: &Connection, id: RunNumber) -> Result<Opti
 pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
     let sql = format!(
         "SELECT spec_json, fire_key, source, nominal_at, coalesce(agent_at, started_at), waited_ms, session_id, run_id, cursor,
-                paused_at, prompt, cancel_reason, unconfirmed, checking, {}
+                paused_at, prompt, cancel_reason, unconfirmed, checking, attempt, {}
          FROM runs WHERE id = ?1",
         record::CHECK_COLUMNS
     );
     let (spec, job) = connection.query_row(&sql, [id], |row| {
         let spec: Option<ScheduleSpec> = record::json(row.get(0)?);
-        let (fire_key, source) = (row.get(1)?, row.get(2)?);
+        let (key, source) = (attempts::key(row.get(1)?, row.get(14)?), row.get(2)?);
         let (nominal_at, agent_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
         let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
         let (prompt, cancel, unconfirmed) = (row.get(10)?, row.get(11)?, row.get(12)?);
-        let (checking, check) = (row.get(13)?, record::check(row, 14)?);
+        let (checking, check) = (row.get(13)?, record::check(row, 15)?);
         let progress = Progress {
             session: record::parsed(row.get(6)?),
             run: record::parsed(row.get(7)?),
@@ -87,7 +87,7 @@ pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -
         };
         let job = move |spec| Job {
             id: RunNumber(id),
-            fire_key,
+            key,
             source,
             nominal_at,
             spec: Arc::new(spec),

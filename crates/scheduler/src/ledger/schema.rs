@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -147,6 +147,26 @@ const DECISIONS: Migration = Migration {
             idempotency_key TEXT,
             request         TEXT,
             PRIMARY KEY (run_id, session_id, call_id)
+        ) STRICT;
+    ",
+};
+
+/// Attempts of runs that may have several, once they have ended.
+const ATTEMPTS: Migration = Migration {
+    name: "attempts of a run",
+    sql: "
+        ALTER TABLE runs ADD COLUMN attempt INTEGER NOT NULL DEFAULT 1;
+
+        CREATE TABLE attempts (
+            run_id       INTEGER NOT NULL,
+            n            INTEGER NOT NULL,
+            session_id   TEXT,
+            agent_run_id TEXT,
+            status       TEXT NOT NULL,
+            error        TEXT,
+            started_at   INTEGER,
+            finished_at  INTEGER NOT NULL,
+            PRIMARY KEY (run_id, n)
         ) STRICT;
     ",
 };

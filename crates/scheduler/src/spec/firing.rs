@@ -12,6 +12,7 @@ use crate::timing::Timing;
 /// Shorter windows would miss what is merely slow.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(10);
 const QUEUE_LIMIT: std::ops::RangeInclusive<u32> = 1..=10_000;
+const MOST_RETRIES: u32 = 100;
 const CATCHUP_LIMIT: std::ops::RangeInclusive<u32> = 1..=1000;
 /// Fires that are looked at to find the shortest gap between two.
 const LOOKED_AT: usize = 500;
@@ -44,6 +45,17 @@ pub enum Catchup {
     None,
 }
 
+/// Which failures are tried again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// Those that the server calls passing, if no tool with side effects was started.
+    #[default]
+    Safe,
+    /// Every failure of the agent, and its time limit.
+    Any,
+}
+
 /// The policies of one schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -66,6 +78,16 @@ pub struct Firing {
     pub exclusive_group: Option<String>,
     /// So many failures in a row pause the schedule; 0: never.
     pub pause_after_failures: u32,
+    /// Further attempts of a run.
+    pub retries: u32,
+    /// Before the second attempt; doubles for each further one.
+    #[serde(with = "stakpak_config::duration")]
+    pub retry_backoff: Duration,
+    /// At most this.
+    #[serde(with = "stakpak_config::duration")]
+    pub retry_max_delay: Duration,
+    /// After which failures.
+    pub retry_on: RetryOn,
 }
 
 impl Default for Firing {
@@ -79,6 +101,10 @@ impl Default for Firing {
             jitter: Duration::ZERO,
             exclusive_group: None,
             pause_after_failures: 5,
+            retries: 0,
+            retry_backoff: Duration::from_secs(30),
+            retry_max_delay: Duration::from_secs(15 * 60),
+            retry_on: RetryOn::default(),
         }
     }
 }
@@ -99,7 +125,20 @@ impl Entry<'_> {
                 .pause_after_failures
                 .or(defaults.pause_after_failures)
                 .unwrap_or(standard.pause_after_failures),
+            retries: raw.retries.or(defaults.retries).unwrap_or(standard.retries),
+            retry_backoff: raw.retry_backoff.or(defaults.retry_backoff).unwrap_or(standard.retry_backoff),
+            retry_max_delay: raw.retry_max_delay.or(defaults.retry_max_delay).unwrap_or(standard.retry_max_delay),
+            retry_on: raw.retry_on.or(defaults.retry_on).unwrap_or_default(),
         };
+        if firing.retries > MOST_RETRIES {
+            findings.push(self.error("retries", "E110", "must be between 0 and 100"));
+        }
+        if firing.retry_backoff.is_zero() {
+            findings.push(self.error("retry_backoff", "E110", "must be longer than nothing"));
+        }
+        if firing.retry_max_delay < firing.retry_backoff {
+            findings.push(self.error("retry_max_delay", "E110", "must not be shorter than retry_backoff"));
+        }
         if !QUEUE_LIMIT.contains(&firing.queue_limit) {
             findings.push(self.error("queue_limit", "E110", "must be between 1 and 10000"));
         }

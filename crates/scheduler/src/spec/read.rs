@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stakpak_config::{Codes, Document, Finding, Severity};
 
 use super::{
-    Catchup, Definition, Overlap, Schedule, ScheduleSet, TriggerOn,
+    Catchup, Definition, Overlap, RetryOn, Schedule, ScheduleSet, TriggerOn,
     entry::{self, Entry, RawSchedule},
     notify::RawNotifications,
 };
@@ -18,8 +18,7 @@ const ENTRY_CODES: Codes =
 pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
-const DEFAULTS_NOT_YET: &[&str] =
-    &["retries", "retry_backoff", "retry_max_delay", "retry_on", "on_crash", "enable_slack_tools", "enable_subagents"];
+const DEFAULTS_NOT_YET: &[&str] = &["on_crash", "enable_slack_tools", "enable_subagents"];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
@@ -48,6 +47,12 @@ pub(super) struct Defaults {
     #[serde(default, with = "stakpak_config::duration::option")]
     pub(super) jitter: Option<Duration>,
     pub(super) pause_after_failures: Option<u32>,
+    pub(super) retries: Option<u32>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) retry_backoff: Option<Duration>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    pub(super) retry_max_delay: Option<Duration>,
+    pub(super) retry_on: Option<RetryOn>,
 }
 
 /// `[watch]`.

@@ -41,6 +41,10 @@ pub enum Play {
     AskInVain,
     /// Fail with this text.
     Fail(&'static str),
+    /// The same, and it may pass.
+    Stumble(&'static str),
+    /// The same, after a tool with side effects.
+    Spoil(&'static str),
     /// Close every event stream at once, as a proxy may; the run goes on.
     CutStreams,
     /// Refuse the message.
@@ -292,7 +296,12 @@ impl Session {
         match play {
             Play::Answer(text) => self.end(text, RunState::Completed, StopReason::Completed),
             Play::MaxTurns => self.end("not yet", RunState::Completed, StopReason::MaxTurns),
-            Play::Fail(text) => self.end(text, RunState::Failed, StopReason::Error),
+            Play::Fail(text) | Play::Stumble(text) | Play::Spoil(text) => {
+                self.run.as_mut().unwrap().side_effects = matches!(play, Play::Spoil(_));
+                self.end(text, RunState::Failed, StopReason::Error);
+                let error = self.run.as_mut().unwrap().last_error.as_mut().unwrap();
+                error.retryable = !matches!(play, Play::Fail(_));
+            }
             Play::Hang | Play::Stuck | Play::CutStreams => {
                 self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() });
             }

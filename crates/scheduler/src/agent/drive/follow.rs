@@ -382,6 +382,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         report.result.checkpoint_id = run.checkpoint_id.map(|id| id.to_string());
         report.stop_reason = run.stop_reason;
         report.turns = Some(run.turns);
+        report.retryable = run.last_error.as_ref().is_some_and(|error| error.retryable);
+        report.side_effects = run.side_effects;
         report.usage = Some(run.total_usage.clone());
         report
     }
@@ -414,6 +416,8 @@ impl<'a, O: Observer> Follower<'a, O> {
             stop_reason: None,
             turns: None,
             usage: None,
+            retryable: false,
+            side_effects: true,
             final_message: said.last,
         }
     }
