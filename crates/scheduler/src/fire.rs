@@ -30,10 +30,8 @@ impl FireKey {
 
     /// How much later than its nominal instant it is dispatched: from zero to `most`, the same each time it is asked for.
     pub(crate) fn jitter(&self, most: TimeDelta) -> TimeDelta {
-        let digest = Sha256::digest(self.0.as_bytes());
-        let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
         let most = u64::try_from(most.num_milliseconds()).unwrap_or_default();
-        let millis = number % most.saturating_add(1);
+        let millis = number_of(&self.0, most);
         TimeDelta::milliseconds(i64::try_from(millis).unwrap_or_default())
     }
 
@@ -41,6 +39,13 @@ impl FireKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// From zero to `most`, the same for the same text and spread over all texts.
+pub(crate) fn number_of(text: &str, most: u64) -> u64 {
+    let digest = Sha256::digest(text.as_bytes());
+    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    number % most.saturating_add(1)
 }
 
 fn encoded(name: &str) -> String {

@@ -34,6 +34,7 @@ pub(crate) use outbox::{Attempted, Outgoing};
 pub(crate) use plan::{Planned, Tracked};
 pub(crate) use progress::Finish;
 pub use record::{Event, Notification, NotificationState, Reason, RunNumber, RunRecord, RunStatus, Source};
+pub(crate) use recover::Recovered;
 
 use crate::{
     fire::FireKey,

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
-use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
+use stakpak_client::{CallerContextInput, ClientError, ProposedToolCall, StakpakClient};
 use stakpak_protocol::{DecidedBy, ErrorCode, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
 use stakpak_redact::Redactor;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ use crate::{
 
 /// Characters of each stream of a check that the agent is told.
 const SENT_OF_A_STREAM: usize = 20_000;
+
+const NOT_TO_GO_ON: &str = "cancelled: the process died while this run was under way, and on_crash is fail";
 
 /// What every run is worked on with.
 #[derive(Debug, Clone)]
@@ -130,13 +132,18 @@ impl Runner {
             AgentOutcome::Completed => (RunStatus::Completed, None),
             AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
             AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
-            AgentOutcome::Cancelled => (RunStatus::Cancelled, Some(self.cancel_reason(job).await?)),
+            AgentOutcome::Cancelled => match self.cancel_reason(job).await? {
+                Reason::CrashLimit => (RunStatus::Failed, Some(Reason::CrashLimit)),
+                reason => (RunStatus::Cancelled, Some(reason)),
+            },
             AgentOutcome::TimedOut => (RunStatus::TimedOut, None),
             AgentOutcome::Paused | AgentOutcome::Unknown | AgentOutcome::Unconfirmed => (RunStatus::Unknown, None),
         };
         let (status, reason) = match status {
             RunStatus::Completed | RunStatus::Failed
-                if is_silent(&report) && self.ledger.has_expired(job.id).await? =>
+                if reason != Some(Reason::CrashLimit)
+                    && is_silent(&report)
+                    && self.ledger.has_expired(job.id).await? =>
             {
                 (RunStatus::Failed, Some(Reason::ApprovalExpired))
             }
@@ -150,6 +157,10 @@ impl Runner {
             _ => Repeat::Never,
         };
         let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
+        let error = match reason {
+            Some(Reason::CrashLimit) => NOT_TO_GO_ON.to_owned(),
+            _ => result.stderr,
+        };
         Ok(Finish {
             status,
             reason,
@@ -159,8 +170,9 @@ impl Runner {
             checkpoint_id: result.checkpoint_id.and_then(|id| id.parse().ok()),
             stdout: redacted(&self.redactor, &result.stdout),
             message: final_message.map(|text| redacted(&self.redactor, &text)),
-            error: Some(result.stderr).filter(|text| !text.is_empty()).map(|text| redacted(&self.redactor, &text)),
+            error: Some(error).filter(|text| !text.is_empty()).map(|text| redacted(&self.redactor, &text)),
             repeat,
+            retry_after: None,
             unconfirmed,
             check: None,
         })
@@ -305,8 +317,13 @@ fn not_started(error: &AgentError, redactor: &Redactor) -> Finish {
         AgentError::NoAnswer { request: AgentRequest::Message, .. } => (RunStatus::Unknown, None),
     };
     let finish = Finish::not_started(status, reason, redacted(redactor, &told(error)));
-    let is_passing = matches!(error, AgentError::NoAnswer { request: AgentRequest::Session, .. });
-    Finish { repeat: if is_passing { Repeat::Safe } else { Repeat::Never }, ..finish }
+    match error {
+        AgentError::NoAnswer { request: AgentRequest::Session, source } => {
+            let retry_after = source.as_ref().and_then(ClientError::retry_after);
+            Finish { repeat: Repeat::Safe, retry_after, ..finish }
+        }
+        _ => finish,
+    }
 }
 
 /// The error with its causes.

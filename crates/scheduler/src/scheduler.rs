@@ -12,6 +12,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
+use stakpak_protocol::{RunId, SessionId};
 use stakpak_redact::Redactor;
 use tokio::{
     sync::{Notify, watch},
@@ -22,12 +23,14 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::{
+    agent,
     clock::Clock,
     courier::Courier,
     due::due,
     handle::Handle,
     ledger::{
-        Dispatched, Event, Job, Ledger, LedgerError, Planned, Reason, RunNumber, RunStatus, Source, Tracked, Verdict,
+        Dispatched, Event, Job, Ledger, LedgerError, Planned, Reason, Recovered, RunNumber, RunStatus, Source, Tracked,
+        Verdict,
     },
     notice,
     pulse::{Alarm, BEAT, Beating, Heart},
@@ -142,10 +145,12 @@ impl Scheduler {
         let now = self.runner.clock.now();
         self.runner.ledger.started(Uuid::new_v4().to_string(), now).await?;
         let mut set = changes.borrow_and_update().clone();
-        for job in self.runner.ledger.recover(now).await? {
+        let Recovered { jobs, given_up } = self.runner.ledger.recover(now).await?;
+        for job in jobs {
             tracing::info!(run = %job.id, schedule = %job.spec.name, "scheduled run is taken up again");
             runs.start(&self.runner, &set, job);
         }
+        given_up.into_iter().for_each(|(id, session, run)| runs.call_off(&self.runner, id, (session, run)));
         let mut tracking = self.track(&set).await?;
         let beating = self.heart.start();
         let mut beat = tokio::time::interval(BEAT);
@@ -288,6 +293,15 @@ impl Runs {
         self.stops.insert(id, stop.clone());
         let run = async move { runner.run(job, stop_grace, stop).await.map(|()| id) };
         self.tasks.spawn(run.instrument(span));
+    }
+
+    /// Its row has ended: it is only kept from going on at the server.
+    fn call_off(&mut self, runner: &Runner, id: RunNumber, (session, run): (SessionId, RunId)) {
+        let client = runner.client.clone();
+        self.tasks.spawn(async move {
+            agent::call_off(&client, session, run).await;
+            Ok(id)
+        });
     }
 
     fn stop(&self, id: RunNumber) {

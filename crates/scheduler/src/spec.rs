@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use stakpak_config::{Document, Finding, Location};
 
 pub use check::{Check, TriggerOn};
-pub use firing::{Catchup, Firing, Overlap, RetryOn};
+pub use firing::{Catchup, Firing, OnCrash, Overlap, RetryOn};
 pub(crate) use notify::shown as shown_route;
 pub use notify::{Notifications, Notify, NotifyMode, NotifyOn, Platform, RemoteGateway, Route};
 

@@ -6,7 +6,7 @@ mod support;
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
-use stakpak_scheduler::{RunRecord, RunStatus};
+use stakpak_scheduler::{Clock, HeldBy, Hold, RunRecord, RunStatus};
 use support::{Running, World, eventually, server::Play, told};
 
 const BEAT: &str =
@@ -88,6 +88,61 @@ async fn safe_repeats_nothing_that_may_have_had_an_effect_or_would_fail_again_an
         }
         running.stop().await;
     }
+}
+
+/// The instant at which the only run is dispatched.
+fn dispatch_at(world: &World) -> i64 {
+    let connection = rusqlite::Connection::open(world.path()).unwrap();
+    connection.query_row("SELECT dispatch_at FROM runs", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_asks_to_wait_longer_is_waited_for() {
+    let (world, running) = fired("timeout = '10m'", Play::Busy(7200)).await;
+    eventually("the server was asked", async || !world.server.requests().is_empty()).await;
+    // The answer may still be on its way.
+    eventually("the time is up", async || {
+        world.clock.advance(TimeDelta::minutes(10));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        first(&world).await.is_some_and(|run| run.attempts.len() == 1)
+    })
+    .await;
+    let run = first(&world).await.unwrap();
+    let waits = dispatch_at(&world) - run.attempts[0].finished_at.timestamp_millis();
+    assert_eq!((run.status, waits), (RunStatus::Pending, 7_200_000));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_schedule_that_was_paused_meanwhile_loses_no_attempt() {
+    let (world, running) = fired("", Play::Stumble("busy")).await;
+    waits_after(&world, 1).await;
+    let hold = Hold { since: world.clock.now(), until: None, by: HeldBy::User, note: None };
+    running.handle.hold("beat", hold).await.unwrap();
+    running.handle.release("beat").await.unwrap();
+    world.server.play(Play::Answer("done"));
+    world.clock.advance(TimeDelta::seconds(80));
+    assert_eq!(told(&world.ended("beat").await), "completed");
+    running.stop().await;
+}
+
+/// What could not be found out is not tried again, and its row tells the truth once that is known.
+#[tokio::test]
+async fn an_attempt_whose_end_was_not_confirmed_is_corrected() {
+    let (world, running) = fired("retry_on = 'any'\ntimeout = '10m'", Play::Stuck).await;
+    eventually("it runs", async || first(&world).await.is_some_and(|run| run.run_id.is_some())).await;
+    world.clock.advance(TimeDelta::minutes(10));
+    eventually("nobody knows", async || {
+        world.clock.advance(TimeDelta::minutes(1));
+        first(&world).await.is_some_and(|run| run.status == RunStatus::Unknown)
+    })
+    .await;
+    let of_attempts = |run: &RunRecord| run.attempts.iter().map(|attempt| attempt.status).collect::<Vec<_>>();
+    assert_eq!(of_attempts(&first(&world).await.unwrap()), [RunStatus::Unknown]);
+    world.server.play(Play::Hang);
+    world.tells("beat", &["timed_out"]).await;
+    assert_eq!(of_attempts(&first(&world).await.unwrap()), [RunStatus::TimedOut]);
+    running.stop().await;
 }
 
 #[tokio::test]

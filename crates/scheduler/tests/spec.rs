@@ -127,6 +127,8 @@ fn policies_have_their_bounds_and_their_defaults() {
     assert_eq!(errors("retries = 101"), ["E110 retries"]);
     assert_eq!(errors("retry_backoff = '0s'"), ["E110 retry_backoff"]);
     assert_eq!(errors("retry_backoff = '1h'"), ["E110 retry_max_delay"]);
+    assert_eq!(errors("retry_on = 'never'"), ["E114 retry_on"]);
+    assert_eq!(errors("on_crash = 'panic'"), ["E114 on_crash"]);
     assert_eq!(errors("approval_timeout = '0s'"), ["E110 approval_timeout"]);
     assert_eq!(errors("queue_limit = 0"), ["E110 queue_limit"]);
     assert_eq!(errors("jitter = 'some'"), ["E109 jitter"]);
@@ -253,8 +255,8 @@ fn one_wrong_entry_disables_only_itself_and_says_where() {
 #[test]
 fn keys_without_effect_are_named_with_their_line() {
     let set = read(
-        "[defaults]\non_crash = 'fail'\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
-         on_crash = 'fail'\nenable_subagents = true\nnotfiy_on = 'all'\n",
+        "[defaults]\nenable_slack_tools = true\n[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
+         enable_slack_tools = true\nenable_subagents = true\nnotfiy_on = 'all'\n",
     )
     .unwrap();
     assert_eq!(set.errors().count(), 0);
@@ -263,8 +265,8 @@ fn keys_without_effect_are_named_with_their_line() {
     assert_eq!(
         told,
         [
-            (2, "W302", "defaults.on_crash"),
-            (7, "W302", "schedules.x.on_crash"),
+            (2, "W302", "defaults.enable_slack_tools"),
+            (7, "W302", "schedules.x.enable_slack_tools"),
             (8, "W302", "schedules.x.enable_subagents"),
             (9, "W301", "schedules.x.notfiy_on"),
         ]

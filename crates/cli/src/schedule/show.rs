@@ -40,6 +40,9 @@ pub(super) async fn run(home: &Home, json: bool, id: RunNumber) -> Result<()> {
         return Ok(());
     }
     say!("{}", table::runs(std::slice::from_ref(&run), &set));
+    for line in told::attempts(&run) {
+        say!("{line}");
+    }
     for decided in &run.decisions {
         say!("{decided}");
     }

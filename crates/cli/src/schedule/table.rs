@@ -77,7 +77,7 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
             run.schedule.clone(),
             local(run.started_at.unwrap_or(run.planned_at), zone),
             run.source.to_string(),
-            run.status.to_string(),
+            told::status(run),
             run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
             run.check.as_ref().map_or_else(|| "-".to_owned(), check),
             run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),

@@ -39,6 +39,24 @@ pub(super) fn column(notify: Option<&Notify>) -> String {
     told.and_then(Notify::route).map_or_else(|| "-".to_owned(), |route| route.to_string())
 }
 
+/// A line for every attempt of a run that has ended, if it had several.
+pub(super) fn attempts(run: &RunRecord) -> impl Iterator<Item = String> {
+    let shown = run.attempts.iter().filter(|_| run.attempt > 1);
+    shown.map(|attempt| {
+        let session = attempt.session_id.map(|session| format!(", session {session}")).unwrap_or_default();
+        let error = attempt.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        format!("attempt {}  {}{session}{error}", attempt.n, attempt.status)
+    })
+}
+
+/// Where a run stands, and in which attempt.
+pub(super) fn status(run: &RunRecord) -> String {
+    match run.attempt {
+        0 | 1 => run.status.to_string(),
+        attempt => format!("{}, attempt {attempt}", run.status),
+    }
+}
+
 /// A line for every notification of a run.
 pub(super) fn lines(run: &RunRecord) -> impl Iterator<Item = String> {
     run.notifications.iter().map(|told| {

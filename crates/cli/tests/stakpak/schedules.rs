@@ -19,6 +19,16 @@ impl Desk {
         Self(home)
     }
 
+    fn uses(&self, llm: &ScriptedLlm) {
+        self.0.write(
+            "config.toml",
+            &format!(
+                "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
+                llm.base_url()
+            ),
+        );
+    }
+
     fn file(&self) -> String {
         std::fs::read_to_string(self.0.path(".stakpak/autopilot.toml")).unwrap()
     }
@@ -196,14 +206,34 @@ async fn asking() -> (Desk, ScriptedLlm) {
         }
         Reply::tool_call("call_1", "stakpak__run_command", &json!({ "command": "echo tidied >> witness" }))
     });
-    desk.0.write(
-        "config.toml",
-        &format!(
-            "[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n",
-            llm.base_url()
-        ),
-    );
+    desk.uses(&llm);
     (desk, llm)
+}
+
+/// Each attempt is shown with its session and its end, under one run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_failed_is_tried_again_and_its_attempts_are_shown() {
+    let desk = Desk::new(
+        "[[schedules]]\nname = \"disk\"\ncron = \"@yearly\"\nprompt = \"look\"\nretries = 1\nretry_on = \"any\"\n\
+         retry_backoff = \"1s\"\n",
+    );
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::status(400, &json!({ "error": { "message": "no such thing" } })));
+    llm.always(Reply::text(["All is well."]));
+    desk.uses(&llm);
+    let up = desk.0.up();
+    let output = desk.0.run(&["schedule", "trigger", "disk", "--wait"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let run = desk.json(&["show", "run:1"])["run"].clone();
+    let [first, second] = run["attempts"].as_array().unwrap().as_slice() else { panic!("{run}") };
+    assert_eq!((&run["status"], &run["attempt"]), (&"completed".into(), &2.into()), "{run}");
+    assert_eq!((&first["status"], &second["status"]), (&"failed".into(), &"completed".into()), "{run}");
+    assert_ne!(first["session_id"], second["session_id"], "{run}");
+    assert_eq!(second["session_id"], run["session_id"], "{run}");
+    assert_eq!(desk.json(&["history", "disk"])["runs"][0]["attempts"], run["attempts"]);
+    let shown = stdout(&desk.0.run(&["schedule", "show", "run:1"]));
+    assert!(shown.contains("completed, attempt 2") && shown.contains("attempt 1  failed, session "), "{shown}");
+    up.kill();
 }
 
 /// A-P15, A-P16: a run that waits outlives a kill; the command it tells to go on with is one, and what was approved runs, once.

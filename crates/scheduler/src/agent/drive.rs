@@ -29,6 +29,9 @@ use super::{
 };
 use crate::clock::Clock;
 
+/// A minute or so, with waits that double.
+const CALL_OFF_ATTEMPTS: u32 = 10;
+
 /// What is to be run.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
@@ -123,7 +126,14 @@ pub(crate) async fn drive<O: Observer>(
     let (run, cursor) = match progress.run {
         Some(run) => (run, progress.cursor),
         None => {
-            let (run, cursor) = until(clock, &limits, AgentRequest::Message, || post(client, order, session)).await?;
+            let posted = match progress.session {
+                Some(session) => until(clock, &limits, AgentRequest::Message, || posted(client, session)).await?,
+                None => None,
+            };
+            let (run, cursor) = match posted {
+                Some(run) => (run, EventId(0)),
+                None => until(clock, &limits, AgentRequest::Message, || post(client, order, session)).await?,
+            };
             observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
             (run, cursor)
         }
@@ -155,6 +165,33 @@ async fn post(client: &StakpakClient, order: &Order, session: SessionId) -> Resu
     Ok((RunId(accepted.run_id), EventId(accepted.cursor)))
 }
 
+/// The run of a session that an earlier process may have posted to. Asking for it under the same key once more would start
+/// another one after the server has forgotten the key.
+async fn posted(client: &StakpakClient, session: SessionId) -> Result<Option<RunId>, ClientError> {
+    if client.get_messages(&session.to_string(), 0, 0).await?.total == 0 {
+        return Ok(None);
+    }
+    let mut events = client.subscribe_events(&session.to_string(), Some(0)).await?;
+    while let Some(event) = events.next_event().await {
+        if let Some(run) = event.envelope().and_then(|envelope| envelope.run_id) {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
+}
+
+/// Cancels a run whose end nobody waits for, if the server can be asked.
+pub(crate) async fn call_off(client: &StakpakClient, session: SessionId, run: RunId) {
+    let mut backoff = Backoff::new();
+    for _ in 0..CALL_OFF_ATTEMPTS {
+        match client.cancel_run(&session.to_string(), &run.to_string()).await {
+            Err(error) if is_transient(&error) => backoff.wait(Some(&error)).await,
+            Err(error) => return tracing::info!(%session, %error, "a run that was given up is not cancelled"),
+            Ok(()) => return,
+        }
+    }
+}
+
 /// Cancels a run that should have ended until the server tells how it ended, or that it does not know the run.
 pub(crate) async fn settle<O: Observer>(
     client: &StakpakClient,
@@ -184,8 +221,7 @@ async fn until<T, F: Future<Output = Result<T, ClientError>>>(
                 Ok(answer) => return Ok(answer),
                 Err(error) if is_transient(&error) => {
                     tracing::warn!(%request, %error, "no answer from the agent server yet");
-                    backoff.wait(Some(&error)).await;
-                    last = Some(error);
+                    backoff.wait(Some(last.insert(error))).await;
                 }
                 Err(source) => return Err(AgentError::Refused { request, source }),
             }

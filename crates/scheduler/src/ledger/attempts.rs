@@ -5,11 +5,13 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, params};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use stakpak_protocol::{RunId, SessionId};
 
 use super::{LedgerError, RunNumber, RunRecord, RunStatus, progress::Finish, record};
-use crate::spec::{Firing, RetryOn, ScheduleSpec};
+use crate::{
+    fire::number_of,
+    spec::{Firing, RetryOn, ScheduleSpec},
+};
 
 /// One attempt of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -73,7 +75,8 @@ pub(super) fn record(
     if !again || is_cancelled || attempt > spec.firing.retries {
         return Ok(false);
     }
-    let at = now.checked_add_signed(delay(&spec.firing, &key(fire_key, attempt + 1), attempt));
+    let asked = finish.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or_default();
+    let at = now.checked_add_signed(delay(&spec.firing, &key(fire_key, attempt + 1), attempt).max(asked));
     connection.execute(
         "UPDATE runs SET status = 'pending', dispatch_at = ?2, attempt = attempt + 1, error = ?3, updated_at = ?4,
                 session_id = NULL, run_id = NULL, cursor = 0, waited_ms = 0, paused_at = NULL, pause_json = NULL,
@@ -84,14 +87,22 @@ pub(super) fn record(
     Ok(true)
 }
 
+/// The end of an attempt was not known, and is now.
+pub(super) fn correct(connection: &Connection, id: RunNumber, finish: &Finish) -> Result<(), LedgerError> {
+    connection.execute(
+        "UPDATE attempts SET status = ?2, error = ?3
+         WHERE run_id = ?1 AND n = (SELECT attempt FROM runs WHERE id = ?1)",
+        params![id.0, finish.status, finish.error],
+    )?;
+    Ok(())
+}
+
 /// Doubles with each attempt up to its most, and is then up to a fifth shorter or longer: the same whenever it is asked for.
 fn delay(firing: &Firing, key: &str, attempt: u32) -> TimeDelta {
     let doubled = firing.retry_backoff.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1)));
     let millis = u64::try_from(doubled.min(firing.retry_max_delay).as_millis()).unwrap_or(u64::MAX);
-    let digest = Sha256::digest(key.as_bytes());
-    let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let fifth = millis / 5;
-    let spread = millis - fifth + number % (2 * fifth).saturating_add(1);
+    let spread = millis - fifth + number_of(key, 2 * fifth);
     TimeDelta::try_milliseconds(i64::try_from(spread).unwrap_or(i64::MAX)).unwrap_or(TimeDelta::MAX)
 }
 

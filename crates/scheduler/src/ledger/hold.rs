@@ -71,7 +71,8 @@ impl Ledger {
                 // What waited from the time of the hold does not fire either.
                 connection.execute(
                     "UPDATE runs SET status = 'skipped', reason = 'paused', finished_at = ?2, updated_at = ?2
-                     WHERE schedule = ?1 AND status = 'pending' AND source = 'cron' AND nominal_at <= ?2 AND ?3",
+                     WHERE schedule = ?1 AND status = 'pending' AND started_at IS NULL AND source = 'cron'
+                       AND nominal_at <= ?2 AND ?3",
                     params![schedule, now.timestamp_millis(), released > 0],
                 )?;
                 Ok(released > 0)

@@ -1,6 +1,6 @@
 //! How far a run under way has got, and how it ended. Each fact is written before the step that follows from it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -27,6 +27,8 @@ pub(crate) struct Finish {
     pub(crate) error: Option<String>,
     /// Whether another attempt may follow.
     pub(crate) repeat: Repeat,
+    /// How long the server wants to be left alone before that.
+    pub(crate) retry_after: Option<Duration>,
     /// The server may still be at it.
     pub(crate) unconfirmed: bool,
     /// What its check did, unless that is known already.
@@ -47,6 +49,7 @@ impl Finish {
             message: None,
             error: Some(error),
             repeat: Repeat::Never,
+            retry_after: None,
             unconfirmed: false,
             check: None,
         }
@@ -130,8 +133,7 @@ impl Ledger {
         let (status, spec) = (finish.status, Arc::clone(spec));
         let ended = self.database.write(move |connection| record_end(connection, id, &finish, &spec, now)).await?;
         if let Some(End { schedule, holds }) = ended {
-            self.posted.notify_one();
-            self.ended.add(&schedule, status.as_str(), 1);
+            self.count(&[(schedule.clone(), status)]);
             if holds {
                 tracing::warn!(%schedule, "too many failures in a row: the schedule is paused; resume it with: stakpak schedule resume {schedule}");
             }
@@ -155,13 +157,14 @@ impl Ledger {
 }
 
 /// What follows from an end.
-struct End {
+pub(super) struct End {
     schedule: String,
     /// The schedule fires no more by itself.
     holds: bool,
 }
 
-fn record_end(
+/// None when the run has not ended with this: it had before, or another attempt follows.
+pub(super) fn record_end(
     connection: &Connection,
     id: RunNumber,
     finish: &Finish,
@@ -176,7 +179,9 @@ fn record_end(
     if let Some(check) = &finish.check {
         store_check(connection, id, check, now)?;
     }
-    if before != RunStatus::Unknown && attempts::record(connection, id, finish, spec, now)? {
+    if before == RunStatus::Unknown {
+        attempts::correct(connection, id, finish)?;
+    } else if attempts::record(connection, id, finish, spec, now)? {
         return Ok(None);
     }
     let usage = finish.usage.as_ref().map(serde_json::to_string).transpose()?;

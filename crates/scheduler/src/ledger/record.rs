@@ -117,7 +117,7 @@ words!(
         SandboxUnavailable = "sandbox_unavailable",
         /// Nobody decided in time, and the run came to nothing without.
         ApprovalExpired = "approval_expired",
-        /// Recovered three times already.
+        /// Recovered three times already, or not to be recovered at all.
         CrashLimit = "crash_limit",
         /// By a person, or by another program.
         User = "user",

@@ -4,56 +4,110 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
-use stakpak_protocol::EventId;
+use stakpak_protocol::{EventId, RunId, SessionId};
 
 use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus, attempts,
     dispatch::{Job, end},
-    outbox, record,
+    progress::{Finish, record_end},
+    record,
 };
-use crate::{agent::Progress, spec::ScheduleSpec};
+use crate::{
+    agent::Progress,
+    spec::{OnCrash, ScheduleSpec},
+};
 
 /// A run is taken up again this often; the next time it fails.
 const RECOVERIES: u32 = 3;
 
+/// What the last process left behind.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    /// To be seen to their end.
+    pub(crate) jobs: Vec<Job>,
+    /// Runs at the server that nobody follows any more.
+    pub(crate) given_up: Vec<(RunNumber, SessionId, RunId)>,
+}
+
 impl Ledger {
-    /// The runs that were under way when the process died. Each time counts; one too many fails the run.
-    pub(crate) async fn recover(&self, now: DateTime<Utc>) -> Result<Vec<Job>, LedgerError> {
-        let (jobs, ended) = self
+    /// The runs that were under way when the process died. Each time counts; one too many fails the run. Those that wait for a
+    /// person stay as they are, and so do those whose turn has not come.
+    pub(crate) async fn recover(&self, now: DateTime<Utc>) -> Result<Recovered, LedgerError> {
+        let (recovered, ended) = self
             .database
             .write(move |connection| {
-                let ids: Vec<(i64, String, RunStatus, u32)> = connection
-                    .prepare_cached(
-                        "SELECT id, schedule, status, recoveries FROM runs
-                         WHERE status IN ('running', 'paused') OR status = 'unknown' AND unconfirmed = 1
-                         ORDER BY id",
-                    )?
-                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-                    .collect::<Result<_, _>>()?;
-                let (mut jobs, mut ended) = (Vec::new(), Vec::new());
-                for (id, schedule, status, recoveries) in ids {
-                    if status == RunStatus::Running && recoveries >= RECOVERIES {
-                        let text = "the process died too often while this run was under way";
-                        end(connection, RunNumber(id), RunStatus::Failed, Reason::CrashLimit, Some(text), now)?;
-                        if let Some(spec) = stored_spec(connection, RunNumber(id))? {
-                            outbox::tell(connection, RunNumber(id), &spec, now)?;
-                        }
-                        ended.push((schedule, RunStatus::Failed));
+                let (mut recovered, mut ended) = (Recovered::default(), Vec::new());
+                for found in found(connection)? {
+                    if found.status == RunStatus::Running && found.recoveries >= RECOVERIES {
+                        give_up(connection, found.id, now)?;
+                        recovered.given_up.extend(found.agent_run.map(|(session, run)| (found.id, session, run)));
+                        ended.push((found.schedule, RunStatus::Failed));
                         continue;
                     }
-                    if status == RunStatus::Running {
-                        connection.execute("UPDATE runs SET recoveries = recoveries + 1 WHERE id = ?1", [id])?;
+                    if found.status == RunStatus::Running {
+                        count(connection, &found)?;
                     }
-                    match stored_job(connection, id, now)? {
-                        Some(job) => jobs.push(job),
-                        None => ended.push((schedule, RunStatus::Unknown)),
+                    match stored_job(connection, found.id.0, now)? {
+                        Some(job) => recovered.jobs.push(job),
+                        None => ended.push((found.schedule, RunStatus::Unknown)),
                     }
                 }
-                Ok::<_, LedgerError>((jobs, ended))
+                Ok::<_, LedgerError>((recovered, ended))
             })
             .await?;
         self.count(&ended);
-        Ok(jobs)
+        Ok(recovered)
+    }
+}
+
+/// A run that has not ended, or is not known to have.
+struct Found {
+    id: RunNumber,
+    schedule: String,
+    status: RunStatus,
+    recoveries: u32,
+    /// Its run at the server, once that is known.
+    agent_run: Option<(SessionId, RunId)>,
+}
+
+fn found(connection: &Connection) -> Result<Vec<Found>, LedgerError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, schedule, status, recoveries, session_id, run_id FROM runs
+         WHERE status IN ('running', 'paused') OR status = 'unknown' AND unconfirmed = 1
+         ORDER BY id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(Found {
+            id: RunNumber(row.get(0)?),
+            schedule: row.get(1)?,
+            status: row.get(2)?,
+            recoveries: row.get(3)?,
+            agent_run: record::parsed(row.get(4)?).zip(record::parsed(row.get(5)?)),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Notes that the run is taken up again; one that is not to survive a crash is taken up in order to be cancelled.
+fn count(connection: &Connection, found: &Found) -> Result<(), LedgerError> {
+    connection.execute("UPDATE runs SET recoveries = recoveries + 1 WHERE id = ?1", [found.id.0])?;
+    let spec = stored_spec(connection, found.id)?;
+    if found.agent_run.is_some() && spec.is_some_and(|spec| spec.firing.on_crash == OnCrash::Fail) {
+        let sql = "UPDATE runs SET cancel_reason = coalesce(cancel_reason, ?2) WHERE id = ?1";
+        connection.execute(sql, params![found.id.0, Reason::CrashLimit])?;
+    }
+    Ok(())
+}
+
+fn give_up(connection: &Connection, id: RunNumber, now: DateTime<Utc>) -> Result<(), LedgerError> {
+    let text = "the process died too often while this run was under way";
+    match stored_spec(connection, id)? {
+        Some(spec) => {
+            let finish = Finish::not_started(RunStatus::Failed, Some(Reason::CrashLimit), text.to_owned());
+            record_end(connection, id, &finish, &spec, now)?;
+            Ok(())
+        }
+        None => end(connection, id, RunStatus::Failed, Reason::CrashLimit, Some(text), now),
     }
 }
 

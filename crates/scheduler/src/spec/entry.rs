@@ -7,12 +7,12 @@ use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
 use super::{
-    Catchup, Definition, NotifyOn, Overlap, Platform, Prompt, RetryOn, ScheduleSpec, TriggerOn,
+    Catchup, Definition, NotifyOn, OnCrash, Overlap, Platform, Prompt, RetryOn, ScheduleSpec, TriggerOn,
     notify::RawNotifications, read::Defaults,
 };
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
-pub(super) const NOT_YET: &[&str] = &["interaction", "on_crash", "enable_slack_tools", "enable_subagents"];
+pub(super) const NOT_YET: &[&str] = &["interaction", "enable_slack_tools", "enable_subagents"];
 
 const LONGEST_NAME: usize = 128;
 const MAX_TURNS: std::ops::RangeInclusive<u64> = 1..=256;
@@ -67,6 +67,7 @@ pub(super) struct RawSchedule {
     #[serde(default, with = "stakpak_config::duration::option")]
     pub(super) retry_max_delay: Option<Duration>,
     pub(super) retry_on: Option<RetryOn>,
+    pub(super) on_crash: Option<OnCrash>,
     pub(super) exclusive_group: Option<String>,
     pub(super) notify_on: Option<NotifyOn>,
     pub(super) notify_channel: Option<Platform>,

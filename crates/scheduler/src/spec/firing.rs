@@ -56,6 +56,17 @@ pub enum RetryOn {
     Any,
 }
 
+/// What becomes of a run that is under way when the process dies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCrash {
+    /// It goes on.
+    #[default]
+    Resume,
+    /// It is cancelled, and has failed.
+    Fail,
+}
+
 /// The policies of one schedule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -88,6 +99,8 @@ pub struct Firing {
     pub retry_max_delay: Duration,
     /// After which failures.
     pub retry_on: RetryOn,
+    /// When the process dies meanwhile.
+    pub on_crash: OnCrash,
 }
 
 impl Default for Firing {
@@ -105,6 +118,7 @@ impl Default for Firing {
             retry_backoff: Duration::from_secs(30),
             retry_max_delay: Duration::from_secs(15 * 60),
             retry_on: RetryOn::default(),
+            on_crash: OnCrash::default(),
         }
     }
 }
@@ -129,6 +143,7 @@ impl Entry<'_> {
             retry_backoff: raw.retry_backoff.or(defaults.retry_backoff).unwrap_or(standard.retry_backoff),
             retry_max_delay: raw.retry_max_delay.or(defaults.retry_max_delay).unwrap_or(standard.retry_max_delay),
             retry_on: raw.retry_on.or(defaults.retry_on).unwrap_or_default(),
+            on_crash: raw.on_crash.or(defaults.on_crash).unwrap_or_default(),
         };
         if firing.retries > MOST_RETRIES {
             findings.push(self.error("retries", "E110", "must be between 0 and 100"));

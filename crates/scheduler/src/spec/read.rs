@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stakpak_config::{Codes, Document, Finding, Severity};
 
 use super::{
-    Catchup, Definition, Overlap, RetryOn, Schedule, ScheduleSet, TriggerOn,
+    Catchup, Definition, OnCrash, Overlap, RetryOn, Schedule, ScheduleSet, TriggerOn,
     entry::{self, Entry, RawSchedule},
     notify::RawNotifications,
 };
@@ -18,7 +18,7 @@ const ENTRY_CODES: Codes =
 pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
-const DEFAULTS_NOT_YET: &[&str] = &["on_crash", "enable_slack_tools", "enable_subagents"];
+const DEFAULTS_NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
@@ -53,6 +53,7 @@ pub(super) struct Defaults {
     #[serde(default, with = "stakpak_config::duration::option")]
     pub(super) retry_max_delay: Option<Duration>,
     pub(super) retry_on: Option<RetryOn>,
+    pub(super) on_crash: Option<OnCrash>,
 }
 
 /// `[watch]`.

@@ -47,6 +47,8 @@ pub enum Play {
     Spoil(&'static str),
     /// Close every event stream at once, as a proxy may; the run goes on.
     CutStreams,
+    /// Have no session to give, and none for so many seconds.
+    Busy(u64),
     /// Refuse the message.
     Refuse(u16, &'static str),
     /// End at the last turn.
@@ -137,6 +139,11 @@ impl AgentServer {
         state.death = death;
     }
 
+    /// As after a day: a request that is repeated under its key has its effect again.
+    pub fn forget_keys(&self) {
+        self.shared.state().answers.clear();
+    }
+
     pub async fn died(&self) {
         self.shared.died.notified().await;
     }
@@ -166,6 +173,12 @@ impl AgentServer {
 
     pub fn session_of_run(&self) -> SessionId {
         *self.shared.state().sessions.iter().find(|(_, session)| session.run.is_some()).unwrap().0
+    }
+
+    /// How the only run stands.
+    pub fn state_of_run(&self) -> RunState {
+        let state = self.shared.state();
+        state.sessions.values().find_map(|session| session.run.as_ref()).unwrap().state
     }
 
     /// Ends every run that goes on.
@@ -238,6 +251,11 @@ fn refusal(status: u16, code: &str) -> Response {
 }
 
 async fn create(State(shared): Shape, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+    if let Play::Busy(seconds) = shared.state().play {
+        let mut response = refusal(503, "overloaded");
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        return response;
+    }
     once(&mut shared.state(), "sessions", &headers, &body, |state| {
         let id = SessionId::random();
         let title = body["title"].as_str().unwrap().to_owned();
@@ -305,7 +323,7 @@ impl Session {
             Play::Hang | Play::Stuck | Play::CutStreams => {
                 self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() });
             }
-            Play::Refuse(..) => {}
+            Play::Refuse(..) | Play::Busy(_) => {}
             Play::Ask | Play::AskInVain => {
                 self.run.as_mut().unwrap().state = RunState::WaitingApproval;
                 let pending_tool_call_ids = vec![ToolCallId::from("call_1")];

@@ -8,6 +8,8 @@ use super::{
 
 const OVERLAP: &[&str] = &["skip", "queue_one", "queue_all", "cancel_running"];
 const CATCHUP: &[&str] = &["latest", "all", "none"];
+const RETRY_ON: &[&str] = &["safe", "any"];
+const ON_CRASH: &[&str] = &["resume", "fail"];
 const TRIGGER_ON: &[&str] = &["success", "failure", "any"];
 
 pub(super) const DEFAULTS: &[Key] = &[
@@ -26,7 +28,12 @@ pub(super) const DEFAULTS: &[Key] = &[
     default("catchup_window", Duration, "\"auto\"", "How late a fire may be caught up on"),
     default("catchup_limit", Integer, "10", "Most fires that are caught up on at once"),
     default("jitter", Duration, "\"0s\"", "Random delay of each fire"),
+    default("retries", Integer, "0", "Further attempts of a run that failed"),
+    default("retry_backoff", Duration, "\"30s\"", "Time before the second attempt; doubles for each further one"),
+    default("retry_max_delay", Duration, "\"15m\"", "Most time before an attempt"),
+    default("retry_on", OneOf(RETRY_ON), "\"safe\"", "safe: what may pass and had no effect; any: every failure"),
     default("pause_after_failures", Integer, "5", "Failures in a row that pause it; 0 for never"),
+    default("on_crash", OneOf(ON_CRASH), "\"resume\"", "What becomes of a run when stakpak dies meanwhile"),
 ];
 
 pub(super) const SCHEDULE: &[Key] = &[
@@ -56,7 +63,12 @@ pub(super) const SCHEDULE: &[Key] = &[
     example("catchup_window", Duration, "\"1h\"", "How late a fire may be caught up on"),
     example("catchup_limit", Integer, "3", "Most fires that are caught up on at once"),
     example("jitter", Duration, "\"30s\"", "Random delay of each fire"),
+    example("retries", Integer, "2", "Further attempts of a run that failed"),
+    example("retry_backoff", Duration, "\"1m\"", "Time before the second attempt; doubles for each further one"),
+    example("retry_max_delay", Duration, "\"1h\"", "Most time before an attempt"),
+    example("retry_on", OneOf(RETRY_ON), "\"any\"", "safe: what may pass and had no effect; any: every failure"),
     example("pause_after_failures", Integer, "3", "Failures in a row that pause it; 0 for never"),
+    example("on_crash", OneOf(ON_CRASH), "\"fail\"", "What becomes of a run when stakpak dies meanwhile"),
     example("exclusive_group", Text, "\"disk\"", "Schedules of one group never run at the same time"),
     example("notify_channel", OneOf(&["telegram", "slack", "discord"]), "\"slack\"", "Platform that it reports on"),
     example("notify_target", Mixed, "\"C0OPS\"", "Chat on it"),
