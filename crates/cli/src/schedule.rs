@@ -1,6 +1,7 @@
 //! `stakpak schedule …`: edits of `autopilot.toml`, and what the ledger knows.
 
 mod act;
+mod clean;
 mod edits;
 mod keys;
 mod paused;
@@ -41,6 +42,7 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
             show::next(home, json, name.as_deref(), cron.as_deref(), tz, count)
         }
         ScheduleCommand::History { name, limit, .. } => show::history(home, json, name.as_deref(), limit).await,
+        ScheduleCommand::Clean { older_than_days } => clean::run(home, json, older_than_days).await,
         ScheduleCommand::Trigger { name, dry_run: true, no_check, .. } => {
             preview::run(home, global, &name, no_check).await
         }

@@ -13,6 +13,7 @@ mod plan;
 mod progress;
 mod record;
 mod recover;
+mod retention;
 mod round;
 mod schema;
 
@@ -35,6 +36,7 @@ pub(crate) use plan::{Planned, Tracked};
 pub(crate) use progress::Finish;
 pub use record::{Event, Notification, NotificationState, Reason, RunNumber, RunRecord, RunStatus, Source};
 pub(crate) use recover::Recovered;
+pub use retention::Retention;
 
 use crate::{
     fire::FireKey,
@@ -119,7 +121,7 @@ impl Ledger {
         self.database
             .read(move |connection| {
                 let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {} FROM runs WHERE ?1 IS NULL OR schedule = ?1 ORDER BY id DESC LIMIT ?2",
+                    "SELECT {} FROM runs WHERE (?1 IS NULL OR schedule = ?1) AND is_pruned = 0 ORDER BY id DESC LIMIT ?2",
                     record::COLUMNS
                 ))?;
                 let rows = statement.query_map(params![schedule, limit], RunRecord::from_row)?;
@@ -199,7 +201,10 @@ impl Ledger {
                     .optional()?;
                 let mut last_run = connection
                     .query_row(
-                        &format!("SELECT {} FROM runs WHERE schedule = ?1 ORDER BY id DESC LIMIT 1", record::COLUMNS),
+                        &format!(
+                            "SELECT {} FROM runs WHERE schedule = ?1 AND is_pruned = 0 ORDER BY id DESC LIMIT 1",
+                            record::COLUMNS
+                        ),
                         [&schedule],
                         RunRecord::from_row,
                     )

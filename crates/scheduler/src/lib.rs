@@ -37,7 +37,8 @@ pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
     Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, Hold, Ledger, LedgerError, Notification,
-    NotificationState, OpenRuns, OutboxCounts, Reason, RunNumber, RunRecord, RunStatus, Source, TriggerOptions,
+    NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord, RunStatus, Source,
+    TriggerOptions,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use preview::{Preview, preview};

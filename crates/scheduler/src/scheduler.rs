@@ -39,6 +39,9 @@ use crate::{
     timing::Timing,
 };
 
+/// How often the ledger lets go of what is old.
+const PRUNED_EVERY: TimeDelta = TimeDelta::hours(1);
+
 /// What a scheduler is made of.
 #[derive(Debug)]
 pub struct SchedulerConfig {
@@ -136,6 +139,7 @@ impl Scheduler {
             stopped = self.work() => stopped,
             never = courier.run() => match never {},
             never = self.watch_over() => match never {},
+            never = self.let_go() => match never {},
         }
     }
 
@@ -193,6 +197,20 @@ impl Scheduler {
                 Ok(()) => alarm.told(),
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "an alarm cannot be written"),
             }
+        }
+    }
+
+    /// Every hour, what history need not hold any longer.
+    async fn let_go(&self) -> Infallible {
+        loop {
+            let now = self.runner.clock.now();
+            let retention = self.schedules.borrow().retention;
+            match self.runner.ledger.prune(retention, now).await {
+                Ok(0) => {}
+                Ok(runs) => tracing::info!(runs, "old runs are no longer in the history"),
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "old runs cannot be pruned"),
+            }
+            self.runner.clock.sleep_until(now + PRUNED_EVERY).await;
         }
     }
 

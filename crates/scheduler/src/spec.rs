@@ -23,7 +23,7 @@ pub use firing::{Catchup, Firing, OnCrash, Overlap, RetryOn};
 pub(crate) use notify::shown as shown_route;
 pub use notify::{Notifications, Notify, NotifyMode, NotifyOn, Platform, RemoteGateway, Route};
 
-use crate::{fire::hex, timing::Timing};
+use crate::{fire::hex, ledger::Retention, timing::Timing};
 
 /// What one schedule runs, and when. Stored with each run, so that a run keeps the version it was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +163,8 @@ pub struct ScheduleSet {
     pub max_concurrent_runs: usize,
     /// How long a cancel may take to be confirmed.
     pub stop_grace: Duration,
+    /// How much history is kept.
+    pub retention: Retention,
     /// How notifications are sent.
     pub notifications: Notifications,
 }
@@ -174,6 +176,7 @@ impl Default for ScheduleSet {
             warnings: Vec::new(),
             max_concurrent_runs: 4,
             stop_grace: Duration::from_secs(30),
+            retention: Retention::default(),
             notifications: Notifications::default(),
         }
     }

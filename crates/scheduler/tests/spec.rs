@@ -275,7 +275,12 @@ fn keys_without_effect_are_named_with_their_line() {
 
 #[test]
 fn a_bad_value_for_all_schedules_refuses_the_file() {
-    for toml in ["[defaults]\ntimeout = 'x'", "[watch]\nmax_concurrent_runs = 0", "schedules = 3"] {
+    for toml in [
+        "[defaults]\ntimeout = 'x'",
+        "[watch]\nmax_concurrent_runs = 0",
+        "[watch]\nhistory_max_runs = 0",
+        "schedules = 3",
+    ] {
         assert_eq!(read(toml).unwrap_err().len(), 1, "{toml}");
     }
 }

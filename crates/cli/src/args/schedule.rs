@@ -111,6 +111,12 @@ pub(crate) enum ScheduleCommand {
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
     },
+    /// Takes old runs out of the history; those that have not ended stay
+    Clean {
+        /// Runs that ended longer ago [default: `watch.history_retention`, 90 days]
+        #[arg(long, value_name = "N")]
+        older_than_days: Option<u32>,
+    },
     /// Removes a schedule from autopilot.toml; its history stays
     Remove {
         /// Schedule

@@ -439,5 +439,23 @@ fn trigger_takes_no_check_and_force() {
     let forced = desk.json(&["trigger", "a", "--force", "--no-check", "--wait"])["run"].clone();
     assert_eq!(forced["status"], "completed", "{forced}");
     std::fs::write(go, "").unwrap();
+    // A check that still looked for the file when all is taken down would look for ever.
+    until("the end of the check", || (desk.json(&["show", "run:3"])["run"]["status"] == "skipped").then_some(()));
     drop(up);
+}
+
+/// A-P37: `clean` takes out what has ended, beside a running instance, and touches nothing that has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_takes_out_runs_that_have_ended_and_no_other() {
+    let (desk, _llm) = asking().await;
+    let up = desk.0.up();
+    assert_eq!(desk.0.run(&["schedule", "trigger", "disk", "--wait"]).status.code(), Some(10));
+    desk.done(&["resume", "run:1", "--approve-all", "--wait"]);
+    assert_eq!(desk.0.run(&["schedule", "trigger", "disk", "--wait"]).status.code(), Some(10));
+    let waiting = desk.json(&["show", "run:2"])["run"].clone();
+    assert_eq!(desk.json(&["clean"])["pruned"], 0, "nothing is 90 days old");
+    assert_eq!(desk.json(&["clean", "--older-than-days", "0"])["pruned"], 1);
+    assert_eq!(desk.json(&["history", "--all"])["runs"], json!([waiting]));
+    desk.done(&["resume", "run:2", "--approve-all", "--wait"]);
+    up.kill();
 }

@@ -3,7 +3,7 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS];
+pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -168,5 +168,16 @@ const ATTEMPTS: Migration = Migration {
             finished_at  INTEGER NOT NULL,
             PRIMARY KEY (run_id, n)
         ) STRICT;
+    ",
+};
+
+/// Rows without output, kept for their fire keys.
+const RETENTION: Migration = Migration {
+    name: "retention",
+    sql: "
+        ALTER TABLE runs ADD COLUMN is_pruned INTEGER NOT NULL DEFAULT 0;
+        CREATE INDEX runs_by_end ON runs (finished_at) WHERE is_pruned = 0;
+        CREATE INDEX runs_kept ON runs (schedule, id) WHERE is_pruned = 0;
+        CREATE INDEX runs_pruned ON runs (planned_at) WHERE is_pruned = 1;
     ",
 };

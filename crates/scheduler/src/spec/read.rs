@@ -11,6 +11,7 @@ use super::{
     entry::{self, Entry, RawSchedule},
     notify::RawNotifications,
 };
+use crate::ledger::Retention;
 
 /// Of an entry: one bad value disables that schedule.
 const ENTRY_CODES: Codes =
@@ -19,7 +20,7 @@ pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
-const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir", "history_retention", "history_max_runs"];
+const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
 
@@ -62,6 +63,9 @@ struct Watch {
     max_concurrent_runs: Option<usize>,
     #[serde(default, with = "stakpak_config::duration::option")]
     stop_grace: Option<Duration>,
+    #[serde(default, with = "stakpak_config::duration::option")]
+    history_retention: Option<Duration>,
+    history_max_runs: Option<u32>,
 }
 
 pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSet, Vec<Finding>> {
@@ -81,6 +85,10 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
     let max_concurrent_runs = watch.max_concurrent_runs.unwrap_or(standard.max_concurrent_runs);
     if max_concurrent_runs == 0 {
         let path = ["watch", "max_concurrent_runs"];
+        return Err(vec![document.finding(&path, "E002", Severity::Error, "must be at least 1")]);
+    }
+    if watch.history_max_runs == Some(0) {
+        let path = ["watch", "history_max_runs"];
         return Err(vec![document.finding(&path, "E002", Severity::Error, "must be at least 1")]);
     }
 
@@ -116,6 +124,10 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         warnings,
         max_concurrent_runs,
         stop_grace: watch.stop_grace.unwrap_or(standard.stop_grace),
+        retention: Retention {
+            age: watch.history_retention.unwrap_or(standard.retention.age),
+            runs: watch.history_max_runs.or(standard.retention.runs),
+        },
         notifications,
     })
 }

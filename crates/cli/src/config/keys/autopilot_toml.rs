@@ -69,6 +69,8 @@ const LIMITS: &[Key] = &[
 
 const WATCH: &[Key] = &[
     default("max_concurrent_runs", Integer, "4", "Scheduled runs at once; more wait"),
+    default("history_retention", Duration, "\"90d\"", "How long runs stay in the history"),
+    default("history_max_runs", Integer, "10000", "Most runs of a schedule in the history"),
     default("stop_grace", Duration, "\"30s\"", "How long the end of a cancelled run is waited for"),
 ];
 
