@@ -12,7 +12,7 @@ mod told;
 mod what;
 
 use anyhow::{Result, bail};
-use stakpak_scheduler::{Ledger, ScheduleSet, TriggerOptions};
+use stakpak_scheduler::{HistoryFilter, Ledger, ScheduleSet, TriggerOptions};
 
 pub(crate) use edits::{check as check_schedule, insert as insert_schedule};
 pub(crate) use table::{json as schedule_json, local, schedules as schedule_table};
@@ -41,7 +41,10 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
         ScheduleCommand::Next { name, cron, tz, count } => {
             show::next(home, json, name.as_deref(), cron.as_deref(), tz, count)
         }
-        ScheduleCommand::History { name, limit, .. } => show::history(home, json, name.as_deref(), limit).await,
+        ScheduleCommand::History { name, status, since, limit, .. } => {
+            let filter = HistoryFilter { schedule: name.as_deref(), status, since, before: None };
+            show::history(home, json, filter, limit).await
+        }
         ScheduleCommand::Clean { older_than_days } => clean::run(home, json, older_than_days).await,
         ScheduleCommand::Trigger { name, dry_run: true, no_check, .. } => {
             preview::run(home, global, &name, no_check).await

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::Utc;
 use serde_json::{Value, json};
-use stakpak_scheduler::{Ledger, OutboxCounts, list};
+use stakpak_scheduler::{HistoryFilter, Ledger, OutboxCounts, list};
 
 use crate::{
     agent_server::client,
@@ -36,7 +36,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let verdict = if args.check && !health.is_good() { Err(Failure::Silent.into()) } else { Ok(()) };
     let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
     let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
-    let runs = ledger.history(None, 5).await?;
+    let runs = ledger.history(HistoryFilter::default(), 5).await?;
     let outbox = ledger.outbox(Utc::now()).await?;
     let desk = channel::Desk::of_up(&home, global.json);
     let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;

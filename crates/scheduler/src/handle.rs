@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 use crate::{
     clock::Clock,
     ledger::{
-        CancelError, Decide, DecideError, Event, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts, RunNumber,
-        RunRecord, TriggerOptions,
+        CancelError, Decide, DecideError, Event, HistoryFilter, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts,
+        RunNumber, RunRecord, TriggerOptions,
     },
     notice,
     overview::{self, ScheduleOverview, SchedulerStatus},
@@ -118,8 +118,8 @@ impl Handle {
     ///
     /// # Errors
     /// Only of the ledger file.
-    pub async fn history(&self, schedule: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
-        self.ledger.history(schedule, limit).await
+    pub async fn history(&self, filter: HistoryFilter<'_>, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
+        self.ledger.history(filter, limit).await
     }
 
     /// See [`Ledger::run`].

@@ -7,6 +7,7 @@ mod attempts;
 mod cancel;
 mod decide;
 mod dispatch;
+mod history;
 mod hold;
 mod outbox;
 mod plan;
@@ -29,12 +30,15 @@ pub(crate) use attempts::Repeat;
 pub use cancel::CancelError;
 pub use decide::{Decide, DecideError, Decided};
 pub(crate) use dispatch::{Dispatched, Job, Verdict};
+pub use history::HistoryFilter;
 pub use hold::{HeldBy, Hold};
 pub use outbox::OutboxCounts;
 pub(crate) use outbox::{Attempted, Outgoing};
 pub(crate) use plan::{Planned, Tracked};
 pub(crate) use progress::Finish;
-pub use record::{Event, Notification, NotificationState, Reason, RunNumber, RunRecord, RunStatus, Source};
+pub use record::{
+    Event, Notification, NotificationState, Reason, RunNumber, RunRecord, RunStatus, Source, UnknownWord,
+};
 pub(crate) use recover::Recovered;
 pub use retention::Retention;
 
@@ -110,26 +114,6 @@ impl Ledger {
         let database = Database::open(path, schema::MIGRATIONS)?;
         let (ended, deliveries, posted) = (Tally::default(), Tally::default(), Arc::default());
         Ok(Self { database, ended, deliveries, posted, decided: watch::channel(()).0 })
-    }
-
-    /// The newest runs first, of one schedule or of all.
-    ///
-    /// # Errors
-    /// Only of the file.
-    pub async fn history(&self, schedule: Option<&str>, limit: u32) -> Result<Vec<RunRecord>, LedgerError> {
-        let schedule = schedule.map(str::to_owned);
-        self.database
-            .read(move |connection| {
-                let mut statement = connection.prepare_cached(&format!(
-                    "SELECT {} FROM runs WHERE (?1 IS NULL OR schedule = ?1) AND is_pruned = 0 ORDER BY id DESC LIMIT ?2",
-                    record::COLUMNS
-                ))?;
-                let rows = statement.query_map(params![schedule, limit], RunRecord::from_row)?;
-                let mut runs = rows.collect::<Result<Vec<_>, _>>()?;
-                attach(connection, &mut runs)?;
-                Ok(runs)
-            })
-            .await
     }
 
     /// One run.

@@ -36,9 +36,9 @@ pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
-    Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, Hold, Ledger, LedgerError, Notification,
-    NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord, RunStatus, Source,
-    TriggerOptions,
+    Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, HistoryFilter, Hold, Ledger, LedgerError,
+    Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord, RunStatus,
+    Source, TriggerOptions, UnknownWord,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use preview::{Preview, preview};

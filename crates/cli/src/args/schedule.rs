@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use clap::{ArgGroup, Args, Subcommand};
+use stakpak_scheduler::{RunStatus, UnknownWord};
+
+use super::service::instant;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleCommand {
@@ -107,6 +111,12 @@ pub(crate) enum ScheduleCommand {
         /// All schedules
         #[arg(long, conflicts_with = "name")]
         all: bool,
+        /// Only those that stand so: pending, running, paused, completed, failed, timed_out, cancelled, skipped, missed, unknown
+        #[arg(long, value_parser = status)]
+        status: Option<RunStatus>,
+        /// Since an instant (RFC 3339), or for so long, such as 2h
+        #[arg(long, value_name = "TIME", value_parser = instant)]
+        since: Option<DateTime<Utc>>,
         /// Newest runs to show
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
@@ -271,4 +281,8 @@ pub(crate) struct ScheduleKeys {
     /// Write it switched off
     #[arg(long, conflicts_with = "enabled")]
     pub(crate) disabled: bool,
+}
+
+fn status(text: &str) -> Result<RunStatus, UnknownWord> {
+    text.parse()
 }

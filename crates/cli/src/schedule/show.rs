@@ -5,7 +5,7 @@ use chrono::Utc;
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 use stakpak_config::Document;
-use stakpak_scheduler::{Cron, Definition, Ledger, RunNumber, ScheduleSet, Timing, list};
+use stakpak_scheduler::{Cron, Definition, HistoryFilter, Ledger, RunNumber, ScheduleSet, Timing, list};
 
 use super::{load, table, told};
 use crate::{autopilot_file::AutopilotFile, exit::Failure, home::Home};
@@ -181,18 +181,20 @@ fn timing(home: &Home, name: &str) -> Result<(Timing, Tz)> {
     }
 }
 
-pub(super) async fn history(home: &Home, json: bool, name: Option<&str>, limit: u32) -> Result<()> {
+pub(super) async fn history(home: &Home, json: bool, filter: HistoryFilter<'_>, limit: u32) -> Result<()> {
     let (set, ledger): (ScheduleSet, Ledger) = load(home)?;
-    let runs = ledger.history(name, limit).await?;
+    let runs = ledger.history(filter, limit).await?;
     if json {
         say!("{}", json!({ "command": "autopilot.schedule.history", "ok": true, "runs": runs }));
         return Ok(());
     }
-    if let Some(name) = name.filter(|name| runs.is_empty() && set.get(name).is_none()) {
-        bail!("there is no schedule named {name}, and it never ran");
-    }
     if runs.is_empty() {
-        say!("No runs yet.");
+        let of_schedule = HistoryFilter { schedule: filter.schedule, ..HistoryFilter::default() };
+        let ran = !ledger.history(of_schedule, 1).await?.is_empty();
+        if let Some(name) = filter.schedule.filter(|name| !ran && set.get(name).is_none()) {
+            bail!("there is no schedule named {name}, and it never ran");
+        }
+        say!("{}", if ran { "No such runs." } else { "No runs yet." });
         return Ok(());
     }
     say!("{}", table::runs(&runs, &set));

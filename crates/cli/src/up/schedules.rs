@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stakpak_protocol::{ErrorBody, ErrorCode};
 use stakpak_scheduler::{
-    CancelError, Decide, DecideError, Handle, HeldBy, Hold, LedgerError, RunNumber, RunRecord, TriggerError,
-    TriggerOptions,
+    CancelError, Decide, DecideError, Handle, HeldBy, HistoryFilter, Hold, LedgerError, RunNumber, RunRecord,
+    TriggerError, TriggerOptions,
 };
 use stakpak_server::ApiError;
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -160,13 +160,18 @@ async fn resume(State(handle): State<Handle>, Path(name): Path<String>) -> Resul
 struct Filter {
     /// Only those of this schedule.
     schedule: Option<String>,
+    /// Only those that stand so: `pending`, `running`, `paused`, `completed`, `failed`, `timed_out`, `cancelled`, `skipped`,
+    /// `missed`, `unknown`.
+    status: Option<String>,
     /// 1 to 1,000; 20 if absent.
     limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<i64>,
 }
 
 /// Scheduled runs, newest first.
 #[utoipa::path(get, path = "/v1/schedule-runs", operation_id = "list_schedule_runs", tag = "schedules", security(("bearer_auth" = [])), params(Filter), responses(
-    (status = 200, description = "As `stakpak schedule history --json`", body = Object),
+    (status = 200, description = "`runs`, as `stakpak schedule history --json` has them, and `next_cursor`, null on the last page", body = Object),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 429, body = ErrorBody),
@@ -177,8 +182,13 @@ async fn runs(State(handle): State<Handle>, Query(filter): Query<Filter>) -> Res
     if !(1..=MOST_RUNS).contains(&limit) {
         return Err(invalid(format!("`limit` must be between 1 and {MOST_RUNS}")));
     }
-    let runs = handle.history(filter.schedule.as_deref(), limit).await?;
-    Ok(Json(json!({ "runs": runs })))
+    let status = filter.status.as_deref().map(str::parse).transpose();
+    let status = status.map_err(|error| invalid(format!("`status`: {error}")))?;
+    let before = filter.cursor.map(RunNumber);
+    let wanted = HistoryFilter { schedule: filter.schedule.as_deref(), status, since: None, before };
+    let runs = handle.history(wanted, limit).await?;
+    let next_cursor = runs.last().filter(|_| runs.len() == limit as usize).map(|run| run.id);
+    Ok(Json(json!({ "runs": runs, "next_cursor": next_cursor })))
 }
 
 /// One scheduled run.

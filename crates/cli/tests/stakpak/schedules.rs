@@ -177,7 +177,11 @@ async fn schedules_are_seen_and_steered_over_http() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     let (_, runs) = ask(get.clone(), "schedule-runs?schedule=disk&limit=1", None).await;
-    assert_eq!(runs["runs"][0]["id"], run["id"]);
+    assert_eq!((&runs["runs"][0]["id"], &runs["next_cursor"]), (&run["id"], &run["id"]));
+    let (_, rest) = ask(get.clone(), &format!("schedule-runs?limit=1&cursor={}", run["id"]), None).await;
+    assert_eq!((&rest["runs"], &rest["next_cursor"]), (&json!([]), &Value::Null));
+    let (_, failed) = ask(get.clone(), "schedule-runs?status=failed", None).await;
+    assert_eq!(failed["runs"], json!([]));
     for (method, path, body, expected) in [
         (&get, "schedules/nobody", None, 404),
         (&post, "schedules/nobody/pause", None, 404),
@@ -186,6 +190,7 @@ async fn schedules_are_seen_and_steered_over_http() {
         (&post, "schedules/disk/pause", Some(json!({ "for": "soon" })), 400),
         (&get, "schedule-runs/99", None, 404),
         (&get, "schedule-runs?limit=0", None, 400),
+        (&get, "schedule-runs?status=done", None, 400),
     ] {
         let (status, answer) = ask(method.clone(), path, body).await;
         assert_eq!(status, expected, "{path}: {answer}");
@@ -429,6 +434,16 @@ fn trigger_takes_no_check_and_force() {
     let at = head.iter().position(|word| *word == "CHECK").unwrap();
     assert_eq!(head[at - 1], "REASON", "{history}");
     assert!(history.lines().any(|line| line.contains("skipped") && line.contains(" 3 ")), "{history}");
+    let of = |filter: &[&str]| -> Vec<i64> {
+        let history = desk.json(&[&["history", "a"], filter].concat());
+        history["runs"].as_array().unwrap().iter().map(|run| run["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(
+        (of(&["--status", "skipped"]), of(&["--status", "completed"]), of(&["--status", "failed"])),
+        (vec![1], vec![2], vec![])
+    );
+    assert_eq!((of(&["--since", "1h"]), of(&["--since", "2100-01-01T00:00:00Z"])), (vec![2, 1], vec![]));
+    assert!(desk.refused(&["history", "a", "--status", "done"], 2).contains("expected one of pending"));
 
     let go = desk.0.path("go");
     std::fs::write(&check, format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexit 3\n", go.display())).unwrap();

@@ -1,6 +1,6 @@
 //! What the ledger tells about a run, and the words it is told in.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
@@ -10,6 +10,13 @@ use uuid::Uuid;
 
 use super::{Attempt, Decided};
 use crate::check::CheckResult;
+
+/// A word that is none of those there are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of {allowed}")]
+pub struct UnknownWord {
+    allowed: String,
+}
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
@@ -27,6 +34,17 @@ macro_rules! words {
             }
         }
 
+        impl FromStr for $name {
+            type Err = UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($text => Ok(Self::$variant),)*
+                    _ => Err(UnknownWord { allowed: [$($text),*].join(", ") }),
+                }
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(self.as_str())
@@ -41,10 +59,7 @@ macro_rules! words {
 
         impl FromSql for $name {
             fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-                match value.as_str()? {
-                    $($text => Ok(Self::$variant),)*
-                    _ => Err(FromSqlError::InvalidType),
-                }
+                value.as_str()?.parse().map_err(|_| FromSqlError::InvalidType)
             }
         }
     };

@@ -12,7 +12,8 @@ use stakpak_client::{StakpakClient, Timing};
 use stakpak_config::Document;
 use stakpak_redact::Redactor;
 use stakpak_scheduler::{
-    Clock, Definition, Handle, Ledger, RunRecord, RunStatus, ScheduleSet, Scheduler, SchedulerConfig, SchedulerError,
+    Clock, Definition, Handle, HistoryFilter, Ledger, RunRecord, RunStatus, ScheduleSet, Scheduler, SchedulerConfig,
+    SchedulerError,
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -141,7 +142,7 @@ impl World {
     }
 
     pub async fn history(&self, name: &str) -> Vec<RunRecord> {
-        self.ledger.history(Some(name), 1000).await.unwrap()
+        self.ledger.history(HistoryFilter { schedule: Some(name), ..HistoryFilter::default() }, 1000).await.unwrap()
     }
 
     /// Until the scheduler has taken note that the schedule is no longer in the file.

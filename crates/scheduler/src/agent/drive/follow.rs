@@ -246,13 +246,15 @@ impl<'a, O: Observer> Follower<'a, O> {
                 Ok(None)
             }
             WhenAsked::Wait { .. } => {
+                // Before it is written: who reads there that it waits may count from then.
+                let now = self.clock.now();
                 let known = self.observer.paused(&calls).await?;
                 let undecided = calls.into_iter().map(|call| call.id).filter(|call| !known.contains_key(call));
                 self.waiting = undecided.collect();
                 if self.waiting.is_empty() {
                     self.go_on();
                 } else {
-                    self.paused_since.get_or_insert(self.clock.now());
+                    self.paused_since.get_or_insert(now);
                 }
                 if !known.is_empty() {
                     self.tell(known).await?;
