@@ -20,6 +20,7 @@ use crate::{
     instance::{Instance, Setting},
     load::Load,
     memory::{megabytes, settled},
+    process::Process,
     report::{Goal, Report},
     stats::{median, millis, percentile},
     target::{PATIENCE, TEXT, Target},
@@ -65,11 +66,14 @@ pub(crate) async fn measure(setting: &Setting, args: &Args, report: &mut Report)
 }
 
 /// Conversations, and what was measured in them.
+#[derive(Default)]
 struct Rounds {
     by_chat: Vec<Vec<f64>>,
     by_http: Vec<f64>,
     chat_cpu: Duration,
     http_cpu: Duration,
+    /// What the stand-ins for the platforms took of the same processors, in this process.
+    platforms_cpu: Duration,
 }
 
 async fn latency(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
@@ -95,14 +99,15 @@ async fn rounds(
     count: u32,
     over: Duration,
 ) -> Result<Rounds> {
-    let mut rounds =
-        Rounds { by_chat: Vec::new(), by_http: Vec::new(), chat_cpu: Duration::ZERO, http_cpu: Duration::ZERO };
+    let mut rounds = Rounds::default();
+    let stand_ins = Process(std::process::id());
     for _ in 0..count {
-        let before = instance.target.process.cpu()?;
+        let (before, idle) = (instance.target.process.cpu()?, stand_ins.cpu()?);
         rounds.by_chat.push(chats.ask(rooms, over).await?);
         // Signs and what is stored at the end come after the answer.
         tokio::time::sleep(BETWEEN_ROUNDS).await;
         let between = instance.target.process.cpu()?;
+        rounds.platforms_cpu += stand_ins.cpu()? - idle;
         rounds.by_http.extend(plain.round(over).await?);
         tokio::time::sleep(BETWEEN_ROUNDS).await;
         rounds.chat_cpu += between - before;
@@ -124,6 +129,7 @@ fn tell(name: &str, rooms: &[Room], rounds: &Rounds, report: &mut Report) {
     let messages = by_http.len() as f64;
     add("CPU a message", Goal::None, millis(rounds.chat_cpu) / messages);
     add("CPU a message over plain HTTP", Goal::None, millis(rounds.http_cpu) / messages);
+    add("CPU a message of the stand-ins for platforms", Goal::None, millis(rounds.platforms_cpu) / messages);
     for (index, platform) in PLATFORMS.iter().enumerate() {
         let here = of_platform(rooms, &rounds.by_chat, index);
         add(&format!("added on {platform} p50"), Goal::None, median(&here) - median(by_http));
