@@ -44,13 +44,13 @@ fn said(telegram: &BotApi, line: &str) {
     }
 }
 
-/// What is new or was edited.
+/// What the bot wrote or edited.
 fn show(telegram: &BotApi, shown: &mut Vec<SentMessage>) {
     let now = telegram.messages(PERSON);
-    for (at, message) in now.iter().enumerate() {
-        if shown.get(at) != Some(message) {
+    for message in now.iter().filter(|message| message.from == BotApi::BOT) {
+        if !shown.contains(message) {
             let buttons: Vec<_> = message.buttons.iter().map(|button| format!("[{}]", button.label)).collect();
-            println!("{} bot: {} {}", message.message_id, message.text, buttons.join(" "));
+            println!("bot {}: {} {}", message.message_id, message.text, buttons.join(" "));
         }
     }
     *shown = now;
