@@ -21,7 +21,9 @@ pub(crate) use config::{ConfigCommand, ConfigFileName};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 pub(crate) use init::{InitArgs, ProviderChoice};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
-pub(crate) use schedule::{DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys};
+pub(crate) use schedule::{
+    BACKFILL_LIMIT, BackfillArgs, DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys,
+};
 pub(crate) use service::{Backend, Component, DetachArgs, DownArgs, Level, LogsArgs, ServiceChoice};
 pub(crate) use sessions::SessionsCommand;
 

@@ -1,6 +1,7 @@
 //! `stakpak schedule …`: edits of `autopilot.toml`, and what the ledger knows.
 
 mod act;
+mod backfill;
 mod clean;
 mod edits;
 mod keys;
@@ -53,6 +54,7 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
             let options = TriggerOptions { force, no_check, key: None };
             act::start(home, json, &name, wait, options).await
         }
+        ScheduleCommand::Backfill { name, what } => backfill::run(home, json, &name, what).await,
         ScheduleCommand::Pause { name, duration, note } => act::pause(home, json, &name, duration, note).await,
         ScheduleCommand::Resume { what, decisions, wait } => match what::read(&what)? {
             What::Run(id) => paused::resume(home, json, id, decisions, wait).await,

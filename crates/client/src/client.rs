@@ -234,6 +234,15 @@ impl StakpakClient {
         self.transport()?.call(&call.json(&serde_json::json!({ "force": force, "no_check": no_check }))?).await
     }
 
+    /// `POST /v1/schedules/{name}/backfill`: runs of instants that have passed.
+    pub async fn backfill_schedule(
+        &self,
+        name: &str,
+        request: &serde_json::Value,
+    ) -> Result<serde_json::Value, ClientError> {
+        self.transport()?.call(&self.of_schedule(name, "backfill")?.json(request)?).await
+    }
+
     /// `POST /v1/schedules/{name}/pause`: it does not fire until it is resumed.
     pub async fn pause_schedule(&self, name: &str) -> Result<(), ClientError> {
         self.act_on_schedule(name, "pause").await.map(drop)

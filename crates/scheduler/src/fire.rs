@@ -28,6 +28,11 @@ impl FireKey {
         Self(format!("sched:{}:manual:{key}", encoded(schedule)))
     }
 
+    /// Of a nominal instant that has a row already: `missed`, or one that is run once more by the backfill of that number.
+    pub(crate) fn backfill(schedule: &str, instant: DateTime<Utc>, backfill: i64) -> Self {
+        Self(format!("{}:backfill:{backfill}", Self::nominal(schedule, instant).0))
+    }
+
     /// How much later than its nominal instant it is dispatched: from zero to `most`, the same each time it is asked for.
     pub(crate) fn jitter(&self, most: TimeDelta) -> TimeDelta {
         let most = u64::try_from(most.num_milliseconds()).unwrap_or_default();

@@ -10,6 +10,7 @@ use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 
 use crate::{
+    backfill::{self, Backfill, BackfillError, Backfilled},
     clock::Clock,
     ledger::{
         CancelError, Decide, DecideError, Event, HistoryFilter, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts,
@@ -69,6 +70,16 @@ impl Handle {
         let record = overview::trigger(&self.schedules(), &self.ledger, name, options, self.clock.now()).await?;
         self.triggered.notify_one();
         Ok(record)
+    }
+
+    /// Runs instants that have passed; see [`crate::backfill`]. Returns once they are durable.
+    ///
+    /// # Errors
+    /// As [`crate::backfill`].
+    pub async fn backfill(&self, name: &str, backfill: Backfill) -> Result<Backfilled, BackfillError> {
+        let filled = backfill::backfill(&self.schedules(), &self.ledger, name, backfill, self.clock.now()).await?;
+        self.triggered.notify_one();
+        Ok(filled)
     }
 
     /// Replaces the schedules. The next fire of each follows its new definition; runs under way keep theirs.

@@ -4,6 +4,7 @@
 //! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
 
 mod attempts;
+mod backfill;
 mod cancel;
 mod decide;
 mod dispatch;
@@ -27,6 +28,7 @@ use tokio::sync::{Notify, watch};
 
 pub use attempts::Attempt;
 pub(crate) use attempts::Repeat;
+pub(crate) use backfill::{Filled, Filling};
 pub use cancel::CancelError;
 pub use decide::{Decide, DecideError, Decided};
 pub(crate) use dispatch::{Dispatched, Job, Verdict};

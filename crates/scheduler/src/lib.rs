@@ -11,6 +11,7 @@
 //! * [`agent`] runs an agent once, for programs.
 
 pub mod agent;
+mod backfill;
 mod check;
 mod clock;
 mod courier;
@@ -31,6 +32,7 @@ mod spec;
 mod tally;
 mod timing;
 
+pub use backfill::{Backfill, BackfillError, Backfilled, backfill};
 pub use check::CheckResult;
 pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};

@@ -9,6 +9,9 @@ use stakpak_scheduler::{RunStatus, UnknownWord};
 
 use super::service::instant;
 
+/// Runs of one backfill, if it does not say.
+pub(crate) const BACKFILL_LIMIT: u32 = 100;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ScheduleCommand {
     /// Adds a schedule to autopilot.toml
@@ -61,6 +64,16 @@ pub(crate) enum ScheduleCommand {
         /// Without the check
         #[arg(long)]
         no_check: bool,
+    },
+    /// Runs the instants of a time that has passed, oldest first; those that have a run are left out
+    #[command(
+        after_help = "Example:\n  stakpak schedule backfill morning --from 2026-05-01T00:00 --to 2026-05-08T00:00 --dry-run"
+    )]
+    Backfill {
+        /// Schedule
+        name: String,
+        #[command(flatten)]
+        what: BackfillArgs,
     },
     /// Lets a schedule fire that the file had switched off
     Enable {
@@ -132,6 +145,29 @@ pub(crate) enum ScheduleCommand {
         /// Schedule
         name: String,
     },
+}
+
+/// Which instants are run afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct BackfillArgs {
+    /// First instant: RFC 3339, or a local time of the schedule's zone such as 2026-05-01T09:00
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: String,
+    /// First instant that is not meant
+    #[arg(long, value_name = "TIME")]
+    pub(crate) to: String,
+    /// Most runs; more are refused, and none is written
+    #[arg(long, value_name = "N", default_value_t = BACKFILL_LIMIT, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+    /// While another run is active: one at a time, or `skip`, `queue_one`, `cancel_running`
+    #[arg(long, value_name = "POLICY", default_value = "queue_all", value_parser = ["skip", "queue_one", "queue_all", "cancel_running"])]
+    pub(crate) overlap: String,
+    /// Say which they are, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Also those that have a run
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// What is decided about a paused run.

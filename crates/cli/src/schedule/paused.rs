@@ -15,7 +15,7 @@ use crate::{
 /// Who decides here, as the ledger has it.
 const BY: &str = "cli";
 
-fn running(home: &Home) -> Result<Option<StakpakClient>> {
+pub(super) fn running(home: &Home) -> Result<Option<StakpakClient>> {
     let Some(facts) = Facts::of_running(home)?.filter(|facts| facts.mode == "up") else { return Ok(None) };
     Ok(Some(client(&facts.url, Some(&AutopilotFile::load(home)?.token(home)?))))
 }

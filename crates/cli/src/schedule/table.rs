@@ -109,7 +109,7 @@ fn check(check: &CheckResult) -> String {
     }
 }
 
-fn zone_of(set: &ScheduleSet, name: &str) -> Tz {
+pub(super) fn zone_of(set: &ScheduleSet, name: &str) -> Tz {
     match set.get(name).map(|schedule| &schedule.definition) {
         Some(Definition::Valid { spec, .. }) => spec.timezone,
         _ => Tz::UTC,

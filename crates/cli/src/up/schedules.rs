@@ -14,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stakpak_protocol::{ErrorBody, ErrorCode};
 use stakpak_scheduler::{
-    CancelError, Decide, DecideError, Handle, HeldBy, HistoryFilter, Hold, LedgerError, RunNumber, RunRecord,
-    TriggerError, TriggerOptions,
+    Backfill, BackfillError, CancelError, Decide, DecideError, Handle, HeldBy, HistoryFilter, Hold, LedgerError,
+    Overlap, RunNumber, RunRecord, TriggerError, TriggerOptions,
 };
 use stakpak_server::ApiError;
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -32,6 +32,7 @@ pub(super) fn router(handle: Handle) -> Router {
         .route("/v1/schedules", get(list))
         .route("/v1/schedules/{name}", get(one))
         .route("/v1/schedules/{name}/trigger", post(trigger))
+        .route("/v1/schedules/{name}/backfill", post(backfill))
         .route("/v1/schedules/{name}/pause", post(pause))
         .route("/v1/schedules/{name}/resume", post(resume))
         .route("/v1/schedule-runs", get(runs))
@@ -97,6 +98,57 @@ async fn trigger(
     let Trigger { force, no_check } = body.map_err(|error| invalid(error.body_text()))?.unwrap_or_default().0;
     let options = TriggerOptions { force, no_check, key: key_of(&headers) };
     Ok((StatusCode::ACCEPTED, Json(handle.trigger(&name, options).await?)).into_response())
+}
+
+/// Which instants are run afterwards.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = BackfillSchedule)]
+struct Fill {
+    /// The first instant: RFC 3339, or a local time of the schedule's zone.
+    from: String,
+    /// The first instant that is not meant.
+    to: String,
+    /// More runs than this are refused; 100 if absent.
+    #[serde(default = "some_instants")]
+    limit: u32,
+    /// `skip`, `queue_one`, `queue_all` or `cancel_running`; `queue_all`, one at a time, if absent.
+    #[schema(value_type = Option<String>)]
+    overlap: Option<Overlap>,
+    /// Also those that have a run.
+    #[serde(default)]
+    force: bool,
+    /// Say which, and write nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+fn some_instants() -> u32 {
+    crate::args::BACKFILL_LIMIT
+}
+
+/// Runs instants of a schedule that have passed and have no run.
+#[utoipa::path(post, path = "/v1/schedules/{name}/backfill", operation_id = "backfill_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "The runs once for one key")), request_body = Fill, responses(
+    (status = 200, description = "What it would be, for `dry_run`", body = Object),
+    (status = 202, description = "`instants`, oldest first, with their `run_ids`, and how many were `left_out`", body = Object),
+    (status = 400, description = "Also when they are more than `limit`: the text says how many", body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "The key was used with another request", body = ErrorBody),
+    (status = 429, body = ErrorBody),
+    (status = 503, body = ErrorBody),
+))]
+async fn backfill(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Result<Json<Fill>, JsonRejection>,
+) -> Result<Response, Failed> {
+    let Json(Fill { from, to, limit, overlap, force, dry_run }) = body.map_err(|error| invalid(error.body_text()))?;
+    let (overlap, key) = (overlap.unwrap_or(Overlap::QueueAll), key_of(&headers));
+    let filled = handle.backfill(&name, Backfill { from, to, limit, overlap, force, dry_run, key }).await?;
+    Ok((if dry_run { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(filled)).into_response())
 }
 
 /// How long a schedule is held; without an end until it is resumed.
@@ -270,7 +322,7 @@ pub(super) fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 #[derive(OpenApi)]
-#[openapi(paths(list, one, trigger, pause, resume, runs, run, decide, cancel))]
+#[openapi(paths(list, one, trigger, backfill, pause, resume, runs, run, decide, cancel))]
 struct Api;
 
 /// As the server answers.
@@ -304,6 +356,20 @@ impl From<DecideError> for Failed {
             DecideError::NoSuchCall { .. } | DecideError::Invalid(_) => ErrorCode::InvalidRequest,
             DecideError::KeyReused => ErrorCode::IdempotencyKeyReused,
             DecideError::Ledger(_) => ErrorCode::StorageUnavailable,
+        };
+        Self(ApiError::new(code, error.to_string()))
+    }
+}
+
+impl From<BackfillError> for Failed {
+    fn from(error: BackfillError) -> Self {
+        let code = match error {
+            BackfillError::Schedule(error) => return error.into(),
+            BackfillError::KeyReused => ErrorCode::IdempotencyKeyReused,
+            BackfillError::Time { .. }
+            | BackfillError::Limit
+            | BackfillError::TooMany { .. }
+            | BackfillError::TooLong { .. } => ErrorCode::InvalidRequest,
         };
         Self(ApiError::new(code, error.to_string()))
     }

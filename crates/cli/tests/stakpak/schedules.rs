@@ -474,3 +474,46 @@ async fn clean_takes_out_runs_that_have_ended_and_no_other() {
     desk.done(&["resume", "run:2", "--approve-all", "--wait"]);
     up.kill();
 }
+
+/// Yesterday's midnights in the place of runs that nobody was there for: stored without an instance, over HTTP beside one.
+#[tokio::test(flavor = "multi_thread")]
+async fn instants_that_have_passed_are_run_afterwards() {
+    let desk = Desk::new("[[schedules]]\nname = \"beat\"\nevery = \"6h\"\nprompt = \"uptime\"\n");
+    let days = |from: &str, to: &str| [format!("2026-01-{from}T00:00:00Z"), format!("2026-01-{to}T00:00:00Z")];
+    let [from, to] = days("01", "02");
+    let asked = ["backfill", "beat", "--from", &from, "--to", &to];
+    let dry = desk.json(&[&asked[..], &["--dry-run"]].concat());
+    assert_eq!(dry["backfill"]["instants"].as_array().unwrap().len(), 4, "{dry}");
+    let refused = desk.refused(&[&asked[..], &["--limit", "3"]].concat(), 1);
+    assert!(refused.contains("4 instants"), "{refused}");
+    desk.refused(&["backfill", "nobody", "--from", &from, "--to", &to], 1);
+    desk.refused(&["backfill", "beat", "--from", "monday", "--to", &to], 1);
+    desk.refused(&[&asked[..], &["--overlap", "sometimes"]].concat(), 2);
+    assert_eq!(desk.json(&["history", "beat"])["runs"], json!([]));
+    assert_eq!(desk.json(&asked)["backfill"]["run_ids"], json!([1, 2, 3, 4]));
+    let up = desk.0.up();
+    let completed = |count| {
+        until("the runs", || {
+            let runs = desk.json(&["history", "beat"])["runs"].as_array().unwrap().clone();
+            (runs.len() == count && runs.iter().all(|run| run["status"] == "completed")).then_some(runs)
+        })
+    };
+    let runs = completed(4);
+    assert_eq!((&runs[3]["source"], &runs[3]["nominal_at"]), (&json!("backfill"), &json!("2026-01-01T00:00:00Z")));
+    let text = stdout(&desk.0.run(&["schedule", "backfill", "beat", "--from", &from, "--to", &days("02", "03")[1]]));
+    assert!(text.contains("4 runs made") && text.contains("4 left out"), "{text}");
+    completed(8);
+
+    let client = up.client().with_idempotency_key("once");
+    let [from, to] = days("05", "06");
+    let body = json!({ "from": from, "to": to });
+    let made = client.backfill_schedule("beat", &body).await.unwrap();
+    assert_eq!(client.backfill_schedule("beat", &body).await.unwrap(), made);
+    completed(12);
+    let reused = client.backfill_schedule("beat", &json!({ "from": from, "to": to, "force": true })).await.unwrap_err();
+    assert_eq!(reused.status(), Some(409), "{reused}");
+    let many =
+        up.client().backfill_schedule("beat", &json!({ "from": "2020-01-01T00:00:00Z", "to": to })).await.unwrap_err();
+    assert_eq!(many.status(), Some(400), "{many}");
+    up.kill();
+}

@@ -9,7 +9,11 @@ use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel, record,
     round::{ACTIVE, Round},
 };
-use crate::{agent::Progress, check::CheckResult, spec::ScheduleSpec};
+use crate::{
+    agent::Progress,
+    check::CheckResult,
+    spec::{Overlap, ScheduleSpec},
+};
 
 /// A run that somebody has to see to its end, and how far it got.
 #[derive(Debug, Clone)]
@@ -116,6 +120,9 @@ pub(super) struct Pending {
     pub(super) has_begun: bool,
     /// It must end.
     pub(super) cancel: Option<Reason>,
+    /// In the place of the policy of its schedule.
+    pub(super) overlap: Option<Overlap>,
+    pub(super) planned_at: Option<DateTime<Utc>>,
 }
 
 impl Pending {
@@ -123,14 +130,19 @@ impl Pending {
     pub(super) fn checks(&self, spec: &ScheduleSpec) -> bool {
         spec.check.is_some() && !self.no_check
     }
+
+    pub(super) fn overlap(&self, spec: &ScheduleSpec) -> Overlap {
+        self.overlap.unwrap_or(spec.firing.overlap)
+    }
 }
 
 /// Those that are due. What a person started is due whatever a clock says that was set back.
 fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, LedgerError> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, schedule, source, nominal_at, fire_key, no_check, force, started_at IS NOT NULL, cancel_reason
+        "SELECT id, schedule, source, nominal_at, fire_key, no_check, force, started_at IS NOT NULL, cancel_reason,
+                overlap, planned_at
          FROM runs
-         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source = 'manual' AND started_at IS NULL)
+         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source <> 'cron' AND started_at IS NULL)
          ORDER BY dispatch_at, schedule, id",
     )?;
     let rows = statement.query_map([now.timestamp_millis()], |row| {
@@ -144,6 +156,8 @@ fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, 
             force: row.get(6)?,
             has_begun: row.get(7)?,
             cancel: row.get(8)?,
+            overlap: record::word(row.get(9)?),
+            planned_at: record::instant(row.get(10)?),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)

@@ -148,6 +148,8 @@ words!(
         Cron = "cron",
         /// A person or a program.
         Manual = "manual",
+        /// A nominal instant that a person or a program asked for afterwards.
+        Backfill = "backfill",
     }
 );
 
@@ -394,6 +396,6 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(text: Option<String>) -> Opti
     text.and_then(|text| serde_json::from_str(&text).ok())
 }
 
-fn word<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+pub(super) fn word<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
     text.and_then(|text| serde_json::from_value(serde_json::Value::String(text)).ok())
 }

@@ -30,8 +30,8 @@ pub(super) struct Round<'a> {
     active: HashMap<String, Active>,
     groups: HashSet<String>,
     held: HashMap<String, Hold>,
-    /// Rows that wait for an active run of their schedule.
-    waiting: HashMap<String, u32>,
+    /// Rows that wait for an active run of their schedule, those of backfills by themselves.
+    waiting: HashMap<(String, bool), u32>,
     pub(super) dispatched: Dispatched,
     pub(super) ended: Vec<(String, RunStatus)>,
 }
@@ -63,12 +63,11 @@ impl<'a> Round<'a> {
 
     /// Starts the row, lets it wait, or ends it.
     pub(super) fn admit(&mut self, row: Pending, spec: Arc<ScheduleSpec>) -> Result<(), LedgerError> {
-        let is_held = self.held.get(&row.schedule).is_some_and(|hold| hold.covers(row.nominal_at, self.now));
-        if is_held && row.source == Source::Cron {
+        if self.is_held(&row) {
             return self.end(&row, Some(&spec), RunStatus::Skipped, Reason::Paused, None);
         }
         if let Some(active) = self.active.get(&row.schedule).copied().filter(|_| !row.force) {
-            if !(active.waits && spec.firing.overlap == Overlap::CancelRunning) {
+            if !(active.waits && row.overlap(&spec) == Overlap::CancelRunning) {
                 return self.overlap(&row, &spec, active);
             }
             self.supersede(&row.schedule, active)?;
@@ -87,6 +86,16 @@ impl<'a> Round<'a> {
         }
         self.dispatched.jobs.push(job);
         Ok(())
+    }
+
+    /// Who asks for a run of a schedule that is held knows what he does; what was asked for before the hold stops with it.
+    fn is_held(&self, row: &Pending) -> bool {
+        let Some(hold) = self.held.get(&row.schedule) else { return false };
+        match row.source {
+            Source::Cron => hold.covers(row.nominal_at, self.now),
+            Source::Backfill => hold.holds(self.now) && row.planned_at.is_some_and(|at| at < hold.since),
+            Source::Manual => false,
+        }
     }
 
     /// Lets a run go on that had to wait: for a slot after its check, or for its next attempt.
@@ -127,11 +136,15 @@ impl<'a> Round<'a> {
     }
 
     fn overlap(&mut self, row: &Pending, spec: &ScheduleSpec, active: Active) -> Result<(), LedgerError> {
-        let waiting = self.waiting.entry(row.schedule.clone()).or_default();
-        let (most, reason) = match spec.firing.overlap {
+        // Those of a backfill take no fire its place in the queue; their number was limited when it was asked for.
+        let is_backfill = row.source == Source::Backfill;
+        let waiting = self.waiting.entry((row.schedule.clone(), is_backfill)).or_default();
+        let overlap = row.overlap(spec);
+        let (most, reason) = match overlap {
             Overlap::Skip => (0, Reason::Overlap),
             Overlap::CancelRunning if active.unconfirmed => (0, Reason::OverlapCancelFailed),
             Overlap::QueueOne | Overlap::CancelRunning => (1, Reason::Overlap),
+            Overlap::QueueAll if is_backfill => (u32::MAX, Reason::QueueFull),
             Overlap::QueueAll => (spec.firing.queue_limit, Reason::QueueFull),
         };
         if *waiting >= most {
@@ -140,7 +153,7 @@ impl<'a> Round<'a> {
         *waiting += 1;
         // A run of this round has nobody yet who could end it: the next round asks again.
         let is_new = self.dispatched.jobs.iter().any(|job| job.id == active.id);
-        if spec.firing.overlap == Overlap::CancelRunning && !is_new {
+        if overlap == Overlap::CancelRunning && !is_new {
             self.connection.execute(
                 "UPDATE runs SET cancel_reason = coalesce(cancel_reason, ?2) WHERE id = ?1",
                 params![active.id.0, Reason::Superseded],

@@ -3,7 +3,8 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] = &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION];
+pub(super) const MIGRATIONS: &[Migration] =
+    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -179,5 +180,27 @@ const RETENTION: Migration = Migration {
         CREATE INDEX runs_by_end ON runs (finished_at) WHERE is_pruned = 0;
         CREATE INDEX runs_kept ON runs (schedule, id) WHERE is_pruned = 0;
         CREATE INDEX runs_pruned ON runs (planned_at) WHERE is_pruned = 1;
+    ",
+};
+
+/// What was asked to be run afterwards. `overlap`: of the row, in the place of its schedule's.
+const BACKFILL: Migration = Migration {
+    name: "backfill",
+    sql: "
+        CREATE TABLE backfills (
+            id              INTEGER PRIMARY KEY AUTOINCREMENT,
+            schedule        TEXT NOT NULL,
+            idempotency_key TEXT,
+            request         TEXT NOT NULL,
+            left_out        INTEGER NOT NULL,
+            created_at      INTEGER NOT NULL,
+            UNIQUE (schedule, idempotency_key)
+        ) STRICT;
+        CREATE INDEX backfills_by_age ON backfills (created_at);
+
+        ALTER TABLE runs ADD COLUMN backfill_id INTEGER;
+        ALTER TABLE runs ADD COLUMN overlap TEXT;
+        CREATE INDEX runs_by_instant ON runs (schedule, nominal_at);
+        CREATE INDEX runs_by_backfill ON runs (backfill_id) WHERE backfill_id IS NOT NULL;
     ",
 };
