@@ -34,13 +34,21 @@ mod sessions;
 mod status;
 mod up;
 
-use std::{ffi::OsString, io::IsTerminal, process::ExitCode, time::Instant};
+use std::{
+    ffi::OsString,
+    io::IsTerminal,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 
 use args::{AutopilotCommand, AutopilotTree, Cli, Command, Global};
 use home::Home;
+
+/// How long a thread for blocking work waits for more; with it goes what its work left on it.
+const SPARE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     let started = Instant::now();
@@ -56,7 +64,11 @@ fn main() -> ExitCode {
     }
     // Two TLS providers may end up in the graph; the first client would panic without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(allocator::give_back).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_park(allocator::give_back)
+        .thread_keep_alive(SPARE_THREADS)
+        .build();
     let result = runtime.context("the async runtime cannot start").and_then(|runtime| {
         let result = runtime.block_on(dispatch(cli, started));
         // A thread that waits for the terminal must not hold up the exit.

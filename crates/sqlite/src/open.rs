@@ -14,6 +14,11 @@ use crate::Error;
 /// Another process may hold the write lock for as long as one of its groups takes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pages that a connection keeps. The system has the file in memory too: SQLite's usual 2 MiB for each of a dozen connections
+/// would be most of what an idle instance holds. A writer has room for a group of jobs, or its pages go to the log twice.
+const WRITER_CACHE_KIB: i64 = 1024;
+const READER_CACHE_KIB: i64 = 256;
+
 /// More than the distinct statements of any one user, so that none is compiled twice.
 const CACHED_STATEMENTS: usize = 128;
 
@@ -28,7 +33,7 @@ pub(crate) fn writer(path: &Path, known: usize) -> Result<Connection, Error> {
         created => created.map_err(|source| Error::Create { path: path.into(), source })?,
     }
     let found_log = beside(path, "-wal").exists();
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
     let failed = |source| refusal(path, source);
     // Until the file is accepted, closing it must not move the log of its last owner into it.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, found_log).map_err(failed)?;
@@ -40,14 +45,14 @@ pub(crate) fn writer(path: &Path, known: usize) -> Result<Connection, Error> {
 
 /// Opens a connection that checkpoints only.
 pub(crate) fn checkpointer(path: &Path) -> Result<Connection, Error> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
     sync_fully(&connection).map_err(|source| refusal(path, source))?;
     Ok(connection)
 }
 
 /// Opens a connection that can only read.
 pub(crate) fn reader(path: &Path) -> Result<Connection, Error> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB)
 }
 
 /// Opens a connection that can only read, to a file that may be damaged and may have no owner.
@@ -81,10 +86,11 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn open(path: &Path, access: OpenFlags) -> Result<Connection, Error> {
+fn open(path: &Path, access: OpenFlags, cache_kib: i64) -> Result<Connection, Error> {
     let failed = |source| refusal(path, source);
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -cache_kib).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
     // Otherwise a statement whose plan may depend on a bound value is compiled anew for every value.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;

@@ -9,10 +9,7 @@ use tokio::sync::Semaphore;
 use crate::{Error, open};
 
 /// More readers than this would wait for the same disk and processors.
-const MOST_READERS: usize = 8;
-/// Pages that a reader keeps. The writer's are in memory too, and the system has the file: eight times SQLite's usual 2 MiB
-/// for each file would be most of what an idle instance holds.
-const CACHE_KIB: i64 = 256;
+const MOST_READERS: usize = 4;
 
 /// The readers of one file.
 #[derive(Debug)]
@@ -51,16 +48,10 @@ impl Readers {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn open(&self) -> Result<Connection, Error> {
-        let connection = open::reader(&self.path)?;
-        connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
-        Ok(connection)
-    }
-
     /// A connection whose job panics is dropped with it, and its transaction with the connection.
     fn run<T, E: From<Error>>(&self, job: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = waiting.map_or_else(|| self.open(), Ok)?;
+        let connection = waiting.map_or_else(|| open::reader(&self.path), Ok)?;
         execute(&connection, "BEGIN").map_err(Error::Sqlite)?;
         let outcome = job(&connection);
         if execute(&connection, "ROLLBACK").is_ok() {
