@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use stakpak_protocol::{AutoApproveOverride, RunLimits};
 
-use crate::{ClientError, StakpakClient, transport::Call};
+use crate::{CallerContextInput, ClientError, StakpakClient, transport::Call};
 
 /// A text for a chat.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,6 +18,56 @@ pub struct GatewaySend {
     /// What the next run of that chat is told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<Value>,
+    /// The run to start, which answers in that chat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<GatewayInteractive>,
+}
+
+/// A run that a send starts. What is none is left to the gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct GatewayInteractive {
+    /// The user message: 1 byte to 32 KiB, not blank.
+    pub prompt: String,
+    /// What the run is told besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caller_context: Vec<CallerContextInput>,
+    /// Title of a new session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Where it takes place.
+    pub session: GatewaySession,
+    /// Profile of the run; the channel's then counts for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Budget of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<RunLimits>,
+    /// `provider/id` or `id`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What runs without asking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto_approve: Option<AutoApproveOverride>,
+    /// 1 to 256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u64>,
+    /// Whether its tools are isolated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<bool>,
+    /// Directory of a new session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+}
+
+/// Where a run of a send takes place.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewaySession {
+    /// In the session of the chat.
+    #[default]
+    Chat,
+    /// In one of its own.
+    New,
 }
 
 /// What became of a send, as its answer says it.
@@ -27,6 +78,9 @@ pub struct GatewaySent {
     /// Asks for it later. Earlier gateways have none.
     #[serde(default)]
     pub delivery_id: Option<String>,
+    /// Where the run takes place, if it was to start one.
+    #[serde(default)]
+    pub session_id: Option<String>,
 }
 
 /// What became of a send since.

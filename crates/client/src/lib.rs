@@ -43,7 +43,7 @@ pub use answers::{MessagesResponse, PendingTools, ProposedToolCall, SendMessageR
 pub use client::StakpakClient;
 pub use error::{ClientError, ServerError, SetupError, TransportCause};
 pub use event::{RunCompletedPayload, RunErrorPayload, SseEvent, ToolCallsProposedPayload};
-pub use gateway::{DeliveryState, GatewayDelivery, GatewaySend, GatewaySent};
+pub use gateway::{DeliveryState, GatewayDelivery, GatewayInteractive, GatewaySend, GatewaySent, GatewaySession};
 pub use options::{CreateSessionOptions, SendMessageOptions, ToolDecisionInput};
 pub use stakpak_protocol as protocol;
 pub use stakpak_protocol::{

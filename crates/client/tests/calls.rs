@@ -314,6 +314,7 @@ async fn the_gateways_refusals_keep_their_words() {
         target: value!({"chat_id": 42}),
         text: "done".to_owned(),
         context: None,
+        interactive: None,
     };
     let failed = client.gateway_send(&send).await.unwrap_err();
     let told = failed.server().unwrap();

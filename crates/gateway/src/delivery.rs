@@ -215,7 +215,8 @@ impl Sender {
         }
     }
 
-    fn release(&self, released: bool) {
+    /// Lets prompts run that need not wait any more.
+    pub(crate) fn release(&self, released: bool) {
         if released {
             self.released.send_modify(|count| *count += 1);
         }

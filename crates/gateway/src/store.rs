@@ -47,6 +47,7 @@ pub use inspect::StoreReport;
 pub(crate) use migrated::Migration;
 pub(crate) use outbox::{Content, NewPart, Part};
 pub use pairing::{Pairing, Settled};
+pub(crate) use prompts::PromptState;
 pub use runs::QueueCounts;
 pub(crate) use runs::{Batch, BatchKind, EndedRun, OpenRun, Payload, Request, RunOptions, Work};
 pub(crate) use sends::{Delivery, KnownSend, NewSend, PartState};

@@ -355,8 +355,8 @@ async fn what_was_decided_elsewhere_is_closed() {
     stage.agent.decide_elsewhere("c1");
     stage.agent.decide_elsewhere("c2");
     let closed = stage.chat.wait_for("the end", |shown| shown.id == prompt.id && shown.buttons.is_empty()).await;
-    assert!(closed.text.starts_with("Decided elsewhere"), "{closed:?}");
-    assert!(stage.agent.posts() == 0);
+    assert!(closed.text.starts_with("Denied by cli."), "{closed:?}");
+    assert!(stage.agent.posts() == 1);
 }
 
 /// `/approve`, `/deny` and `/show` are the buttons in words, with the same checks.

@@ -11,6 +11,8 @@ mod spawn;
 
 pub use decisions::build_tool_decisions;
 pub(crate) use decisions::{WhenAsked, reject_unattended};
-pub(crate) use drive::{DriveError, Limits, Observer, Order, Progress, call_off, drive, pause_reason, settle};
+pub(crate) use drive::{
+    DriveError, HandOver, Limits, Observer, Order, Progress, Way, call_off, drive, pause_reason, settle,
+};
 pub use report::{AgentError, AgentOutcome, AgentReport, AgentRequest, AgentResult};
 pub use spawn::{AgentServerConnection, SpawnConfig, spawn_agent, spawn_agent_report};

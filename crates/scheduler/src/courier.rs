@@ -129,6 +129,7 @@ impl Courier {
             target: row.target.clone(),
             text: row.notice.text.clone(),
             context: Some(row.notice.context.clone()).filter(|context| !context.is_null()),
+            interactive: None,
         };
         match self.gateway(settings).with_idempotency_key(&row.key).gateway_send(&send).await {
             Ok(sent) if sent.delivered => Attempted::Ended(NotificationState::Delivered, None),

@@ -47,7 +47,7 @@ pub use preview::{Preview, preview};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{
-    Catchup, Check, Definition, Firing, Notifications, Notify, NotifyMode, NotifyOn, OnCrash, Overlap, Platform,
-    Prompt, RemoteGateway, RetryOn, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
+    Catchup, Check, Definition, Firing, Interaction, Notifications, Notify, NotifyMode, NotifyOn, OnCrash, Overlap,
+    Platform, Prompt, RemoteGateway, RetryOn, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
 };
 pub use timing::{Interval, Timing};

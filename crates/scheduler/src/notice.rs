@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     check::{CheckResult, shortened},
-    ledger::{Event, RunRecord},
+    ledger::{Event, RunRecord, Source},
     spec::ScheduleSpec,
 };
 
@@ -41,6 +41,23 @@ pub(crate) struct Gap {
     pub(crate) from: DateTime<Utc>,
     pub(crate) to: DateTime<Utc>,
     pub(crate) count: u64,
+}
+
+/// That a run begins in the chat; what its check said follows as a message of its own.
+pub(crate) fn of_trigger(
+    spec: &ScheduleSpec,
+    source: Source,
+    nominal_at: Option<DateTime<Utc>>,
+    check: Option<&CheckResult>,
+) -> Notice {
+    let check_line = check.map(|check| format!("check {}", check.ending()));
+    let facts = [Some(began(source, nominal_at, spec.timezone)), check_line];
+    let facts = facts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
+    let mut context = json!({ "schedule": spec.name, "status": "triggered" });
+    if let Some(output) = check.and_then(output) {
+        context["check_output"] = output.into();
+    }
+    Notice { text: format!("▶️ **{}** triggered\n{facts}", plain(&spec.name)), context }
 }
 
 /// About a run.
@@ -92,15 +109,18 @@ fn notice(
     summary: Option<&str>,
     check: Option<&CheckResult>,
 ) -> Notice {
-    let output = check.map(|check| [check.stdout.trim_end(), check.stderr.trim_end()].join("\n").trim().to_owned());
-    let output = output.filter(|output| !output.is_empty()).map(|output| shortened(&output, LONGEST_OUTPUT));
     let context = json!({
-        "check_output": output,
+        "check_output": check.and_then(output),
         "schedule": schedule,
         "status": event.as_str(),
         "summary": summary,
     });
     Notice { text: lines.join("\n"), context }
+}
+
+fn output(check: &CheckResult) -> Option<String> {
+    let output = [check.stdout.trim_end(), check.stderr.trim_end()].join("\n").trim().to_owned();
+    Some(output).filter(|output| !output.is_empty()).map(|output| shortened(&output, LONGEST_OUTPUT))
 }
 
 fn heading(event: Event, schedule: &str) -> String {
@@ -136,18 +156,22 @@ fn word(event: Event) -> &'static str {
 
 /// Source, reason, duration, tokens and the check's end, on one line.
 fn facts(run: &RunRecord, zone: Tz) -> String {
-    let source = match run.nominal_at {
-        Some(nominal) => format!("{}, {}", run.source, shown(nominal, zone)),
-        None => run.source.to_string(),
-    };
     let facts = [
-        Some(source),
+        Some(began(run.source, run.nominal_at, zone)),
         run.reason.map(|reason| format!("reason {reason}")),
         run.duration_ms.and_then(duration).map(|took| format!("took {took}")),
         run.usage.as_ref().map(|usage| format!("{} tokens", usage.total_tokens)),
         run.check.as_ref().map(|check| format!("check {}", check.ending())),
     ];
     facts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+}
+
+/// What made a run, and when it was meant to be.
+fn began(source: Source, nominal_at: Option<DateTime<Utc>>, zone: Tz) -> String {
+    match nominal_at {
+        Some(nominal) => format!("{source}, {}", shown(nominal, zone)),
+        None => source.to_string(),
+    }
 }
 
 fn duration(millis: i64) -> Option<String> {

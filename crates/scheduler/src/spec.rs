@@ -6,6 +6,7 @@
 mod check;
 mod entry;
 mod firing;
+mod interaction;
 mod notify;
 mod read;
 mod when;
@@ -20,6 +21,7 @@ use stakpak_config::{Document, Finding, Location};
 
 pub use check::{Check, TriggerOn};
 pub use firing::{Catchup, Firing, OnCrash, Overlap, RetryOn};
+pub use interaction::Interaction;
 pub(crate) use notify::shown as shown_route;
 pub use notify::{Notifications, Notify, NotifyMode, NotifyOn, Platform, RemoteGateway, Route};
 
@@ -60,6 +62,9 @@ pub struct ScheduleSpec {
     /// Whether it must be isolated; without isolation it fails.
     #[serde(default)]
     pub sandbox: bool,
+    /// Whether its runs take place in its chat.
+    #[serde(default)]
+    pub interaction: Interaction,
     /// Whether a call that policy asks about waits for a person.
     pub pause_on_approval: bool,
     /// How long it waits; then what nobody decided about is rejected.

@@ -10,16 +10,25 @@ use std::{
 
 use stakpak_scheduler::RunStatus;
 use support::{
-    World, eventually,
+    World,
+    chat::Fate,
+    eventually,
     server::{Death, Play},
 };
 use tokio_util::sync::CancellationToken;
 
 const BEAT: &str = "[[schedules]]\nname = 'beat'\ncron = '0 * * * *'\nprompt = 'status'\n";
 
+const IN_CHAT: &str = "notify_channel = 'telegram'\nnotify_target = '42'\nnotify_on = 'failures'\n";
+
 /// A world in which the schedule is known and its instant has come, with no scheduler yet.
 async fn due() -> World {
-    let world = World::new("2026-01-01T00:59:30Z", BEAT).await;
+    due_in("").await
+}
+
+/// The same, with more of the entry.
+async fn due_in(lines: &str) -> World {
+    let world = World::new("2026-01-01T00:59:30Z", &format!("{BEAT}{lines}")).await;
     world.start().await.stop().await;
     world.clock.set("2026-01-01T01:00:00Z");
     world
@@ -46,11 +55,27 @@ async fn at_every_request_of_a_run_that_asks() {
     every_request(Play::Ask).await;
 }
 
+/// A-P18: also where the chat gateway starts the run, and where it refuses and the run takes place without it.
+#[tokio::test]
+async fn at_every_request_of_a_run_in_a_chat() {
+    every_request_in(Play::Answer("done"), IN_CHAT, Fate::Delivered).await;
+}
+
+#[tokio::test]
+async fn at_every_request_of_a_run_that_the_gateway_refuses() {
+    every_request_in(Play::Answer("done"), IN_CHAT, Fate::Refused(404, "channel_not_found", None)).await;
+}
+
 async fn every_request(play: Play) {
+    every_request_in(play, "", Fate::Delivered).await;
+}
+
+async fn every_request_in(play: Play, lines: &str, fate: Fate) {
     for after_effect in [false, true] {
         for at in 0.. {
-            let world = due().await;
+            let world = due_in(lines).await;
             world.server.play(play.clone());
+            world.server.chat.will(fate.clone());
             world.server.die(Some(Death { at, after_effect }));
             let running = world.start().await;
             let died = tokio::select! {

@@ -17,11 +17,11 @@ use support::{
     server::{Death, Play},
 };
 
-/// A schedule named `beat` that runs each hour, told in a chat.
+/// A schedule named `beat` that runs each hour beside the chat that is told of it.
 fn beat(lines: &str) -> String {
     format!(
         "[notifications]\nchannel = 'telegram'\ntarget = '42'\n\
-         [[schedules]]\nname = 'beat'\ncron = '0 * * * *'\nprompt = 'look'\n{lines}\n"
+         [[schedules]]\nname = 'beat'\ncron = '0 * * * *'\nprompt = 'look'\ninteraction = 'silent'\n{lines}\n"
     )
 }
 

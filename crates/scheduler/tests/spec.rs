@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
 use stakpak_scheduler::{
-    Catchup, Check, Definition, Event, Firing, Notify, NotifyMode, NotifyOn, Overlap, Prompt, ScheduleSet,
+    Catchup, Check, Definition, Event, Firing, Interaction, Notify, NotifyMode, NotifyOn, Overlap, Prompt, ScheduleSet,
     ScheduleSpec, TriggerOn, When,
 };
 
@@ -60,6 +60,7 @@ fn an_entry_in_full() {
             max_turns: Some(12),
             workdir: Some("/srv".into()),
             sandbox: false,
+            interaction: Interaction::Interactive,
             firing: Firing { overlap: Overlap::QueueOne, ..Firing::default() },
             pause_on_approval: true,
             approval_timeout: Duration::from_secs(3600),
@@ -376,4 +377,32 @@ fn what_is_told_is_a_word_or_a_list() {
     assert!(gateway("gateway_url = 'http://127.0.0.1:4097'").is_none() && gateway("gateway_url = ' '").is_none());
     let remote = gateway("gateway_url = 'https://gateway.example.org'\ngateway_token = 'abc'").unwrap();
     assert_eq!((remote.url.as_str(), remote.token.expose()), ("https://gateway.example.org", "abc"));
+}
+
+/// What a chat cannot take is said when the file is read, and runs beside it.
+#[test]
+fn a_run_takes_place_in_its_chat_unless_that_cannot_be() {
+    let read = |notifications: &str, entry: &str| {
+        let set =
+            read(&format!("[notifications]\n{notifications}\n[[schedules]]\nname = 'x'\ncron = '@daily'\n{entry}\n"))
+                .unwrap();
+        let interaction = match &set.schedules[0].definition {
+            Definition::Valid { spec, .. } => spec.interaction,
+            Definition::Invalid(errors) => panic!("{errors:?}"),
+        };
+        (
+            interaction,
+            set.warnings.iter().map(|warning| format!("{} {}", warning.code, warning.path)).collect::<Vec<_>>(),
+        )
+    };
+    let told = "channel = 'telegram'\ntarget = '1'";
+    let remote = format!("{told}\ngateway_url = 'https://gateway.example.org'");
+    let long = format!("prompt = '{}'", "x".repeat(32 * 1024 + 1));
+    let warned = |path: &str| vec![format!("W302 schedules.x.{path}")];
+    assert_eq!(read(told, "prompt = 'p'"), (Interaction::Interactive, vec![]));
+    assert_eq!(read(told, "prompt = 'p'\ninteraction = 'silent'"), (Interaction::Silent, vec![]));
+    assert_eq!(read(told, &long), (Interaction::Silent, warned("prompt")));
+    assert_eq!(read("", &long), (Interaction::Interactive, vec![]), "without a chat it makes no difference");
+    assert_eq!(read(told, &format!("{long}\ninteraction = 'silent'")), (Interaction::Silent, vec![]));
+    assert_eq!(read(&remote, "prompt = 'p'"), (Interaction::Silent, warned("interaction")));
 }

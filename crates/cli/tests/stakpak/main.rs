@@ -20,6 +20,7 @@ mod doctor;
 mod full_disk;
 mod gateway;
 mod init;
+mod interactive;
 mod logs;
 mod newcomer;
 mod operations;

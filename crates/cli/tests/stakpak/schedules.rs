@@ -332,7 +332,7 @@ async fn what_a_schedule_found_is_told_in_the_chat() {
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.push_str(&format!(
         "[notifications]\nchannel = \"telegram\"\ntarget = \"{USER}\"\n\
-         [[schedules]]\nname = \"disk\"\ncron = \"* * * * * *\"\nprompt = \"what fills the disk?\"\ncheck = \"{}\"\n",
+         [[schedules]]\nname = \"disk\"\ncron = \"* * * * * *\"\nprompt = \"what fills the disk?\"\ninteraction = \"silent\"\ncheck = \"{}\"\n",
         check.display()
     ));
     std::fs::write(&file, &text).unwrap();

@@ -1,8 +1,8 @@
 //! `POST /send`: a text into a chat, and perhaps a run that answers there.
 //!
 //! Everything that the request starts is one commit under its key. The answer waits a moment for the platform; what is
-//! not delivered by then is delivered later, and the answer says so. A run starts when the texts before it are sent; if one
-//! is refused for good, nothing is run.
+//! not delivered by then is delivered later, and the answer says so. A run starts when the texts before it are sent, one in
+//! a session of its own at the latest when the moment is over; if one is refused for good before, nothing is run.
 
 mod request;
 mod turns;
@@ -35,7 +35,7 @@ use crate::{
     dispatcher::SessionError,
     router::resolve_routing_key,
     runtime::Parts,
-    store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload},
+    store::{Batch, BatchKind, Content, Delivery, KnownSend, NewInbox, NewPart, NewSend, Payload, PromptState},
     targeting::located,
 };
 
@@ -80,19 +80,29 @@ pub(super) async fn send(
 ) -> Result<Response, ApiError> {
     let request = SendRequest::read(&headers, body)?;
     let address = request.address()?;
-    let channel = channel_of(&parts, &address)?;
-    let files = request.files(&**channel)?;
-    if request.interactive.is_some() && parts.config.server.token.expose().is_empty() {
-        let message = "interactive sends need a configured bearer token";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "interactive_auth_required", message));
-    }
     if parts.draining.is_cancelled() {
         let message = "the gateway is stopping; try again in a moment";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "dispatcher_unavailable", message));
     }
     let key = idempotency_key(&headers)?;
-    let id = begin(&parts, &request, &address, files, key).await?;
-    answer(&parts, &id).await
+    let id = begin(&parts, &request, &address, key).await?;
+    let own_session = request.interactive.as_ref().is_some_and(|interactive| interactive.session == Session::New);
+    answer(&parts, &id, own_session).await
+}
+
+/// Whether a request that is not known yet can be taken at all.
+fn accept<'a>(
+    parts: &'a Parts,
+    request: &SendRequest,
+    address: &Address,
+) -> Result<(&'a Arc<dyn Channel>, Vec<File>), ApiError> {
+    let channel = channel_of(parts, address)?;
+    let files = request.files(&**channel)?;
+    if request.interactive.is_some() && parts.config.server.token.expose().is_empty() {
+        let message = "interactive sends need a configured bearer token";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "interactive_auth_required", message));
+    }
+    Ok((channel, files))
 }
 
 fn invalid(code: &'static str, message: impl Into<String>) -> ApiError {
@@ -119,7 +129,6 @@ async fn begin(
     parts: &Parts,
     request: &SendRequest,
     address: &Address,
-    files: Vec<File>,
     key: Option<String>,
 ) -> Result<String, ApiError> {
     let body_hash = request.hash()?;
@@ -131,10 +140,11 @@ async fn begin(
         match parts.store.known_send(key, &body_hash, now_ms()).await? {
             KnownSend::New => {}
             KnownSend::Delivery(id) => return Ok(id),
-            KnownSend::OtherBody => return Err(reused()),
+            KnownSend::OtherBody => return Err(accept(parts, request, address).err().unwrap_or_else(reused)),
         }
     }
-    let address = &located(&**channel_of(parts, address)?, address.clone()).await;
+    let (channel, files) = accept(parts, request, address)?;
+    let address = &located(&**channel, address.clone()).await;
     let delivery_id = Uuid::new_v4().to_string();
     let prompt = match &request.interactive {
         Some(interactive) => Some(prompt(parts, address, interactive, &delivery_id).await?),
@@ -289,8 +299,9 @@ fn no_session(error: SessionError) -> ApiError {
     }
 }
 
-/// What became of the delivery, once each of its messages has come to an end or the patience has.
-async fn answer(parts: &Parts, id: &str) -> Result<Response, ApiError> {
+/// What became of the delivery, once each of its messages has come to an end or the patience has. A run in a session of its
+/// own does not wait longer for its texts: a chat that is slow delays what is read there, not what is done.
+async fn answer(parts: &Parts, id: &str, own_session: bool) -> Result<Response, ApiError> {
     let mut settled = parts.deliveries.worker().settled();
     let all_ended = async {
         loop {
@@ -306,14 +317,24 @@ async fn answer(parts: &Parts, id: &str) -> Result<Response, ApiError> {
     };
     let delivery = match timeout(parts.send_patience, all_ended).await {
         Ok(ended) => ended?,
-        Err(_) => deliveries::find(parts, id).await?,
+        Err(_) => {
+            if own_session {
+                let released = parts.store.release_prompt(id).await?;
+                parts.deliveries.worker().release(released);
+            }
+            deliveries::find(parts, id).await?
+        }
     };
     answer_of(id, delivery)
 }
 
 fn answer_of(id: &str, delivery: Delivery) -> Result<Response, ApiError> {
     let state = deliveries::state(&delivery.parts);
-    if state == "failed" {
+    if delivery.prompt == Some(PromptState::Refused) {
+        let message = format!("the agent server refused the run; the chat was told why (delivery {id})");
+        return Err(ApiError::new(StatusCode::BAD_GATEWAY, "interactive_start_failed", message));
+    }
+    if state == "failed" && delivery.prompt != Some(PromptState::Taken) {
         let reason = deliveries::reason(&delivery.parts).unwrap_or("refused by the platform");
         let message = format!("{reason} (delivery {id})");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message));

@@ -77,7 +77,7 @@ impl Desk {
             return Ok(false);
         }
         if !undecided.iter().any(|(_, call)| waits(call).is_some()) && approval.untold().is_empty() {
-            self.close(approval, "Decided elsewhere.").await?;
+            self.decided_elsewhere(approval).await?;
             return Ok(false);
         }
         match self.store.lost_prompt(&approval.prompt_key).await? {

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use stakpak_client::{ClientError, DecisionOutcome, DecisionsRequest, ErrorCode, ToolDecisionAction};
-use stakpak_protocol::{RunId, ToolCallId, ToolDecision};
+use stakpak_protocol::{DecidedBy, RunId, ToolCallId, ToolDecision};
 use uuid::Uuid;
 
 use super::{Call, Desk, DeskError, buttons::buttons, desk::part, prompt};
 use crate::{
+    Body,
     clock::now_ms,
     dispatcher::Sent,
     store::{Approval, Content, Decision, NewPart, OpenRun},
@@ -48,6 +49,42 @@ impl Desk {
     /// Nothing is asked any more; the prompt says why.
     pub(super) async fn close(&self, approval: &Approval, why: &str) -> Result<(), DeskError> {
         let body = prompt::void(approval, why, &|text| self.compose(&approval.address, text));
+        self.close_with(approval, body).await
+    }
+
+    /// None of its calls waits any more: the prompt says who decided, if the server knows.
+    pub(super) async fn decided_elsewhere(&self, approval: &Approval) -> Result<(), DeskError> {
+        let mut known = approval.clone();
+        for (call, DecidedBy { action, by, at }) in self.who_decided(approval).await {
+            let allow = action == ToolDecisionAction::Accept;
+            let decision = Decision { allow, reason: None, by, by_id: None, at: at.timestamp_millis() };
+            known.decisions.insert(call.0.clone(), decision);
+            known.outcomes.insert(call.0, "applied".to_owned());
+        }
+        if known.undecided().is_empty() {
+            let body = prompt::outcome(&known, &|text| self.compose(&approval.address, text));
+            return self.close_with(approval, body).await;
+        }
+        self.close(approval, "Decided elsewhere.").await
+    }
+
+    /// A decision that comes too late is answered with who made the one that counts.
+    async fn who_decided(&self, approval: &Approval) -> BTreeMap<ToolCallId, DecidedBy> {
+        let Ok(run_id) = approval.run_id.parse::<Uuid>() else { return BTreeMap::new() };
+        let late = ToolDecision { action: ToolDecisionAction::Reject, content: None, scope: None, by: None };
+        let undecided = approval.undecided();
+        let decisions = undecided.iter().map(|(_, call)| (ToolCallId(call.id.clone()), late.clone())).collect();
+        let request = DecisionsRequest { run_id: RunId(run_id), decisions };
+        match self.client.resolve_tool_calls(&approval.session_id, &request).await {
+            Ok(answer) => answer.decided,
+            Err(error) => {
+                tracing::info!(%error, approval_id = approval.id, "who decided is not known");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    async fn close_with(&self, approval: &Approval, body: Body) -> Result<(), DeskError> {
         let content = Content::Edit { of: approval.prompt_key.clone(), body, buttons: Vec::new(), must_show: false };
         let parts = vec![part(&approval.address, format!("approval:{}:closed", approval.id), content)];
         self.store.close_approval(&approval.id, parts.clone(), now_ms()).await?;

@@ -2,6 +2,7 @@
 //!
 //! * With all of them sent, or perhaps sent, it is accepted. If one was refused for good, it is not run: the program was
 //!   told that nothing was started.
+//! * One in a session of its own does not wait for a platform that is slow: the program's request releases it.
 //! * Who answers a message of the bot goes on in the conversation that the message belongs to.
 
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
@@ -25,6 +26,18 @@ impl GatewayStore {
             .await
     }
 
+    /// The prompt of a delivery waits for its texts no longer. False if it did not wait.
+    pub(crate) async fn release_prompt(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.database
+            .write(move |connection| {
+                let sql = "UPDATE inbox SET state = 'accepted'
+                           WHERE id = (SELECT prompt FROM deliveries WHERE id = ?1) AND state = 'awaiting'";
+                Ok(connection.prepare_cached(sql)?.execute([id])? > 0)
+            })
+            .await
+    }
+
     /// Whether the bot opened this thread with a message of its own.
     pub(crate) async fn opened_thread(&self, address: &Address) -> Result<bool, StoreError> {
         let (lane, thread) = (address.chat_key(), address.thread.clone());
@@ -36,6 +49,34 @@ impl GatewayStore {
             })
             .await
     }
+}
+
+/// Where the prompt of a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PromptState {
+    /// For its texts.
+    Waits,
+    /// It was run, or will be.
+    Taken,
+    /// One of its texts was refused: it is not run.
+    Dropped,
+    /// The server refused it.
+    Refused,
+}
+
+/// None when the delivery has no prompt.
+pub(super) fn prompt_state(connection: &Connection, id: &str) -> Result<Option<PromptState>, StoreError> {
+    let sql = "SELECT inbox.state, inbox.batch_id IS NOT NULL FROM deliveries
+               LEFT JOIN inbox ON inbox.id = deliveries.prompt
+               WHERE deliveries.id = ?1 AND deliveries.prompt IS NOT NULL";
+    let read = |row: &stakpak_sqlite::rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let found: Option<(Option<String>, bool)> = connection.prepare_cached(sql)?.query_row([id], read).optional()?;
+    Ok(found.map(|(state, is_batched)| match (state.as_deref(), is_batched) {
+        (Some("awaiting"), _) => PromptState::Waits,
+        (Some("dead"), true) => PromptState::Refused,
+        (Some("dead"), false) => PromptState::Dropped,
+        _ => PromptState::Taken,
+    }))
 }
 
 /// A message came to an end. True if a prompt may run now.

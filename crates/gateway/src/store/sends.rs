@@ -13,7 +13,9 @@ use stakpak_sqlite::{
 use super::{
     GatewayStore, NewInbox, NewPart, StoreError,
     audit::{self, OPERATOR},
-    inbound, outbox, prompts, sessions,
+    inbound, outbox,
+    prompts::{self, PromptState},
+    sessions,
 };
 use crate::{Address, DeliveryContext};
 
@@ -73,6 +75,8 @@ pub(crate) struct Delivery {
     /// Where it went; on Slack with the thread that its first message opened.
     pub(crate) address: Address,
     pub(crate) session_id: Option<String>,
+    /// If it has one.
+    pub(crate) prompt: Option<PromptState>,
     pub(crate) parts: Vec<PartState>,
 }
 
@@ -123,7 +127,8 @@ impl GatewayStore {
                     .optional()?;
                 let Some((address, session_id)) = found else { return Ok(None) };
                 let address = serde_json::from_str(&address)?;
-                Ok(Some(Delivery { address, session_id, parts: part_states(connection, &id)? }))
+                let (prompt, parts) = (prompts::prompt_state(connection, &id)?, part_states(connection, &id)?);
+                Ok(Some(Delivery { address, session_id, prompt, parts }))
             })
             .await
     }

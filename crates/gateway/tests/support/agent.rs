@@ -178,7 +178,7 @@ impl Agent {
     pub fn decide_elsewhere(&self, call: &str) {
         let mut core = self.shared.core();
         let run = core.runs.last_mut().unwrap();
-        run.decided.insert(call.to_owned(), json!({"action": "reject"}));
+        run.decided.insert(call.to_owned(), json!({"action": "reject", "by": "cli"}));
         let id = run.id.clone();
         let body = json!({"tool_call_id": call, "tool_name": "t", "reason": "elsewhere"});
         self.shared.publish(&mut core, &id, "ToolRejected", body);
@@ -393,13 +393,17 @@ async fn decide(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> R
         let body = refusal("session_not_running");
         return (StatusCode::CONFLICT, Json(body)).into_response();
     };
-    let mut results = serde_json::Map::new();
+    let (mut results, mut decided) = (serde_json::Map::new(), serde_json::Map::new());
     for (call, decision) in body["decisions"].as_object().unwrap() {
         let outcome = if run.decided.contains_key(call) { "too_late" } else { "applied" };
+        if let Some(first) = run.decided.get(call).filter(|first| first["by"].is_string()) {
+            let by = json!({"action": first["action"], "by": first["by"], "at": "2026-03-01T09:00:00Z"});
+            decided.insert(call.clone(), by);
+        }
         run.decided.entry(call.clone()).or_insert_with(|| decision.clone());
         results.insert(call.clone(), outcome.into());
     }
-    let answer = json!({"accepted": true, "run_id": run.id, "results": results});
+    let answer = json!({"accepted": true, "run_id": run.id, "results": results, "decided": decided});
     shared.end_if_decided(&mut core);
     drop(core);
     shared.change();

@@ -24,6 +24,8 @@ pub(crate) enum WhenAsked {
         /// So long.
         at_most: TimeDelta,
     },
+    /// Leave them to the people of the chat that the run takes place in, within its time.
+    InChat,
     /// Leave them to a person and return.
     Return,
 }

@@ -4,6 +4,7 @@
 //! await and started again with what the observer holds.
 
 mod follow;
+mod hand_over;
 mod transcript;
 
 use std::{
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 pub(crate) use follow::pause_reason;
+pub(crate) use hand_over::HandOver;
 
 use super::{
     AgentError, AgentReport, AgentRequest, WhenAsked,
@@ -45,6 +47,8 @@ pub(crate) struct Order {
     pub(crate) sandbox: Option<bool>,
     pub(crate) overrides: RunOverrides,
     pub(crate) when_asked: WhenAsked,
+    /// The chat that it takes place in, if it does.
+    pub(crate) chat: Option<HandOver>,
 }
 
 /// How long it may take.
@@ -58,9 +62,22 @@ pub(crate) struct Limits {
     pub(crate) stop: CancellationToken,
 }
 
+/// Who starts the run: once a way may have worked, there is no other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Nobody was asked yet.
+    #[default]
+    Open,
+    /// The chat gateway, which was asked at that time.
+    Chat(DateTime<Utc>),
+    /// This process: the gateway has refused.
+    Silent,
+}
+
 /// How far an earlier process got.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Progress {
+    pub(crate) way: Way,
     pub(crate) session: Option<SessionId>,
     pub(crate) run: Option<RunId>,
     pub(crate) cursor: EventId,
@@ -73,6 +90,10 @@ pub(crate) struct Progress {
 pub(crate) trait Observer: Send + Sync {
     /// Why it could not be kept.
     type Error: Send;
+    /// The chat gateway is about to be asked, for the first time.
+    async fn handing_over(&self, at: DateTime<Utc>) -> Result<(), Self::Error>;
+    /// It has refused, and nothing was started: its session, if it made one, counts for nothing.
+    async fn refused(&self) -> Result<(), Self::Error>;
     /// The session exists.
     async fn session_created(&self, session: SessionId) -> Result<(), Self::Error>;
     /// The message was accepted.
@@ -115,10 +136,54 @@ pub(crate) async fn drive<O: Observer>(
     progress: Progress,
     observer: &O,
 ) -> Result<AgentReport, DriveError<O::Error>> {
+    let at = Place { client, clock, limits: &limits, observer };
+    let chat = order.chat.as_ref().filter(|_| match progress.way {
+        Way::Open => progress.session.is_none(),
+        Way::Chat(_) => true,
+        Way::Silent => false,
+    });
+    let begun = match chat {
+        Some(chat) => hand_over::begin(&at, &order.key, chat, progress).await?.map(|begun| (begun, &chat.when_asked)),
+        None => None,
+    };
+    let (Begun { session, run, cursor }, when_asked) = match begun {
+        Some(begun) => begun,
+        // The session of a gateway that has refused is not ours.
+        None if chat.is_some() => (begin(&at, order, Progress::default()).await?, &order.when_asked),
+        None => (begin(&at, order, progress).await?, &order.when_asked),
+    };
+    let paused_since = progress.paused_since;
+    let follower = follow::Follower::new(client, clock, when_asked, limits, observer, (session, run), paused_since);
+    let span = tracing::info_span!("follow", session_id = %session, run_id = %run);
+    follower.follow(cursor).instrument(span).await.map_err(DriveError::Observer)
+}
+
+/// What every request is made with.
+struct Place<'a, O> {
+    client: &'a StakpakClient,
+    clock: &'a dyn Clock,
+    limits: &'a Limits,
+    observer: &'a O,
+}
+
+/// A run that exists, and the last of its events that need not be seen again.
+struct Begun {
+    session: SessionId,
+    run: RunId,
+    cursor: EventId,
+}
+
+/// Starts the run at the server.
+async fn begin<O: Observer>(
+    Place { client, clock, limits, observer }: &Place<'_, O>,
+    order: &Order,
+    progress: Progress,
+) -> Result<Begun, DriveError<O::Error>> {
     let session = match progress.session {
         Some(session) => session,
         None => {
-            let session = until(clock, &limits, AgentRequest::Session, || create(client, order)).await?;
+            let create = || create(client, order);
+            let session = until(*clock, limits, AgentRequest::Session, is_transient, create).await?;
             observer.session_created(session).await.map_err(DriveError::Observer)?;
             session
         }
@@ -127,20 +192,22 @@ pub(crate) async fn drive<O: Observer>(
         Some(run) => (run, progress.cursor),
         None => {
             let posted = match progress.session {
-                Some(session) => until(clock, &limits, AgentRequest::Message, || posted(client, session)).await?,
+                Some(session) => {
+                    let posted = || posted(client, session);
+                    until(*clock, limits, AgentRequest::Message, is_transient, posted).await?
+                }
                 None => None,
             };
+            let post = || post(client, order, session);
             let (run, cursor) = match posted {
                 Some(run) => (run, EventId(0)),
-                None => until(clock, &limits, AgentRequest::Message, || post(client, order, session)).await?,
+                None => until(*clock, limits, AgentRequest::Message, is_transient, post).await?,
             };
             observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
             (run, cursor)
         }
     };
-    let follower = follow::Follower::new(client, clock, order, limits, observer, (session, run), progress.paused_since);
-    let span = tracing::info_span!("follow", session_id = %session, run_id = %run);
-    follower.follow(cursor).instrument(span).await.map_err(DriveError::Observer)
+    Ok(Begun { session, run, cursor })
 }
 
 async fn create(client: &StakpakClient, order: &Order) -> Result<SessionId, ClientError> {
@@ -202,7 +269,8 @@ pub(crate) async fn settle<O: Observer>(
     observer: &O,
 ) -> AgentReport {
     let at_limit = !limits.stop.is_cancelled();
-    follow::Follower::new(client, clock, order, limits, observer, (session, run), None).settle(at_limit).await
+    let follower = follow::Follower::new(client, clock, &order.when_asked, limits, observer, (session, run), None);
+    follower.settle(at_limit).await
 }
 
 /// Repeats a request, under its key, until it is answered or the time is up. A run that is to be stopped may exist already: its
@@ -211,6 +279,7 @@ async fn until<T, F: Future<Output = Result<T, ClientError>>>(
     clock: &dyn Clock,
     limits: &Limits,
     request: AgentRequest,
+    repeats: impl Fn(&ClientError) -> bool,
     attempt: impl Fn() -> F,
 ) -> Result<T, AgentError> {
     let mut last = None;
@@ -219,20 +288,25 @@ async fn until<T, F: Future<Output = Result<T, ClientError>>>(
         loop {
             match attempt().await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if is_transient(&error) => {
-                    tracing::warn!(%request, %error, "no answer from the agent server yet");
+                Err(error) if repeats(&error) => {
+                    tracing::warn!(%request, %error, "no answer yet");
                     backoff.wait(Some(last.insert(error))).await;
                 }
                 Err(source) => return Err(AgentError::Refused { request, source }),
             }
         }
     };
-    let in_time = tokio::select! {
-        answer = answered => Some(answer),
+    let in_time = in_time(clock, limits, answered).await;
+    in_time.unwrap_or_else(|| Err(AgentError::NoAnswer { request, source: last }))
+}
+
+/// None when the time is up, or when it should stop and has not within the time for that.
+async fn in_time<T>(clock: &dyn Clock, limits: &Limits, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
         () = clock.sleep_until(limits.deadline) => None,
         () = stopped(clock, limits) => None,
-    };
-    in_time.unwrap_or_else(|| Err(AgentError::NoAnswer { request, source: last }))
+    }
 }
 
 async fn stopped(clock: &dyn Clock, limits: &Limits) {

@@ -99,6 +99,8 @@ pub enum AgentRequest {
     Session,
     /// Its message: once accepted, it runs.
     Message,
+    /// Both at once, by the chat gateway.
+    HandOver,
 }
 
 impl fmt::Display for AgentRequest {
@@ -106,6 +108,7 @@ impl fmt::Display for AgentRequest {
         f.write_str(match self {
             Self::Session => "the request for a session",
             Self::Message => "the message",
+            Self::HandOver => "the request that the chat gateway starts it",
         })
     }
 }
@@ -131,6 +134,9 @@ pub enum AgentError {
         #[source]
         source: Option<ClientError>,
     },
+    /// The chat gateway may have forgotten the request by now, and would do it twice.
+    #[error("the chat gateway was asked to start the run more than a day ago; what became of it is not known")]
+    TooLate,
 }
 
 impl AgentError {
@@ -140,6 +146,7 @@ impl AgentError {
         match self {
             Self::Refused { source, .. } => source.code(),
             Self::NoAnswer { source, .. } => source.as_ref().and_then(ClientError::code),
+            Self::TooLate => None,
         }
     }
 }

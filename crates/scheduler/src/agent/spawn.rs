@@ -8,7 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
 use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
 use tokio::sync::watch;
@@ -110,6 +110,7 @@ pub async fn spawn_agent_report(config: SpawnConfig) -> Result<AgentReport, Agen
         model: model.clone(),
         sandbox,
         overrides: RunOverrides { model, max_turns, profile, ..RunOverrides::default() },
+        chat: None,
         when_asked: match config.pause_on_approval {
             true => WhenAsked::Return,
             false => WhenAsked::AllowListed(config.allowed_tools),
@@ -117,7 +118,7 @@ pub async fn spawn_agent_report(config: SpawnConfig) -> Result<AgentReport, Agen
     };
     let timeout = TimeDelta::from_std(config.timeout).unwrap_or(TimeDelta::MAX);
     let clock = SystemClock;
-    let deadline = clock.now().checked_add_signed(timeout).unwrap_or(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+    let deadline = clock.now().checked_add_signed(timeout).unwrap_or(DateTime::<Utc>::MAX_UTC);
     let limits = Limits { deadline, stop_grace: STOP_GRACE, stop: CancellationToken::new() };
     match drive(&client, &clock, &order, limits, Progress::default(), &Unobserved).await {
         Ok(report) => Ok(report),
@@ -133,6 +134,12 @@ struct Unobserved;
 impl Observer for Unobserved {
     type Error = Infallible;
 
+    async fn handing_over(&self, _: DateTime<Utc>) -> Result<(), Infallible> {
+        Ok(())
+    }
+    async fn refused(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
     async fn session_created(&self, _: SessionId) -> Result<(), Infallible> {
         Ok(())
     }

@@ -184,6 +184,9 @@ pub(super) fn tell(
     }
     let Some(run) = run(connection, id)? else { return Ok(()) };
     let Some(event) = event_of(connection, &run, spec)? else { return Ok(()) };
+    if event == Event::Completed && took_place_in_chat(connection, id)? {
+        return Ok(());
+    }
     tell_event(connection, event, &run, spec, now)
 }
 
@@ -263,6 +266,12 @@ fn event_of(connection: &Connection, run: &RunRecord, spec: &ScheduleSpec) -> Re
     let is_outcome = !matches!(event, Event::Paused | Event::Skipped);
     let repeats = is_outcome && is_repeat(connection, event, run, spec)?;
     Ok(Some(event).filter(|_| !repeats))
+}
+
+/// Whether the chat has the answer itself.
+fn took_place_in_chat(connection: &Connection, id: RunNumber) -> Result<bool, LedgerError> {
+    let sql = "SELECT coalesce(way = 'chat', 0) AND session_id IS NOT NULL FROM runs WHERE id = ?1";
+    Ok(connection.query_row(sql, [id.0], |row| row.get(0))?)
 }
 
 /// A schedule that tells changes only does not tell the same outcome twice in a row. That a check saw nothing to do is an

@@ -87,6 +87,16 @@ impl Ledger {
             .await
     }
 
+    /// The chat gateway is asked to start the run from now on.
+    pub(crate) async fn handing_over(&self, id: RunNumber, at: DateTime<Utc>) -> Result<(), LedgerError> {
+        self.update(id, "way = 'chat', handed_over_at = ?2", at.timestamp_millis()).await
+    }
+
+    /// It has refused: the run is started without it.
+    pub(crate) async fn gateway_refused(&self, id: RunNumber) -> Result<(), LedgerError> {
+        self.update(id, "way = ?2, session_id = NULL", "silent").await
+    }
+
     /// The session exists; the message may be posted now.
     pub(crate) async fn session_created(&self, id: RunNumber, session: SessionId) -> Result<(), LedgerError> {
         self.update(id, "session_id = ?2", session.to_string()).await

@@ -130,6 +130,8 @@ words!(
         ModelUnavailable = "model_unavailable",
         /// The schedule must be isolated and the server has no isolation.
         SandboxUnavailable = "sandbox_unavailable",
+        /// The chat gateway did not answer in time.
+        GatewayUnreachable = "gateway_unreachable",
         /// Nobody decided in time, and the run came to nothing without.
         ApprovalExpired = "approval_expired",
         /// Recovered three times already, or not to be recovered at all.

@@ -4,7 +4,7 @@ use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL];
+    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -202,5 +202,14 @@ const BACKFILL: Migration = Migration {
         ALTER TABLE runs ADD COLUMN overlap TEXT;
         CREATE INDEX runs_by_instant ON runs (schedule, nominal_at);
         CREATE INDEX runs_by_backfill ON runs (backfill_id) WHERE backfill_id IS NOT NULL;
+    ",
+};
+
+/// Who starts a run, once somebody was asked: `chat` since `handed_over_at`, or `silent` because the gateway refused.
+const CHATS: Migration = Migration {
+    name: "runs in chats",
+    sql: "
+        ALTER TABLE runs ADD COLUMN way TEXT;
+        ALTER TABLE runs ADD COLUMN handed_over_at INTEGER;
     ",
 };

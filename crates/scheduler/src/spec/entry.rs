@@ -7,12 +7,12 @@ use serde::Deserialize;
 use stakpak_config::{Document, Finding, Severity};
 
 use super::{
-    Catchup, Definition, NotifyOn, OnCrash, Overlap, Platform, Prompt, RetryOn, ScheduleSpec, TriggerOn,
+    Catchup, Definition, Interaction, NotifyOn, OnCrash, Overlap, Platform, Prompt, RetryOn, ScheduleSpec, TriggerOn,
     notify::RawNotifications, read::Defaults,
 };
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
-pub(super) const NOT_YET: &[&str] = &["interaction", "enable_slack_tools", "enable_subagents"];
+pub(super) const NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
 
 const LONGEST_NAME: usize = 128;
 const MAX_TURNS: std::ops::RangeInclusive<u64> = 1..=256;
@@ -48,6 +48,7 @@ pub(super) struct RawSchedule {
     max_turns: Option<u64>,
     workdir: Option<String>,
     sandbox: Option<bool>,
+    interaction: Option<Interaction>,
     pause_on_approval: Option<bool>,
     #[serde(default, with = "stakpak_config::duration::option")]
     approval_timeout: Option<Duration>,
@@ -96,6 +97,7 @@ impl Entry<'_> {
         let check = self.check(&raw, &mut findings);
         let notify = self.notify(&raw, &mut findings);
         let prompt = self.prompt(raw.prompt, raw.prompt_file, &mut findings);
+        let interaction = self.interaction(raw.interaction, prompt.as_ref(), &notify);
         let timeout = raw.timeout.or(self.defaults.timeout).unwrap_or(DEFAULT_TIMEOUT);
         if timeout.is_zero() {
             findings.push(self.error("timeout", "E110", "must be longer than nothing"));
@@ -127,6 +129,7 @@ impl Entry<'_> {
             workdir: raw.workdir.or_else(|| self.defaults.workdir.clone()).map(|path| below_home(&path)),
             firing,
             sandbox: raw.sandbox.or(self.defaults.sandbox).unwrap_or(false),
+            interaction,
             pause_on_approval: raw.pause_on_approval.or(self.defaults.pause_on_approval).unwrap_or(false),
             approval_timeout,
             board_id: raw.board_id,

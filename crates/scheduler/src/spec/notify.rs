@@ -266,6 +266,15 @@ impl RawNotifications {
         said(&self.target).or_else(|| said(&self.chat_id))
     }
 
+    fn remote_url(&self) -> Option<&str> {
+        self.gateway_url.as_deref().map(str::trim).filter(|url| !url.is_empty() && !is_loopback(url))
+    }
+
+    /// Whether the gateway is one of another machine.
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote_url().is_some()
+    }
+
     fn global(&self) -> Notify {
         Notify { channel: self.channel, target: self.target().cloned(), ..Notify::default() }
     }
@@ -282,7 +291,7 @@ impl RawNotifications {
         if self.max_age.is_some_and(|max_age| max_age.is_zero()) {
             return Err(error("max_age", "must be longer than nothing"));
         }
-        let url = self.gateway_url.as_deref().map(str::trim).filter(|url| !url.is_empty() && !is_loopback(url));
+        let url = self.remote_url();
         if url.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
             return Err(error("gateway_url", "must begin with http:// or https://"));
         }

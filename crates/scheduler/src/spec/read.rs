@@ -111,6 +111,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
                     warnings.extend(entry.oddities(timing));
                     warnings.extend(entry.jitter_warning(spec.firing.jitter, timing));
                     warnings.extend(entry.check_warning(spec.check.as_ref()));
+                    warnings.extend(entry.interaction_warning(spec));
                 }
                 definition
             }

@@ -28,6 +28,10 @@ pub enum Fate {
     Away,
     /// No answer, ever.
     Silent,
+    /// It has its effect, and no answer comes of it.
+    Lost,
+    /// Accepted, and then the server refuses its run.
+    Buried,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -38,7 +42,7 @@ struct Model {
     next: VecDeque<Fate>,
     then: Fate,
     /// Body and answer of each key that had an effect.
-    known: HashMap<String, (Value, Value)>,
+    known: HashMap<String, (Value, u16, Value)>,
     /// Keys of all requests, in their order.
     asked: Vec<String>,
     /// What people see, in its order.
@@ -48,7 +52,14 @@ struct Model {
 }
 
 impl Chat {
-    pub(super) fn router(&self) -> Router {
+    /// `start` makes the session of a run that is asked for, and starts it there if told so.
+    pub(super) fn router(&self, start: impl Fn(&Value, bool) -> String + Clone + Send + Sync + 'static) -> Router {
+        let send = async move |State(chat): State<Self>, headers: HeaderMap, Json(body): Json<Value>| match send(
+            &chat, &headers, body, start,
+        ) {
+            Some(answer) => answer,
+            None => std::future::pending().await,
+        };
         Router::new()
             .route("/v1/gateway/send", post(send))
             .route("/v1/gateway/deliveries/{id}", get(delivery))
@@ -100,31 +111,45 @@ fn refused(status: u16, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
-async fn send(State(chat): State<Chat>, headers: HeaderMap, Json(body): Json<Value>) -> Response {
+/// None: no answer, ever.
+fn send(chat: &Chat, headers: &HeaderMap, body: Value, start: impl Fn(&Value, bool) -> String) -> Option<Response> {
     let key = headers["idempotency-key"].to_str().unwrap().to_owned();
     let fate = {
         let mut model = chat.model();
         model.asked.push(key.clone());
-        if let Some((known, answer)) = model.known.get(&key) {
-            return match *known == body {
-                true => Json(answer.clone()).into_response(),
+        if let Some((known, status, answer)) = model.known.get(&key) {
+            return Some(match *known == body {
+                true => (StatusCode::from_u16(*status).unwrap(), Json(answer.clone())).into_response(),
                 false => refused(409, "idempotency_key_reused"),
-            };
+            });
         }
         model.next.pop_front().unwrap_or_else(|| model.then.clone())
     };
-    match fate {
-        Fate::Delivered => {
+    let session = |runs: bool| body.get("interactive").map(|interactive| start(interactive, runs));
+    Some(match fate {
+        Fate::Delivered | Fate::Lost => {
+            let mut answer = json!({ "delivered": true, "delivery_id": "d-1", "message_id": "7" });
+            session(true).into_iter().for_each(|session| answer["session_id"] = session.into());
             let mut model = chat.model();
-            let answer = json!({ "delivered": true, "delivery_id": "d-1", "message_id": "7" });
-            model.known.insert(key, (body.clone(), answer.clone()));
+            model.known.insert(key, (body.clone(), 200, answer.clone()));
             model.shown.push(body);
+            drop(model);
+            if matches!(fate, Fate::Lost) {
+                return None;
+            }
             Json(answer).into_response()
         }
         Fate::Queued => {
-            let answer = json!({ "delivered": false, "queued": true, "delivery_id": "d-1" });
-            chat.model().known.insert(key, (body, answer.clone()));
+            let mut answer = json!({ "delivered": false, "queued": true, "delivery_id": "d-1" });
+            session(true).into_iter().for_each(|session| answer["session_id"] = session.into());
+            chat.model().known.insert(key, (body, 202, answer.clone()));
             (StatusCode::ACCEPTED, Json(answer)).into_response()
+        }
+        Fate::Buried => {
+            let answer = json!({ "delivered": true, "delivery_id": "d-1", "session_id": session(false) });
+            let later = json!({ "error": "interactive_start_failed", "message": "no such profile" });
+            chat.model().known.insert(key, (body, 502, later));
+            Json(answer).into_response()
         }
         Fate::Refused(status, code, retry_after) => {
             let mut response = refused(status, code);
@@ -137,8 +162,8 @@ async fn send(State(chat): State<Chat>, headers: HeaderMap, Json(body): Json<Val
             let body = json!({ "error": "there is no such path", "code": "not_found", "request_id": "req_1" });
             (StatusCode::NOT_FOUND, Json(body)).into_response()
         }
-        Fate::Silent => std::future::pending().await,
-    }
+        Fate::Silent => return None,
+    })
 }
 
 async fn delivery(State(chat): State<Chat>, Path(id): Path<String>) -> Response {

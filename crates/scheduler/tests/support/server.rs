@@ -121,7 +121,11 @@ impl AgentServer {
             .layer(middleware::from_fn_with_state(Arc::clone(&shared), dying))
             .with_state(Arc::clone(&shared));
         let chat = Chat::default();
-        let router = router.merge(chat.router().layer(middleware::from_fn_with_state(Arc::clone(&shared), dying)));
+        let start = {
+            let shared = Arc::clone(&shared);
+            move |interactive: &Value, runs: bool| shared.start_in_chat(interactive, runs)
+        };
+        let router = router.merge(chat.router(start).layer(middleware::from_fn_with_state(Arc::clone(&shared), dying)));
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -193,6 +197,23 @@ impl AgentServer {
 impl Shared {
     fn state(&self) -> MutexGuard<'_, Model> {
         self.state.lock().unwrap()
+    }
+
+    /// A run of the gateway, which posts to this server as others do.
+    fn start_in_chat(&self, interactive: &Value, runs: bool) -> String {
+        let mut state = self.state();
+        let (id, play) = (SessionId::random(), state.play.clone());
+        let title = interactive["title"].as_str().unwrap().to_owned();
+        let mut session = Session { title, events: Vec::new(), messages: Vec::new(), run: None };
+        if runs {
+            let prompt = interactive["prompt"].as_str().unwrap();
+            session.begin(id, Message::user(prompt.to_owned()), &play);
+            state.posted.push(interactive.clone());
+        }
+        state.sessions.insert(id, session);
+        drop(state);
+        self.tell();
+        id.to_string()
     }
 
     fn tell(&self) {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, Observer, Order,
+    Limits, Observer,
     transcript::{self, Transcript},
 };
 use crate::{
@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_secs(30);
 pub(super) struct Follower<'a, O> {
     client: &'a StakpakClient,
     clock: &'a dyn Clock,
-    order: &'a Order,
+    when_asked: &'a WhenAsked,
     stop_grace: TimeDelta,
     deadline: DateTime<Utc>,
     stop: CancellationToken,
@@ -69,7 +69,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     pub(super) fn new(
         client: &'a StakpakClient,
         clock: &'a dyn Clock,
-        order: &'a Order,
+        when_asked: &'a WhenAsked,
         limits: Limits,
         observer: &'a O,
         (session, run): (SessionId, RunId),
@@ -80,7 +80,7 @@ impl<'a, O: Observer> Follower<'a, O> {
         Self {
             client,
             clock,
-            order,
+            when_asked,
             stop_grace,
             deadline,
             stop,
@@ -95,7 +95,7 @@ impl<'a, O: Observer> Follower<'a, O> {
 
     /// When what waits is rejected; never while nothing does.
     fn expires_at(&self) -> Option<DateTime<Utc>> {
-        match &self.order.when_asked {
+        match self.when_asked {
             WhenAsked::Wait { at_most } => self.paused_since?.checked_add_signed(*at_most),
             _ => None,
         }
@@ -235,7 +235,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     }
 
     async fn answer(&mut self, calls: Vec<ProposedToolCall>) -> Result<Option<AgentReport>, O::Error> {
-        match &self.order.when_asked {
+        match self.when_asked {
             WhenAsked::Reject { profile } => {
                 self.decide(reject_unattended(&calls, profile)).await;
                 Ok(None)
@@ -261,6 +261,8 @@ impl<'a, O: Observer> Follower<'a, O> {
                 }
                 Ok(None)
             }
+            // Their decision is an event.
+            WhenAsked::InChat => Ok(None),
             WhenAsked::Return => Ok(Some(self.paused(&calls).await)),
         }
     }
