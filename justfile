@@ -24,6 +24,15 @@ chaos-gateway MESSAGES='10000' CONVERSATIONS='200' SEED=`date +%s`:
       STAKPAK_CHAOS_BINARY={{justfile_directory()}}/target/release/stakpak \
       cargo test -p stakpak --test chaos_gateway -- --nocapture the_guarantees_hold
 
+# SCHEDULES through HOURS of simulated time, while the binary is killed, its clock set and the host put to sleep
+chaos-schedules SCHEDULES='200' HOURS='120' KILL_EVERY='20' SEED=`date +%s`:
+    STAKPAK_CHAOS_SCHEDULES={{SCHEDULES}} STAKPAK_CHAOS_HOURS={{HOURS}} STAKPAK_CHAOS_KILL_EVERY={{KILL_EVERY}} \
+      STAKPAK_CHAOS_SEED={{SEED}} cargo test --profile campaign -p stakpak --features campaign --test chaos_schedules \
+      -- --nocapture the_schedules_hold
+
+# The same for a simulated month with hourly kills
+soak-schedules SCHEDULES='50' SEED=`date +%s`: (chaos-schedules SCHEDULES '720' '60' SEED)
+
 # Accept changed snapshots
 accept:
     INSTA_UPDATE=always cargo test --workspace

@@ -1,5 +1,10 @@
 //! The `stakpak` binary: the composition root, and the only place that names concrete implementations.
 
+#[cfg(all(feature = "campaign", not(debug_assertions)))]
+compile_error!(
+    "the feature `campaign` lets a file set the clock: build it with the profile `campaign`, never for a release"
+);
+
 #[macro_use]
 mod output;
 

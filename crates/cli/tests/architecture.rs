@@ -69,6 +69,25 @@ fn wrong_edges(package: &Package) -> Vec<String> {
     wrong
 }
 
+/// A-P47: the clock that a file sets is in no release artefact: nothing turns the feature on by itself, and a release build
+/// with it does not compile.
+#[test]
+fn only_a_campaign_has_a_clock_that_is_set() {
+    let metadata = MetadataCommand::new().no_deps().exec().unwrap();
+    let mut having = BTreeSet::new();
+    for package in &metadata.packages {
+        let turns_on = |feature: &&String| feature.contains("campaign");
+        assert!(package.dependencies.iter().all(|dependency| !dependency.features.iter().any(|f| turns_on(&f))));
+        for (name, features) in package.features.iter().filter(|(name, _)| *name != "campaign") {
+            assert!(!features.iter().any(|feature| turns_on(&feature)), "{name} of {} turns it on", package.name);
+        }
+        having.extend(package.features.contains_key("campaign").then(|| package.name.to_string()));
+    }
+    assert_eq!(having, ["stakpak", "stakpak-scheduler"].map(str::to_owned).into());
+    let main = include_str!("../src/main.rs");
+    assert!(main.contains("#[cfg(all(feature = \"campaign\", not(debug_assertions)))]\ncompile_error!("));
+}
+
 #[test]
 fn crates_depend_only_as_drawn() {
     let metadata = MetadataCommand::new().no_deps().exec().unwrap();

@@ -1,9 +1,15 @@
 //! The clock, injected: whoever decides by time asks here.
 
+#[cfg(feature = "campaign")]
+mod campaign;
+
 use std::{fmt::Debug, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+
+#[cfg(feature = "campaign")]
+pub use campaign::CampaignClock;
 
 /// Wall-clock time and waiting for it.
 #[async_trait]

@@ -34,6 +34,8 @@ mod timing;
 
 pub use backfill::{Backfill, BackfillError, Backfilled, backfill};
 pub use check::CheckResult;
+#[cfg(feature = "campaign")]
+pub use clock::CampaignClock;
 pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};

@@ -53,7 +53,7 @@ impl Runner {
     /// does not confirm that, the row says so, and the true end is recorded when it is learnt.
     pub(crate) async fn run(
         &self,
-        job: Job,
+        mut job: Job,
         stop_grace: TimeDelta,
         stop: CancellationToken,
     ) -> Result<(), LedgerError> {
@@ -65,14 +65,14 @@ impl Runner {
         }
         let limits = Limits { deadline: deadline(&job), stop_grace, stop };
         if !job.unconfirmed {
-            let finish = self.work(&job, limits.clone()).await?;
+            let finish = self.work(&mut job, limits.clone()).await?;
             let unconfirmed = finish.unconfirmed;
             self.finish(&job, finish).await?;
             if !unconfirmed {
                 return Ok(());
             }
         }
-        self.settle(&job, limits).await
+        self.settle(&mut job, limits).await
     }
 
     /// Runs the check; if the agent is wanted, the run waits for its turn.
@@ -99,13 +99,10 @@ impl Runner {
         }
     }
 
-    async fn work(&self, job: &Job, limits: Limits) -> Result<Finish, LedgerError> {
+    async fn work(&self, job: &mut Job, limits: Limits) -> Result<Finish, LedgerError> {
         let message = match message(&self.ledger, job).await? {
             Ok(message) => message,
-            Err(error) => {
-                let text = redacted(&self.redactor, &told(&error));
-                return Ok(Finish::not_started(RunStatus::Failed, Some(Reason::AgentError), text));
-            }
+            Err(error) => return Ok(unread(&error, &self.redactor)),
         };
         let (order, observer) = (order(job, message), self.observer(job));
         let stop = limits.stop.clone();
@@ -117,7 +114,9 @@ impl Runner {
                 let text = "it was to be cancelled while the chat gateway had it; whether it ran is not known";
                 Ok(Finish::not_started(RunStatus::Unknown, None, text.to_owned()))
             }
-            Err(DriveError::Agent(_)) if stop.is_cancelled() && job.progress.session.is_none() => {
+            Err(DriveError::Agent(error))
+                if stop.is_cancelled() && job.progress.session.is_none() && !error.may_have_started() =>
+            {
                 let reason = self.cancel_reason(job).await?;
                 Ok(Finish::not_started(RunStatus::Cancelled, Some(reason), "cancelled before it began".to_owned()))
             }
@@ -127,13 +126,25 @@ impl Runner {
     }
 
     /// Until the server answers, however long that takes.
-    async fn settle(&self, job: &Job, limits: Limits) -> Result<(), LedgerError> {
+    async fn settle(&self, job: &mut Job, limits: Limits) -> Result<(), LedgerError> {
         let Some(row) = self.ledger.run(job.id).await? else { return Ok(()) };
-        let Some(known) = row.session_id.zip(row.run_id) else { return Ok(()) };
+        let Some(session) = row.session_id else { return Ok(()) };
         tracing::warn!(run = %job.id, "the server has not confirmed the end of a run; it counts as active until it does");
-        let (order, observer) = (order(job, String::new()), self.observer(job));
-        let report = agent::settle(&self.client, &*self.clock, &order, limits, known, &observer).await;
-        let finish = self.ended(job, report).await?;
+        let message = match row.run_id {
+            Some(_) => Ok(String::new()),
+            None => message(&self.ledger, job).await?,
+        };
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => return self.finish(job, unread(&error, &self.redactor)).await,
+        };
+        let (order, observer) = (order(job, message), self.observer(job));
+        let known = (session, row.run_id);
+        let finish = match agent::settle(&self.client, &*self.clock, &order, limits, known, &observer).await {
+            Ok(report) => self.ended(job, report).await?,
+            Err(DriveError::Agent(error)) => not_started(&error, &self.redactor),
+            Err(DriveError::Observer(error)) => return Err(error),
+        };
         self.finish(job, finish).await
     }
 
@@ -214,13 +225,14 @@ fn is_silent(report: &AgentReport) -> bool {
 }
 
 /// The message, which stays the same once it was read.
-async fn message(ledger: &Ledger, job: &Job) -> Result<Result<String, PromptError>, LedgerError> {
+async fn message(ledger: &Ledger, job: &mut Job) -> Result<Result<String, PromptError>, LedgerError> {
     if let Some(message) = &job.prompt {
         return Ok(Ok(message.clone()));
     }
     let message = prompt::text(&job.spec.prompt).await;
     if let (Ok(message), Prompt::File(_)) = (&message, &job.spec.prompt) {
         ledger.prompt_read(job.id, message.clone()).await?;
+        job.prompt = Some(message.clone());
     }
     Ok(message)
 }
@@ -358,7 +370,12 @@ fn not_wanted(check: &Check, result: Result<CheckResult, CheckError>, redactor: 
     }
 }
 
-/// Without an answer to the message the run may exist all the same: its outcome is unknown. Without an answer to the session
+/// There is no message to send.
+fn unread(error: &PromptError, redactor: &Redactor) -> Finish {
+    Finish::not_started(RunStatus::Failed, Some(Reason::AgentError), redacted(redactor, &told(error)))
+}
+
+/// Without an answer to the message the run may exist all the same: its outcome is unknown until the server answers. Without an answer to the session
 /// nothing was started.
 fn not_started(error: &AgentError, redactor: &Redactor) -> Finish {
     let (status, reason) = match error {
@@ -383,7 +400,7 @@ fn not_started(error: &AgentError, redactor: &Redactor) -> Finish {
             let retry_after = source.as_ref().and_then(ClientError::retry_after);
             Finish { repeat: Repeat::Safe, retry_after, ..finish }
         }
-        _ => finish,
+        _ => Finish { unconfirmed: error.may_have_started(), ..finish },
     }
 }
 
@@ -454,6 +471,10 @@ impl Observer for InLedger<'_> {
 
     async fn expired(&self) -> Result<(), LedgerError> {
         self.ledger.expire(self.id, self.clock.now()).await
+    }
+
+    async fn over_limit(&self) -> Result<(), LedgerError> {
+        self.ledger.over_limit(self.id).await
     }
 
     async fn decided(&self, decided: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), LedgerError> {

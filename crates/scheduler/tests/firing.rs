@@ -3,9 +3,13 @@
 
 mod support;
 
+use stakpak_client::StakpakClient;
 use stakpak_protocol::{StopReason, ToolDecisionAction};
 use stakpak_scheduler::{Clock, RunStatus, ScheduleState, Source, TriggerError, TriggerOptions};
-use support::{World, at, eventually, read, server::Play};
+use support::{
+    World, at, eventually, read,
+    server::{Death, Play},
+};
 
 const BEAT: &str = "[[schedules]]\nname = 'beat'\ncron = '* * * * *'\nprompt = 'status'\n";
 const HOURLY: &str =
@@ -195,6 +199,61 @@ async fn a_run_over_its_time_is_cancelled_and_confirmed() {
     let run = world.history("beat").await.pop().unwrap();
     assert_eq!(run.stop_reason, Some(StopReason::Cancelled));
     assert_eq!(run.agent_message.as_deref(), Some("stopped"));
+    running.stop().await;
+}
+
+/// A-P10: a message whose answer is lost may have started a run. It is found under the same key and cancelled.
+#[tokio::test]
+async fn a_run_whose_message_had_no_answer_in_time_is_cancelled_too() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{BEAT}timeout = '90s'\n")).await;
+    world.server.play(Play::Hang);
+    world.server.die(Some(Death { at: 1, after_effect: true }));
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    world.server.died().await;
+    assert!(world.server.requests()[1].ends_with("/messages"), "{:?}", world.server.requests());
+    world.clock.set("2026-01-01T00:02:30Z");
+    eventually("it ends", async || world.told("beat").await[0] == "timed_out").await;
+    assert_eq!(world.server.runs(), 1);
+    running.stop().await;
+}
+
+/// A-P10: a process that dies after the cancel leaves a run whose time was over, not one that a person cancelled; also if the
+/// clock is set back meanwhile.
+#[tokio::test]
+async fn a_run_over_its_time_is_told_as_such_after_a_crash() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{BEAT}timeout = '90s'\n")).await;
+    world.server.play(Play::Hang);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("it is followed", async || world.server.requests().len() == 4).await;
+    world.server.die(Some(Death { at: 1, after_effect: true }));
+    world.clock.set("2026-01-01T00:02:30Z");
+    world.server.died().await;
+    assert!(world.server.requests()[1].ends_with("/cancel"), "{:?}", world.server.requests());
+    running.kill().await;
+    world.server.die(None);
+    world.clock.set("2026-01-01T00:01:30Z");
+    let running = world.start().await;
+    eventually("it ends", async || world.told("beat").await[0] == "timed_out").await;
+    running.stop().await;
+}
+
+/// A-P10: what somebody cancelled at the server while nobody was here is no timeout, however late that is learnt.
+#[tokio::test]
+async fn a_run_that_was_cancelled_in_its_time_is_told_as_such_after_it() {
+    let world = World::new("2026-01-01T00:00:30Z", &format!("{BEAT}timeout = '90s'\n")).await;
+    world.server.play(Play::Hang);
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("it is followed", async || world.server.requests().len() == 4).await;
+    running.kill().await;
+    let run = world.history("beat").await.remove(0);
+    let client = StakpakClient::new(&world.server.url, "");
+    client.cancel_run(&run.session_id.unwrap().to_string(), &run.run_id.unwrap().to_string()).await.unwrap();
+    world.clock.set("2026-01-01T00:02:45Z");
+    let running = world.start().await;
+    eventually("it ends", async || world.told("beat").await[0] == "cancelled(user)").await;
     running.stop().await;
 }
 

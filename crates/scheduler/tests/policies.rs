@@ -117,6 +117,56 @@ async fn a_run_over_its_time_stays_active_until_the_server_confirms_its_end() {
     running.stop().await;
 }
 
+/// A-P10: a message that had no answer may have started a run, which counts as active until the server tells its end, also for
+/// the next process.
+#[tokio::test]
+async fn a_run_whose_message_has_no_answer_stays_active_until_the_server_tells_its_end() {
+    for dies in [false, true] {
+        let world = World::new("2026-01-01T00:00:30Z", &beat("timeout = '90s'\nretries = 2\nretry_on = 'any'")).await;
+        world.server.play(Play::Refuse(503, "overloaded"));
+        let mut running = world.start().await;
+        world.clock.set("2026-01-01T00:01:00Z");
+        eventually("it is posted", async || world.server.requests().iter().any(|path| path.ends_with("/messages")))
+            .await;
+        world.clock.set("2026-01-01T00:04:00Z");
+        world.tells("beat", &["unknown", "missed(policy)", "missed(policy)", "skipped(overlap)"]).await;
+        if dies {
+            running.kill().await;
+            running = world.start().await;
+            world.clock.set("2026-01-01T00:05:00Z");
+            eventually("the next is left out too", async || world.told("beat").await.len() == 5).await;
+        }
+        assert!(world.told("beat").await[1..].iter().all(|told| !told.starts_with("running")));
+        world.server.play(Play::Hang);
+        eventually("the truth is learnt", async || world.told("beat").await[0] == "timed_out").await;
+        let first = world.history("beat").await.pop().unwrap();
+        assert_eq!(first.attempts[0].run_id, first.run_id);
+        assert_eq!((first.agent_message.as_deref(), world.server.runs()), (Some("stopped"), 1));
+        running.stop().await;
+    }
+}
+
+/// A-P10: who cancels a run whose message had no answer is not told that it never began.
+#[tokio::test]
+async fn a_run_that_is_cancelled_before_its_message_has_an_answer_is_found_and_cancelled() {
+    let world = World::new("2026-01-01T00:00:30Z", &beat("")).await;
+    world.server.play(Play::Refuse(503, "overloaded"));
+    let running = world.start().await;
+    world.clock.set("2026-01-01T00:01:00Z");
+    eventually("it is posted", async || world.server.requests().iter().any(|path| path.ends_with("/messages"))).await;
+    let id = world.history("beat").await[0].id;
+    running.handle.cancel(id).await.unwrap();
+    eventually("nobody knows", async || {
+        world.clock.advance(TimeDelta::seconds(10));
+        world.told("beat").await[0] == "unknown"
+    })
+    .await;
+    world.server.play(Play::Hang);
+    eventually("the truth is learnt", async || world.told("beat").await[0] == "cancelled(user)").await;
+    assert_eq!(world.server.runs(), 1);
+    running.stop().await;
+}
+
 /// A-P6: a clock that is set forward is time in which nobody was there.
 #[tokio::test]
 async fn late_fires_are_caught_up_on_oldest_first() {

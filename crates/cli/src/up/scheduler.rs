@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use stakpak_client::StakpakClient;
 use stakpak_redact::Redactor;
-use stakpak_scheduler::{Handle, ScheduleSet, Scheduler, SchedulerConfig, SystemClock};
+use stakpak_scheduler::{Clock, Handle, ScheduleSet, Scheduler, SchedulerConfig};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{parts::SchedulerPart, schedules, supervise::supervise};
@@ -27,8 +27,22 @@ pub(super) async fn open(
 ) -> Result<Part> {
     let ledger = home.autopilot("autopilot.db");
     let config = SchedulerConfig { ledger, schedules, redactor, credential_variables: home.credential_variables() };
-    let scheduler = tokio::task::spawn_blocking(|| Scheduler::open(config, client, Arc::new(SystemClock))).await?;
+    let scheduler = tokio::task::spawn_blocking(|| Scheduler::open(config, client, clock())).await?;
     Ok(Part { scheduler: Arc::new(scheduler.context("the schedule ledger cannot be opened")?), off })
+}
+
+#[cfg(not(feature = "campaign"))]
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(stakpak_scheduler::SystemClock)
+}
+
+/// The one that a campaign sets, if the process was started by one.
+#[cfg(feature = "campaign")]
+fn clock() -> Arc<dyn Clock> {
+    match std::env::var_os("STAKPAK_CAMPAIGN_CLOCK") {
+        Some(file) => Arc::new(stakpak_scheduler::CampaignClock::new(file.as_ref())),
+        None => Arc::new(stakpak_scheduler::SystemClock),
+    }
 }
 
 impl Part {

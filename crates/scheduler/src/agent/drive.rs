@@ -83,6 +83,8 @@ pub(crate) struct Progress {
     pub(crate) cursor: EventId,
     /// Since when it has been waiting for a person.
     pub(crate) paused_since: Option<DateTime<Utc>>,
+    /// Its time was up, and it was to be cancelled.
+    pub(crate) over_limit: bool,
 }
 
 /// Keeps what was learnt. Each method returns once it is durable.
@@ -106,6 +108,8 @@ pub(crate) trait Observer: Send + Sync {
     async fn resumed(&self) -> Result<(), Self::Error>;
     /// Nobody decided in time; what `paused` says next has to be that they are rejected.
     async fn expired(&self) -> Result<(), Self::Error>;
+    /// Its time is up: it is cancelled next.
+    async fn over_limit(&self) -> Result<(), Self::Error>;
     /// The server says who decided.
     async fn decided(&self, decided: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), Self::Error>;
     /// Changes whenever `paused` may say something new; none: never.
@@ -152,8 +156,7 @@ pub(crate) async fn drive<O: Observer>(
         None if chat.is_some() => (begin(&at, order, Progress::default()).await?, &order.when_asked),
         None => (begin(&at, order, progress).await?, &order.when_asked),
     };
-    let paused_since = progress.paused_since;
-    let follower = follow::Follower::new(client, clock, when_asked, limits, observer, (session, run), paused_since);
+    let follower = follow::Follower::new(client, clock, when_asked, limits, observer, (session, run), progress);
     let span = tracing::info_span!("follow", session_id = %session, run_id = %run);
     follower.follow(cursor).instrument(span).await.map_err(DriveError::Observer)
 }
@@ -191,18 +194,9 @@ async fn begin<O: Observer>(
     let (run, cursor) = match progress.run {
         Some(run) => (run, progress.cursor),
         None => {
-            let posted = match progress.session {
-                Some(session) => {
-                    let posted = || posted(client, session);
-                    until(*clock, limits, AgentRequest::Message, is_transient, posted).await?
-                }
-                None => None,
-            };
-            let post = || post(client, order, session);
-            let (run, cursor) = match posted {
-                Some(run) => (run, EventId(0)),
-                None => until(*clock, limits, AgentRequest::Message, is_transient, post).await?,
-            };
+            let may_be_posted = progress.session.is_some();
+            let begun = || find_or_post(client, order, session, may_be_posted);
+            let (run, cursor) = until(*clock, limits, AgentRequest::Message, is_transient, begun).await?;
             observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
             (run, cursor)
         }
@@ -214,6 +208,20 @@ async fn create(client: &StakpakClient, order: &Order) -> Result<SessionId, Clie
     let options = CreateSessionOptions { title: order.title.clone(), cwd: order.cwd.clone() };
     let session = client.with_idempotency_key(format!("{}:session", order.key)).create_session_with(options).await?;
     Ok(SessionId(session.id))
+}
+
+/// The run that the message has started, or starts now.
+async fn find_or_post(
+    client: &StakpakClient,
+    order: &Order,
+    session: SessionId,
+    may_be_posted: bool,
+) -> Result<(RunId, EventId), ClientError> {
+    let posted = if may_be_posted { posted(client, session).await? } else { None };
+    match posted {
+        Some(run) => Ok((run, EventId(0))),
+        None => post(client, order, session).await,
+    }
 }
 
 async fn post(client: &StakpakClient, order: &Order, session: SessionId) -> Result<(RunId, EventId), ClientError> {
@@ -259,18 +267,29 @@ pub(crate) async fn call_off(client: &StakpakClient, session: SessionId, run: Ru
     }
 }
 
-/// Cancels a run that should have ended until the server tells how it ended, or that it does not know the run.
+/// Cancels a run that should have ended until the server tells how it ended, or that it does not know the run. One whose
+/// message had no answer is found first, under the same key.
 pub(crate) async fn settle<O: Observer>(
     client: &StakpakClient,
     clock: &dyn Clock,
     order: &Order,
     limits: Limits,
-    (session, run): (SessionId, RunId),
+    (session, run): (SessionId, Option<RunId>),
     observer: &O,
-) -> AgentReport {
+) -> Result<AgentReport, DriveError<O::Error>> {
     let at_limit = !limits.stop.is_cancelled();
-    let follower = follow::Follower::new(client, clock, &order.when_asked, limits, observer, (session, run), None);
-    follower.settle(at_limit).await
+    let run = match run {
+        Some(run) => run,
+        None => {
+            let found = || find_or_post(client, order, session, true);
+            let (run, cursor) = answered(AgentRequest::Message, &mut None, is_transient, found).await?;
+            observer.run_started(run, cursor).await.map_err(DriveError::Observer)?;
+            run
+        }
+    };
+    let (asked, known) = (&order.when_asked, (session, run));
+    let follower = follow::Follower::new(client, clock, asked, limits, observer, known, Progress::default());
+    Ok(follower.settle(at_limit).await)
 }
 
 /// Repeats a request, under its key, until it is answered or the time is up. A run that is to be stopped may exist already: its
@@ -283,29 +302,47 @@ async fn until<T, F: Future<Output = Result<T, ClientError>>>(
     attempt: impl Fn() -> F,
 ) -> Result<T, AgentError> {
     let mut last = None;
-    let answered = async {
-        let mut backoff = Backoff::new();
-        loop {
-            match attempt().await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if repeats(&error) => {
-                    tracing::warn!(%request, %error, "no answer yet");
-                    backoff.wait(Some(last.insert(error))).await;
-                }
-                Err(source) => return Err(AgentError::Refused { request, source }),
-            }
-        }
+    let end = match request {
+        // It may have started a run, which has to be known to be cancelled.
+        AgentRequest::Message => limits.deadline.checked_add_signed(limits.stop_grace).unwrap_or(limits.deadline),
+        AgentRequest::Session | AgentRequest::HandOver => limits.deadline,
     };
-    let in_time = in_time(clock, limits, answered).await;
+    let answered = answered(request, &mut last, repeats, attempt);
+    let in_time = in_time(clock, limits, end, answered).await;
     in_time.unwrap_or_else(|| Err(AgentError::NoAnswer { request, source: last }))
 }
 
-/// None when the time is up, or when it should stop and has not within the time for that.
-async fn in_time<T>(clock: &dyn Clock, limits: &Limits, work: impl Future<Output = T>) -> Option<T> {
+/// None when it is `end`, or when it should stop and has not within the time for that.
+async fn in_time<T>(
+    clock: &dyn Clock,
+    limits: &Limits,
+    end: DateTime<Utc>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     tokio::select! {
         done = work => Some(done),
-        () = clock.sleep_until(limits.deadline) => None,
+        () = clock.sleep_until(end) => None,
         () = stopped(clock, limits) => None,
+    }
+}
+
+/// Repeats a request, under its key, until it is answered.
+async fn answered<T, F: Future<Output = Result<T, ClientError>>>(
+    request: AgentRequest,
+    last: &mut Option<ClientError>,
+    repeats: impl Fn(&ClientError) -> bool,
+    attempt: impl Fn() -> F,
+) -> Result<T, AgentError> {
+    let mut backoff = Backoff::new();
+    loop {
+        match attempt().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) if repeats(&error) => {
+                tracing::warn!(%request, %error, "no answer yet");
+                backoff.wait(Some(last.insert(error))).await;
+            }
+            Err(source) => return Err(AgentError::Refused { request, source }),
+        }
     }
 }
 

@@ -140,6 +140,11 @@ pub enum AgentError {
 }
 
 impl AgentError {
+    /// Whether there may be a run all the same.
+    pub(crate) fn may_have_started(&self) -> bool {
+        matches!(self, Self::NoAnswer { request: AgentRequest::Message, .. })
+    }
+
     /// The server's code, if it answered.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {

@@ -158,6 +158,9 @@ impl Observer for Unobserved {
     async fn expired(&self) -> Result<(), Infallible> {
         Ok(())
     }
+    async fn over_limit(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
     async fn decided(&self, _: BTreeMap<ToolCallId, DecidedBy>) -> Result<(), Infallible> {
         Ok(())
     }

@@ -79,7 +79,8 @@ pub(super) fn record(
     let at = now.checked_add_signed(delay(&spec.firing, &key(fire_key, attempt + 1), attempt).max(asked));
     connection.execute(
         "UPDATE runs SET status = 'pending', dispatch_at = ?2, attempt = attempt + 1, error = ?3, updated_at = ?4,
-                session_id = NULL, run_id = NULL, way = NULL, handed_over_at = NULL, cursor = 0, waited_ms = 0, paused_at = NULL, pause_json = NULL,
+                session_id = NULL, run_id = NULL, way = NULL, handed_over_at = NULL, cursor = 0, waited_ms = 0, over_limit = 0,
+                paused_at = NULL, pause_json = NULL,
                 approval_expires_at = NULL
          WHERE id = ?1",
         params![id.0, at.unwrap_or(DateTime::<Utc>::MAX_UTC).timestamp_millis(), finish.error, now.timestamp_millis()],
@@ -90,7 +91,7 @@ pub(super) fn record(
 /// The end of an attempt was not known, and is now.
 pub(super) fn correct(connection: &Connection, id: RunNumber, finish: &Finish) -> Result<(), LedgerError> {
     connection.execute(
-        "UPDATE attempts SET status = ?2, error = ?3
+        "UPDATE attempts SET status = ?2, error = ?3, agent_run_id = (SELECT run_id FROM runs WHERE id = ?1)
          WHERE run_id = ?1 AND n = (SELECT attempt FROM runs WHERE id = ?1)",
         params![id.0, finish.status, finish.error],
     )?;

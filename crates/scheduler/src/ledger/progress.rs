@@ -120,6 +120,11 @@ impl Ledger {
         self.update(id, "cursor = max(cursor, ?2)", integer(cursor.0)).await
     }
 
+    /// Its time is up; how it ends is told by that, whoever learns of it.
+    pub(crate) async fn over_limit(&self, id: RunNumber) -> Result<(), LedgerError> {
+        self.update(id, "over_limit = ?2", true).await
+    }
+
     /// Why the run must end, if it must.
     pub(crate) async fn cancel_reason(&self, id: RunNumber) -> Result<Option<Reason>, LedgerError> {
         self.database

@@ -4,7 +4,7 @@ use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS];
+    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -211,5 +211,13 @@ const CHATS: Migration = Migration {
     sql: "
         ALTER TABLE runs ADD COLUMN way TEXT;
         ALTER TABLE runs ADD COLUMN handed_over_at INTEGER;
+    ",
+};
+
+/// `over_limit`: it was to be cancelled at its time limit.
+const LIMITS: Migration = Migration {
+    name: "runs over their time",
+    sql: "
+        ALTER TABLE runs ADD COLUMN over_limit INTEGER NOT NULL DEFAULT 0;
     ",
 };

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, Observer,
+    Limits, Observer, Progress,
     transcript::{self, Transcript},
 };
 use crate::{
@@ -41,6 +41,8 @@ pub(super) struct Follower<'a, O> {
     run: RunId,
     /// Since when calls have been waiting for a person.
     paused_since: Option<DateTime<Utc>>,
+    /// An earlier process was to cancel it at its limit.
+    over_limit: bool,
     /// The calls that do.
     waiting: Vec<String>,
     decisions: Option<watch::Receiver<()>>,
@@ -73,10 +75,14 @@ impl<'a, O: Observer> Follower<'a, O> {
         limits: Limits,
         observer: &'a O,
         (session, run): (SessionId, RunId),
-        paused_since: Option<DateTime<Utc>>,
+        progress: Progress,
     ) -> Self {
         let (waiting, decisions) = (Vec::new(), observer.decisions());
-        let Limits { deadline, stop_grace, stop } = limits;
+        let Limits { mut deadline, stop_grace, stop } = limits;
+        let Progress { paused_since, over_limit, .. } = progress;
+        if over_limit {
+            deadline = deadline.min(clock.now());
+        }
         Self {
             client,
             clock,
@@ -88,6 +94,7 @@ impl<'a, O: Observer> Follower<'a, O> {
             session,
             run,
             paused_since,
+            over_limit,
             waiting,
             decisions,
         }
@@ -332,7 +339,10 @@ impl<'a, O: Observer> Follower<'a, O> {
     /// Unless it turns out that the run waits for a person, or has ended, it is stopped.
     async fn at_deadline(&mut self) -> Result<Option<AgentReport>, O::Error> {
         match self.look().await? {
-            None if self.paused_since.is_none() => Ok(Some(self.cancel(true).await)),
+            None if self.paused_since.is_none() => {
+                self.observer.over_limit().await?;
+                Ok(Some(self.cancel(true).await))
+            }
             seen => Ok(seen),
         }
     }
@@ -368,6 +378,7 @@ impl<'a, O: Observer> Follower<'a, O> {
     async fn ended(&self, run: &Run, at_limit: bool) -> AgentReport {
         let said = transcript::read(self.client, self.session).await;
         let error = run.last_error.as_ref().map(|error| error.message.clone());
+        let at_limit = at_limit || self.over_limit;
         let (outcome, exit_code, stderr) = match (run.state, run.stop_reason) {
             (RunState::Cancelled, _) if at_limit => {
                 (AgentOutcome::TimedOut, None, "cancelled at its time limit".to_owned())

@@ -56,7 +56,7 @@ pub(super) async fn begin<O: Observer>(
             None => return refused(at).await,
         },
     };
-    let learnt = in_time(at.clock, at.limits, asked.run(at.client, session)).await;
+    let learnt = in_time(at.clock, at.limits, at.limits.deadline, asked.run(at.client, session)).await;
     match learnt.ok_or(AgentError::NoAnswer { request: AgentRequest::HandOver, source: None })? {
         Some(run) => {
             let cursor = EventId(0);
