@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use serde_json::{Value, json};
 use stakpak_protocol::ToolDecisionAction;
-use stakpak_scheduler::{Decide, RunNumber, RunStatus};
+use stakpak_scheduler::{Decide, RunNumber, RunRecord, RunStatus};
 use support::{Running, World, chat::Fate, eventually, server::Play, told};
 
 /// A schedule named `beat` that runs each hour in a chat.
@@ -182,7 +182,8 @@ async fn another_attempt_is_another_run_in_the_chat() {
     world.server.play(Play::Fail("overloaded"));
     let running = world.start().await;
     world.clock.set("2026-01-01T01:00:00Z");
-    eventually("it is to be tried again", async || world.told("beat").await == ["pending"]).await;
+    let waits = |run: &RunRecord| run.status == RunStatus::Pending && run.attempts.len() == 1;
+    eventually("it is to be tried again", async || world.history("beat").await.first().is_some_and(waits)).await;
     world.server.play(Play::Answer("done"));
     world.clock.set("2026-01-01T01:01:00Z");
     let run = world.ended("beat").await;
