@@ -18,6 +18,7 @@ mod recover;
 mod retention;
 mod round;
 mod schema;
+mod spending;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 

@@ -49,7 +49,8 @@ pub use preview::{Preview, preview};
 pub use pulse::Pulse;
 pub use scheduler::{Scheduler, SchedulerConfig, SchedulerError};
 pub use spec::{
-    Catchup, Check, Definition, Firing, Interaction, Notifications, Notify, NotifyMode, NotifyOn, OnCrash, Overlap,
-    Platform, Prompt, RemoteGateway, RetryOn, Route, Schedule, ScheduleSet, ScheduleSpec, TriggerOn, When,
+    Budget, Catchup, Check, DayLimits, Definition, Firing, Interaction, Notifications, Notify, NotifyMode, NotifyOn,
+    OnCrash, Overlap, Platform, Prompt, RemoteGateway, RetryOn, Route, Schedule, ScheduleSet, ScheduleSpec,
+    SharedBudget, TriggerOn, When,
 };
 pub use timing::{Interval, Timing};

@@ -14,9 +14,11 @@ use serde_json::{Value, json};
 use stakpak_client::{
     CallerContextInput, ClientError, GatewayInteractive, GatewaySend, GatewaySession, ProposedToolCall, StakpakClient,
 };
-use stakpak_protocol::{DecidedBy, ErrorCode, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
+use stakpak_protocol::{
+    DecidedBy, ErrorCode, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage,
+};
 use stakpak_redact::Redactor;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,7 +31,7 @@ use crate::{
     ledger::{Finish, Job, Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, Source},
     notice,
     prompt::{self, PromptError},
-    spec::{Check, Prompt, Route, ScheduleSpec},
+    spec::{Check, Prompt, Route, ScheduleSet, ScheduleSpec},
 };
 
 /// Characters of each stream of a check that the agent is told.
@@ -46,6 +48,10 @@ pub(crate) struct Runner {
     pub(crate) redactor: Redactor,
     /// Variables that no check sees.
     pub(crate) credential_variables: Arc<[String]>,
+    /// For what all schedules together may use, as the file says it now.
+    pub(crate) schedules: watch::Receiver<Arc<ScheduleSet>>,
+    /// Wakes the loop: there are runs to be ended.
+    pub(crate) triggered: Arc<Notify>,
 }
 
 impl Runner {
@@ -88,7 +94,7 @@ impl Runner {
             () = stop.cancelled() => {
                 let reason = self.cancel_reason(job).await?;
                 let text = "cancelled while its check ran".to_owned();
-                return self.finish(job, Finish::not_started(RunStatus::Cancelled, Some(reason), text)).await;
+                return self.finish(job, Finish::not_started(status_of(reason), Some(reason), text)).await;
             }
         };
         match result {
@@ -118,7 +124,7 @@ impl Runner {
                 if stop.is_cancelled() && job.progress.session.is_none() && !error.may_have_started() =>
             {
                 let reason = self.cancel_reason(job).await?;
-                Ok(Finish::not_started(RunStatus::Cancelled, Some(reason), "cancelled before it began".to_owned()))
+                Ok(Finish::not_started(status_of(reason), Some(reason), "cancelled before it began".to_owned()))
             }
             Err(DriveError::Agent(error)) => Ok(not_started(&error, &self.redactor)),
             Err(DriveError::Observer(error)) => Err(error),
@@ -153,16 +159,16 @@ impl Runner {
             AgentOutcome::Completed => (RunStatus::Completed, None),
             AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
             AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
-            AgentOutcome::Cancelled => match self.cancel_reason(job).await? {
-                Reason::CrashLimit => (RunStatus::Failed, Some(Reason::CrashLimit)),
-                reason => (RunStatus::Cancelled, Some(reason)),
-            },
+            AgentOutcome::Cancelled => {
+                let reason = self.cancel_reason(job).await?;
+                (status_of(reason), Some(reason))
+            }
             AgentOutcome::TimedOut => (RunStatus::TimedOut, None),
             AgentOutcome::Paused | AgentOutcome::Unknown | AgentOutcome::Unconfirmed => (RunStatus::Unknown, None),
         };
         let (status, reason) = match status {
             RunStatus::Completed | RunStatus::Failed
-                if reason != Some(Reason::CrashLimit)
+                if report.outcome != AgentOutcome::Cancelled
                     && is_silent(&report)
                     && self.ledger.has_expired(job.id).await? =>
             {
@@ -180,6 +186,10 @@ impl Runner {
         let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
         let error = match reason {
             Some(Reason::CrashLimit) => NOT_TO_GO_ON.to_owned(),
+            // The row says which budget.
+            Some(Reason::BudgetExceeded) => {
+                self.ledger.run(job.id).await?.and_then(|run| run.error).unwrap_or_default()
+            }
             _ => result.stderr,
         };
         Ok(Finish {
@@ -212,11 +222,21 @@ impl Runner {
     fn observer(&self, job: &Job) -> InLedger<'_> {
         InLedger {
             ledger: &self.ledger,
+            schedules: &self.schedules,
+            triggered: &self.triggered,
             clock: &*self.clock,
             redactor: &self.redactor,
             id: job.id,
             spec: Arc::clone(&job.spec),
         }
+    }
+}
+
+/// Of a run that was ended for this reason.
+fn status_of(reason: Reason) -> RunStatus {
+    match reason {
+        Reason::CrashLimit | Reason::BudgetExceeded => RunStatus::Failed,
+        _ => RunStatus::Cancelled,
     }
 }
 
@@ -422,6 +442,8 @@ fn redacted(redactor: &Redactor, text: &str) -> String {
 /// Keeps what is learnt in the row.
 struct InLedger<'a> {
     ledger: &'a Ledger,
+    schedules: &'a watch::Receiver<Arc<ScheduleSet>>,
+    triggered: &'a Notify,
     clock: &'a dyn Clock,
     redactor: &'a Redactor,
     id: RunNumber,
@@ -450,6 +472,15 @@ impl Observer for InLedger<'_> {
 
     async fn seen(&self, cursor: EventId) -> Result<(), LedgerError> {
         self.ledger.seen(self.id, cursor).await
+    }
+
+    async fn spent(&self, report: EventId, usage: &Usage) -> Result<bool, LedgerError> {
+        let shared = self.schedules.borrow().budget;
+        let exceeded = self.ledger.spent(self.id, report, usage, (&self.spec, shared), self.clock.now()).await?;
+        if exceeded.is_some_and(|exceeded| exceeded.others) {
+            self.triggered.notify_one();
+        }
+        Ok(exceeded.is_some())
     }
 
     async fn paused(&self, calls: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, LedgerError> {

@@ -92,7 +92,8 @@ impl Scheduler {
     /// Only of the ledger file.
     pub fn open(config: SchedulerConfig, client: StakpakClient, clock: Arc<dyn Clock>) -> Result<Self, LedgerError> {
         let ledger = Ledger::open(&config.ledger)?;
-        let (schedules, _) = watch::channel(Arc::new(config.schedules));
+        let (schedules, current) = watch::channel(Arc::new(config.schedules));
+        let triggered = Arc::<Notify>::default();
         Ok(Self {
             runner: Runner {
                 ledger,
@@ -100,9 +101,11 @@ impl Scheduler {
                 clock,
                 redactor: config.redactor,
                 credential_variables: config.credential_variables.into(),
+                schedules: current,
+                triggered: Arc::clone(&triggered),
             },
             schedules,
-            triggered: Arc::default(),
+            triggered,
             heart: Heart::default(),
             complaint: Arc::default(),
         })
@@ -287,11 +290,11 @@ impl Scheduler {
     }
 
     async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Dispatched, LedgerError> {
-        let slots = set.max_concurrent_runs;
+        let limits = (set.max_concurrent_runs, set.budget);
         let set = Arc::clone(set);
         self.runner
             .ledger
-            .dispatch(move |schedule, source| verdict(&set, schedule, source), slots, self.runner.clock.now())
+            .dispatch(move |schedule, source| verdict(&set, schedule, source), limits, self.runner.clock.now())
             .await
     }
 }

@@ -1,8 +1,9 @@
 //! Schedules as `autopilot.toml` defines them.
 //!
 //! Invariants: a wrong entry is invalid by itself and leaves its siblings alone; an entry whose safety rests on something this
-//! build does not do (a budget) is invalid, never run without it.
+//! build does not do (a budget in dollars) is invalid, never run without it.
 
+mod budget;
 mod check;
 mod entry;
 mod firing;
@@ -19,6 +20,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stakpak_config::{Document, Finding, Location};
 
+pub(crate) use budget::day_start;
+pub use budget::{Budget, DayLimits, SharedBudget};
 pub use check::{Check, TriggerOn};
 pub use firing::{Catchup, Firing, OnCrash, Overlap, RetryOn};
 pub use interaction::Interaction;
@@ -76,6 +79,9 @@ pub struct ScheduleSpec {
     /// Who is told what became of it.
     #[serde(default)]
     pub notify: Notify,
+    /// What its runs may use.
+    #[serde(default)]
+    pub budget: Budget,
 }
 
 /// When a schedule fires, as written.
@@ -172,6 +178,8 @@ pub struct ScheduleSet {
     pub retention: Retention,
     /// How notifications are sent.
     pub notifications: Notifications,
+    /// What all schedules together may use.
+    pub budget: SharedBudget,
 }
 
 impl Default for ScheduleSet {
@@ -183,12 +191,13 @@ impl Default for ScheduleSet {
             stop_grace: Duration::from_secs(30),
             retention: Retention::default(),
             notifications: Notifications::default(),
+            budget: SharedBudget::default(),
         }
     }
 }
 
 impl ScheduleSet {
-    /// Reads `[watch]`, `[defaults]`, `[notifications]` and `[[schedules]]`. `now` is where the search for a first instant begins.
+    /// Reads `[watch]`, `[defaults]`, `[budget]`, `[notifications]` and `[[schedules]]`. `now` is where the search for a first instant begins.
     ///
     /// # Errors
     /// When the file as a whole cannot be used: a bad value in a table that concerns all schedules.

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
-use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision};
+use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -148,6 +148,9 @@ impl Observer for Unobserved {
     }
     async fn seen(&self, _: EventId) -> Result<(), Infallible> {
         Ok(())
+    }
+    async fn spent(&self, _: EventId, _: &Usage) -> Result<bool, Infallible> {
+        Ok(false)
     }
     async fn paused(&self, _: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, Infallible> {
         Ok(HashMap::new())

@@ -8,11 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel, record,
     round::{ACTIVE, Round},
+    spending,
 };
 use crate::{
     agent::Progress,
     check::CheckResult,
-    spec::{Overlap, ScheduleSpec},
+    spec::{Overlap, ScheduleSpec, SharedBudget},
 };
 
 /// A run that somebody has to see to its end, and how far it got.
@@ -63,18 +64,18 @@ pub(crate) struct Dispatched {
 }
 
 impl Ledger {
-    /// Ends or starts pending rows that are due, oldest first, until `slots` runs are at work. A run that waits for a person
-    /// holds no slot.
+    /// Ends or starts pending rows that are due, oldest first, until `slots` runs are at work, those that the budgets
+    /// allow. A run that waits for a person holds no slot.
     pub(crate) async fn dispatch(
         &self,
         verdict: impl Fn(&str, Source) -> Verdict + Send + 'static,
-        slots: usize,
+        (slots, budget): (usize, SharedBudget),
         now: DateTime<Utc>,
     ) -> Result<Dispatched, LedgerError> {
         let (dispatched, ended) = self
             .database
             .write(move |connection| {
-                let mut round = Round::begin(connection, slots, now)?;
+                let mut round = Round::begin(connection, slots, budget, now)?;
                 for row in pending(connection, now)? {
                     if row.has_begun {
                         round.go_on(&row)?;
@@ -123,6 +124,8 @@ pub(super) struct Pending {
     /// In the place of the policy of its schedule.
     pub(super) overlap: Option<Overlap>,
     pub(super) planned_at: Option<DateTime<Utc>>,
+    /// Which one is next, from 1.
+    pub(super) attempt: u32,
 }
 
 impl Pending {
@@ -140,7 +143,7 @@ impl Pending {
 fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, LedgerError> {
     let mut statement = connection.prepare_cached(
         "SELECT id, schedule, source, nominal_at, fire_key, no_check, force, started_at IS NOT NULL, cancel_reason,
-                overlap, planned_at
+                overlap, planned_at, attempt
          FROM runs
          WHERE status = 'pending' AND (dispatch_at <= ?1 OR source <> 'cron' AND started_at IS NULL)
          ORDER BY dispatch_at, schedule, id",
@@ -158,6 +161,7 @@ fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, 
             cancel: row.get(8)?,
             overlap: record::word(row.get(9)?),
             planned_at: record::instant(row.get(10)?),
+            attempt: row.get(11)?,
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -191,6 +195,9 @@ pub(super) fn start(
             checking
         ],
     )?;
+    if !checking {
+        spending::begun(connection, row.id, now)?;
+    }
     let Pending { id, source, nominal_at, fire_key, .. } = row;
     Ok(Job {
         id,

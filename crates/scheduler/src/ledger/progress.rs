@@ -7,7 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, attempts, hold, outbox, record::integer};
+use super::{
+    Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, attempts, hold, outbox, record::integer, spending,
+};
 use crate::{check::CheckResult, spec::ScheduleSpec};
 
 /// All output of an agent that is kept.
@@ -193,6 +195,9 @@ pub(super) fn record_end(
     let Some((schedule, before)) = open else { return Ok(None) };
     if let Some(check) = &finish.check {
         store_check(connection, id, check, now)?;
+    }
+    if let Some(usage) = &finish.usage {
+        spending::settle(connection, id, usage, now)?;
     }
     if before == RunStatus::Unknown {
         attempts::correct(connection, id, finish)?;

@@ -100,6 +100,8 @@ words!(
         QueueFull = "queue_full",
         /// The active run should have made way, and its end was not confirmed.
         OverlapCancelFailed = "overlap_cancel_failed",
+        /// A day's budget is used up.
+        Budget = "budget",
         /// The schedule is held.
         Paused = "paused",
         /// The schedule is disabled, or its entry has errors.
@@ -134,6 +136,8 @@ words!(
         GatewayUnreachable = "gateway_unreachable",
         /// Nobody decided in time, and the run came to nothing without.
         ApprovalExpired = "approval_expired",
+        /// It has used more than it may.
+        BudgetExceeded = "budget_exceeded",
         /// Recovered three times already, or not to be recovered at all.
         CrashLimit = "crash_limit",
         /// By a person, or by another program.

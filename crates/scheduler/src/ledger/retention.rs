@@ -72,6 +72,7 @@ fn prune(connection: &Connection, retention: Retention, now: DateTime<Utc>) -> R
     let keys = connection.prepare_cached(of_keys)?.execute(params![keys_kept, rows(AT_ONCE)])?;
     let oldest = cutoff.min(keys_kept);
     connection.prepare_cached("DELETE FROM missed_ranges WHERE to_at < ?1")?.execute([oldest])?;
+    connection.prepare_cached("DELETE FROM spending WHERE spent_at < ?1")?.execute([oldest])?;
     connection.prepare_cached("DELETE FROM backfills WHERE created_at < ?1")?.execute([oldest])?;
     connection
         .prepare_cached("DELETE FROM outbox WHERE run_id IS NULL AND state <> 'pending' AND ended_at < ?1")?

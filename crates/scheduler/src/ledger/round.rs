@@ -13,9 +13,11 @@ use super::{
     dispatch::{Dispatched, Pending, block, end, start},
     hold::{self, Hold},
     outbox,
+    progress::{Finish, record_end},
     recover::{stored_job, stored_spec},
+    spending,
 };
-use crate::spec::{Overlap, ScheduleSpec};
+use crate::spec::{Overlap, ScheduleSpec, SharedBudget};
 
 /// Checks at once. They do not take the place of agent runs, so that a script that hangs is in nobody's way.
 const CHECKS_AT_ONCE: usize = 32;
@@ -26,6 +28,7 @@ pub(super) struct Round<'a> {
     now: DateTime<Utc>,
     free: usize,
     free_checks: usize,
+    budget: SharedBudget,
     /// By schedule.
     active: HashMap<String, Active>,
     groups: HashSet<String>,
@@ -46,12 +49,18 @@ struct Active {
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn begin(connection: &'a Connection, slots: usize, now: DateTime<Utc>) -> Result<Self, LedgerError> {
+    pub(super) fn begin(
+        connection: &'a Connection,
+        slots: usize,
+        budget: SharedBudget,
+        now: DateTime<Utc>,
+    ) -> Result<Self, LedgerError> {
         Ok(Self {
             connection,
             now,
             free: slots.saturating_sub(at_work(connection, false)?),
             free_checks: CHECKS_AT_ONCE.saturating_sub(at_work(connection, true)?),
+            budget,
             active: active_runs(connection)?,
             groups: active_groups(connection)?,
             held: hold::all(connection)?,
@@ -65,6 +74,9 @@ impl<'a> Round<'a> {
     pub(super) fn admit(&mut self, row: Pending, spec: Arc<ScheduleSpec>) -> Result<(), LedgerError> {
         if self.is_held(&row) {
             return self.end(&row, Some(&spec), RunStatus::Skipped, Reason::Paused, None);
+        }
+        if let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.budget, self.now)? {
+            return self.leave_out(&row, &spec, &why);
         }
         if let Some(active) = self.active.get(&row.schedule).copied().filter(|_| !row.force) {
             if !(active.waits && row.overlap(&spec) == Overlap::CancelRunning) {
@@ -104,9 +116,15 @@ impl<'a> Round<'a> {
             let spec = stored_spec(self.connection, row.id)?;
             return self.end(row, spec.as_ref(), RunStatus::Cancelled, reason, None);
         }
+        if let Some(spec) = stored_spec(self.connection, row.id)?
+            && let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.budget, self.now)?
+        {
+            return if row.attempt > 1 { self.fail(row, &spec, why) } else { self.leave_out(row, &spec, &why) };
+        }
         if self.free == 0 {
             return Ok(());
         }
+        spending::begun(self.connection, row.id, self.now)?;
         self.connection.execute(
             "UPDATE runs SET status = 'running', agent_at = ?2, updated_at = ?2 WHERE id = ?1",
             params![row.id.0, self.now.timestamp_millis()],
@@ -120,6 +138,23 @@ impl<'a> Round<'a> {
             }
             None => self.ended.push((row.schedule.clone(), RunStatus::Unknown)),
         }
+        Ok(())
+    }
+
+    /// Its budget is used up before it began.
+    fn leave_out(&mut self, row: &Pending, spec: &ScheduleSpec, why: &str) -> Result<(), LedgerError> {
+        end(self.connection, row.id, RunStatus::Skipped, Reason::Budget, Some(why), self.now)?;
+        outbox::tell(self.connection, row.id, spec, self.now)?;
+        self.ended.push((row.schedule.clone(), RunStatus::Skipped));
+        Ok(())
+    }
+
+    /// Its budget is used up, and it has begun: there is no further attempt.
+    fn fail(&mut self, row: &Pending, spec: &ScheduleSpec, why: String) -> Result<(), LedgerError> {
+        self.connection.execute("UPDATE runs SET status = 'running' WHERE id = ?1", [row.id.0])?;
+        let finish = Finish::not_started(RunStatus::Failed, Some(Reason::BudgetExceeded), why);
+        record_end(self.connection, row.id, &finish, spec, self.now)?;
+        self.ended.push((row.schedule.clone(), RunStatus::Failed));
         Ok(())
     }
 

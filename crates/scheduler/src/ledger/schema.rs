@@ -4,7 +4,7 @@ use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS];
+    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -219,5 +219,27 @@ const LIMITS: Migration = Migration {
     name: "runs over their time",
     sql: "
         ALTER TABLE runs ADD COLUMN over_limit INTEGER NOT NULL DEFAULT 0;
+    ",
+};
+
+/// What model calls took, by session and event; event 0 is what no report of the session told. `agent_began_at`: the agent was
+/// asked for the first time, whatever attempts followed.
+const SPENDING: Migration = Migration {
+    name: "spending",
+    sql: "
+        ALTER TABLE runs ADD COLUMN agent_began_at INTEGER;
+        CREATE INDEX runs_by_begin ON runs (agent_began_at) WHERE agent_began_at IS NOT NULL;
+
+        CREATE TABLE spending (
+            session_id TEXT NOT NULL,
+            event_id   INTEGER NOT NULL,
+            run_id     INTEGER NOT NULL,
+            schedule   TEXT NOT NULL,
+            spent_at   INTEGER NOT NULL,
+            tokens     INTEGER NOT NULL,
+            PRIMARY KEY (session_id, event_id)
+        ) STRICT;
+        CREATE INDEX spending_by_run ON spending (run_id);
+        CREATE INDEX spending_by_time ON spending (spent_at);
     ",
 };

@@ -8,7 +8,7 @@ use stakpak_config::{Document, Finding, Severity};
 
 use super::{
     Catchup, Definition, Interaction, NotifyOn, OnCrash, Overlap, Platform, Prompt, RetryOn, ScheduleSpec, TriggerOn,
-    notify::RawNotifications, read::Defaults,
+    budget::RawBudget, notify::RawNotifications, read::Defaults,
 };
 
 /// Keys of the contract that do nothing yet and whose absence is harmless.
@@ -52,7 +52,7 @@ pub(super) struct RawSchedule {
     pause_on_approval: Option<bool>,
     #[serde(default, with = "stakpak_config::duration::option")]
     approval_timeout: Option<Duration>,
-    budget: Option<serde::de::IgnoredAny>,
+    pub(super) budget: Option<RawBudget>,
     board_id: Option<String>,
     pub(super) overlap: Option<Overlap>,
     pub(super) queue_limit: Option<u32>,
@@ -84,12 +84,15 @@ pub(super) struct Entry<'a> {
     pub(super) index: &'a str,
     pub(super) defaults: &'a Defaults,
     pub(super) notifications: &'a RawNotifications,
+    /// `[budget]` has a limit that this build cannot keep.
+    pub(super) has_shared_dollars: bool,
     pub(super) now: DateTime<Utc>,
 }
 
 impl Entry<'_> {
     pub(super) fn define(&self, raw: RawSchedule) -> Definition {
-        let mut findings = self.unguarded(&raw);
+        let mut findings = Vec::new();
+        let budget = self.budget(&raw, &mut findings);
         let name = self.name(raw.name.as_deref(), &mut findings);
         let timezone = self.timezone(raw.timezone.as_deref(), &mut findings);
         let when = self.when(&raw, timezone, &mut findings);
@@ -134,19 +137,10 @@ impl Entry<'_> {
             approval_timeout,
             board_id: raw.board_id,
             notify,
+            budget,
         };
         let past = self.past(&timing);
         Definition::Valid { spec: Arc::new(spec), timing, past }
-    }
-
-    /// Guards that this build does not have: refusing is the only safe way to not have them.
-    fn unguarded(&self, raw: &RawSchedule) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if raw.budget.is_some() || self.document.locate(&["budget"]).is_some() {
-            let text = "budgets are not enforced yet in this build; the schedule is not run without its budget";
-            findings.push(self.error("budget", "E110", text));
-        }
-        findings
     }
 
     fn name(&self, name: Option<&str>, findings: &mut Vec<Finding>) -> Option<String> {

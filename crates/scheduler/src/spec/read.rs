@@ -8,6 +8,7 @@ use stakpak_config::{Codes, Document, Finding, Severity};
 
 use super::{
     Catchup, Definition, OnCrash, Overlap, RetryOn, Schedule, ScheduleSet, TriggerOn,
+    budget::RawShared,
     entry::{self, Entry, RawSchedule},
     notify::RawNotifications,
 };
@@ -21,6 +22,7 @@ pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir"];
+const BUDGET_NOT_YET: &[&str] = &["alert_at"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
 
@@ -75,12 +77,16 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
     let told = document.table::<RawNotifications>(&["notifications"], TABLE_CODES, &mut warnings);
     let told = told.and_then(|told| Ok((told.settings(document)?, told)));
     let entries = document.array::<RawSchedule>(&["schedules"], ENTRY_CODES, &mut warnings);
-    let (defaults, watch, (notifications, told), entries) = match (defaults, watch, told, entries) {
-        (Ok(defaults), Ok(watch), Ok(told), Ok(entries)) => (defaults, watch, told, entries),
-        (defaults, watch, told, entries) => {
-            return Err([defaults.err(), watch.err(), told.err(), entries.err()].into_iter().flatten().collect());
-        }
-    };
+    let raw_budget = document.table::<RawShared>(&["budget"], TABLE_CODES, &mut warnings);
+    let (defaults, watch, (notifications, told), entries, raw_budget) =
+        match (defaults, watch, told, entries, raw_budget) {
+            (Ok(defaults), Ok(watch), Ok(told), Ok(entries), Ok(budget)) => (defaults, watch, told, entries, budget),
+            (defaults, watch, told, entries, budget) => {
+                let found = [defaults.err(), watch.err(), told.err(), entries.err(), budget.err()];
+                return Err(found.into_iter().flatten().collect());
+            }
+        };
+    let budget = raw_budget.budget(document, &defaults)?;
     let standard = ScheduleSet::default();
     let max_concurrent_runs = watch.max_concurrent_runs.unwrap_or(standard.max_concurrent_runs);
     if max_concurrent_runs == 0 {
@@ -94,6 +100,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
 
     warn_not_yet(document, &["defaults"], DEFAULTS_NOT_YET, &mut warnings);
     warn_not_yet(document, &["watch"], WATCH_NOT_YET, &mut warnings);
+    warn_not_yet(document, &["budget"], BUDGET_NOT_YET, &mut warnings);
     warn_not_yet(document, &["notifications"], NOTIFICATIONS_NOT_YET, &mut warnings);
     let mut names = HashSet::new();
     let mut schedules = Vec::new();
@@ -105,7 +112,14 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         let definition = match read {
             Err(finding) => Definition::Invalid(vec![finding]),
             Ok((raw, _)) => {
-                let entry = Entry { document, index: &index, defaults: &defaults, notifications: &told, now };
+                let entry = Entry {
+                    document,
+                    index: &index,
+                    defaults: &defaults,
+                    notifications: &told,
+                    has_shared_dollars: raw_budget.has_dollars(),
+                    now,
+                };
                 let definition = entry.define(raw);
                 if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));
@@ -130,6 +144,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
             runs: watch.history_max_runs.or(standard.retention.runs),
         },
         notifications,
+        budget,
     })
 }
 

@@ -18,14 +18,18 @@ use crate::{
 /// A schedule without an instant in this time is a mistake.
 const SEARCHED: Days = Days::new(20 * 366);
 
+/// By name, or the host's.
+pub(super) fn zone(written: &str) -> Option<Tz> {
+    match written.trim() {
+        "local" => iana_time_zone::get_timezone().ok()?.parse().ok(),
+        name => name.parse().ok(),
+    }
+}
+
 impl Entry<'_> {
     pub(super) fn timezone(&self, own: Option<&str>, findings: &mut Vec<Finding>) -> Option<Tz> {
         let written = own.or(self.defaults.timezone.as_deref()).unwrap_or("UTC").trim();
-        let host = || iana_time_zone::get_timezone().ok();
-        let zone = match written {
-            "local" => host().and_then(|name| name.parse().ok()),
-            name => name.parse().ok(),
-        };
+        let zone = zone(written);
         if zone.is_none() {
             let text = match written {
                 "local" => "the host's time zone cannot be found out; name one, such as Europe/Berlin".to_owned(),

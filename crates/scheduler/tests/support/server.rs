@@ -62,6 +62,9 @@ pub struct Death {
     pub after_effect: bool,
 }
 
+/// Tokens of the call that is under way when a run ends.
+pub const LAST_CALL: u64 = 17;
+
 #[derive(Debug, Clone)]
 pub struct AgentServer {
     pub url: String,
@@ -143,6 +146,11 @@ impl AgentServer {
         state.death = death;
     }
 
+    /// The same, and the requests so far are remembered.
+    pub fn die_later(&self, death: Death) {
+        self.shared.state().death = Some(death);
+    }
+
     /// As after a day: a request that is repeated under its key has its effect again.
     pub fn forget_keys(&self) {
         self.shared.state().answers.clear();
@@ -183,6 +191,23 @@ impl AgentServer {
     pub fn state_of_run(&self) -> RunState {
         let state = self.shared.state();
         state.sessions.values().find_map(|session| session.run.as_ref()).unwrap().state
+    }
+
+    /// Every run that goes on has made a model call that took so many tokens.
+    pub fn report(&self, tokens: u64) {
+        self.report_of("", tokens);
+    }
+
+    /// Only runs of sessions whose title begins so.
+    pub fn report_of(&self, title: &str, tokens: u64) {
+        for session in self.shared.state().sessions.values_mut().filter(|session| session.title.starts_with(title)) {
+            let Some(run) = session.run.as_mut().filter(|run| !run.state.is_terminal()) else { continue };
+            run.total_usage.total_tokens += tokens;
+            let (run_id, turn) = (run.run_id, run.turns);
+            let usage = Usage { total_tokens: tokens, ..Usage::default() };
+            session.event(Event::UsageReport { run_id, turn, usage });
+        }
+        self.shared.tell();
     }
 
     /// Ends every run that goes on.
@@ -370,6 +395,7 @@ impl Session {
         run.state = state;
         run.stop_reason = Some(stop_reason);
         run.ended_at = Some(Utc::now());
+        run.total_usage.total_tokens += LAST_CALL;
         let run_id = run.run_id;
         if state == RunState::Failed {
             run.last_error = Some(LastError {
@@ -382,7 +408,6 @@ impl Session {
             self.event(Event::RunError { run_id, error: text.to_owned(), retryable: false, unconsumed: Vec::new() });
             return;
         }
-        run.total_usage.total_tokens = 17;
         self.messages.push(Message::assistant(vec![MessagePart::text(text)]));
         self.event(Event::RunCompleted {
             run_id,

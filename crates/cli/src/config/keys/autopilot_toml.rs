@@ -16,6 +16,7 @@ pub(in crate::config) const TABLES: &[Table] = &[
     Table { path: &["server", "limits"], about: "Bounds of the server", keys: LIMITS },
     Table { path: &["watch"], about: "The scheduler", keys: WATCH },
     Table { path: &["defaults"], about: "What schedules inherit", keys: schedules::DEFAULTS },
+    Table { path: &["budget"], about: "What all schedules together may use", keys: BUDGET },
     Table { path: &["notifications"], about: "Where schedules report", keys: NOTIFICATIONS },
     Table { path: &["schedules", ENTRY], about: "A prompt that runs by the clock", keys: schedules::SCHEDULE },
     Table { path: &["gateway"], about: "Chats", keys: channels::GATEWAY },
@@ -72,6 +73,11 @@ const WATCH: &[Key] = &[
     default("history_retention", Duration, "\"90d\"", "How long runs stay in the history"),
     default("history_max_runs", Integer, "10000", "Most runs of a schedule in the history"),
     default("stop_grace", Duration, "\"30s\"", "How long the end of a cancelled run is waited for"),
+];
+
+const BUDGET: &[Key] = &[
+    example("tokens_per_day", Integer, "2000000", "Most tokens of a day of [defaults] timezone [default: no bound]"),
+    example("runs_per_day", Integer, "200", "Most runs of such a day [default: no bound]"),
 ];
 
 const NOTIFICATIONS: &[Key] = &[

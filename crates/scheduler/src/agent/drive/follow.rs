@@ -184,6 +184,14 @@ impl<'a, O: Observer> Follower<'a, O> {
         match envelope.event {
             // Too many to pay a write for each; seeing them again costs nothing.
             Event::TextDelta { .. } | Event::ThinkingDelta { .. } | Event::ToolExecutionProgress { .. } => Ok(None),
+            Event::UsageReport { ref usage, .. } => match self.observer.spent(*cursor, usage).await? {
+                true => {
+                    // Whoever settles what is not confirmed has to know that this was no time limit.
+                    self.stop.cancel();
+                    Ok(Some(self.cancel(false).await))
+                }
+                false => Ok(None),
+            },
             Event::WaitingForToolApproval { .. } | Event::RunCompleted { .. } | Event::RunError { .. } => {
                 self.look().await
             }
