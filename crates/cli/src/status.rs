@@ -3,7 +3,7 @@
 use anyhow::Result;
 use chrono::Utc;
 use serde_json::{Value, json};
-use stakpak_scheduler::{HistoryFilter, Ledger, OutboxCounts, list};
+use stakpak_scheduler::{HistoryFilter, Ledger, OutboxCounts, SpentToday, list};
 
 use crate::{
     agent_server::client,
@@ -40,7 +40,8 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let outbox = ledger.outbox(Utc::now()).await?;
     let desk = channel::Desk::of_up(&home, global.json);
     let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;
-    let status = Status { global, home: &home, facts, health, model, file, outbox };
+    let spent = ledger.spent_today(&file.schedules.budget, Utc::now()).await?;
+    let status = Status { global, home: &home, facts, health, model, file, outbox, spent };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
         say!("{:#}", status.json(&schedules, &json!(runs), &channels));
@@ -50,6 +51,9 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     say!("channels   {}", channel::one_line(&channels));
     if let Some(line) = status.undelivered() {
         say!("notify     {line}");
+    }
+    if let Some(line) = status.spending() {
+        say!("budget     {line}");
     }
     if schedules.is_empty() {
         say!("schedules  none");
@@ -70,6 +74,7 @@ struct Status<'a> {
     model: Option<String>,
     file: AutopilotFile,
     outbox: OutboxCounts,
+    spent: SpentToday,
 }
 
 impl Status<'_> {
@@ -111,6 +116,24 @@ impl Status<'_> {
         let pending = (pending > 0).then(|| format!("{pending} to be delivered"));
         let lines: Vec<_> = [pending, failed].into_iter().flatten().collect();
         (!lines.is_empty()).then(|| lines.join(", "))
+    }
+
+    /// What prices are is not known here, and so not what today cost.
+    fn budget(&self) -> Value {
+        let SpentToday { tokens, runs, limits } = self.spent;
+        json!({
+            "spent_usd_today": null, "spent_tokens_today": tokens, "runs_today": runs,
+            "limits": { "usd_per_day": null, "tokens_per_day": limits.tokens_per_day, "runs_per_day": limits.runs_per_day },
+        })
+    }
+
+    /// What today took, beside a limit.
+    fn spending(&self) -> Option<String> {
+        let SpentToday { tokens, runs, limits } = self.spent;
+        let tokens = limits.tokens_per_day.map(|limit| format!("{tokens} of {limit} tokens today"));
+        let runs = limits.runs_per_day.map(|limit| format!("{runs} of {limit} runs today"));
+        let parts: Vec<_> = [tokens, runs].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 
     fn mode(&self) -> &'static str {
@@ -155,6 +178,7 @@ impl Status<'_> {
             "schedules": schedules,
             "channels": channels,
             "outbox": self.outbox,
+            "budget": self.budget(),
             "config_errors": self.file.schedules.errors().collect::<Vec<_>>(),
         })
     }

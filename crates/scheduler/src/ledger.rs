@@ -44,6 +44,7 @@ pub use record::{
 };
 pub(crate) use recover::Recovered;
 pub use retention::Retention;
+pub use spending::SpentToday;
 
 use crate::{
     fire::FireKey,

@@ -42,7 +42,7 @@ pub use handle::{Handle, TriggerError};
 pub use ledger::{
     Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, HistoryFilter, Hold, Ledger, LedgerError,
     Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord, RunStatus,
-    Source, TriggerOptions, UnknownWord,
+    Source, SpentToday, TriggerOptions, UnknownWord,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use preview::{Preview, preview};

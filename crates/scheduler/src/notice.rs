@@ -148,6 +148,7 @@ fn word(event: Event) -> &'static str {
         Event::Unknown => "ended, and how is unknown",
         Event::Recovered => "completed again",
         Event::SchedulePaused => "is paused: too many failures",
+        Event::Budget => "a budget is used up, or nearly",
         Event::ConfigInvalid => "autopilot.toml cannot be used",
         Event::SchedulerDegraded => "schedules do not fire as they should",
         event => event.as_str(),

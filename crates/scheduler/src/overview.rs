@@ -8,7 +8,9 @@ use stakpak_config::Finding;
 
 use crate::{
     handle::TriggerError,
-    ledger::{Hold, Ledger, LedgerError, OutboxCounts, RunNumber, RunRecord, ScheduleFacts, TriggerOptions},
+    ledger::{
+        Hold, Ledger, LedgerError, OutboxCounts, RunNumber, RunRecord, ScheduleFacts, SpentToday, TriggerOptions,
+    },
     spec::{Definition, Schedule, ScheduleSet, ScheduleSpec},
     timing::Timing,
 };
@@ -63,6 +65,8 @@ pub struct SchedulerStatus {
     pub paused_runs: u64,
     /// Notifications that did not arrive.
     pub outbox: OutboxCounts,
+    /// What today took of what all schedules together may use.
+    pub spent: SpentToday,
     /// The next instant of any schedule.
     pub next_run_at: Option<DateTime<Utc>>,
 }
@@ -139,6 +143,7 @@ pub async fn status(set: &ScheduleSet, ledger: &Ledger, now: DateTime<Utc>) -> R
         queued_runs: open.queued,
         paused_runs: open.paused,
         outbox: ledger.outbox(now).await?,
+        spent: ledger.spent_today(&set.budget, now).await?,
         next_run_at: schedules.iter().filter_map(|schedule| schedule.next_run_at).min(),
     })
 }

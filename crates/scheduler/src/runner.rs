@@ -216,7 +216,8 @@ impl Runner {
 
     async fn finish(&self, job: &Job, finish: Finish) -> Result<(), LedgerError> {
         tracing::info!(status = %finish.status, "scheduled run ended");
-        self.ledger.finish(job.id, finish, &job.spec, self.clock.now()).await
+        let set = self.schedules.borrow().clone();
+        self.ledger.finish(job.id, finish, (&job.spec, set), self.clock.now()).await
     }
 
     fn observer(&self, job: &Job) -> InLedger<'_> {
@@ -475,8 +476,8 @@ impl Observer for InLedger<'_> {
     }
 
     async fn spent(&self, report: EventId, usage: &Usage) -> Result<bool, LedgerError> {
-        let shared = self.schedules.borrow().budget;
-        let exceeded = self.ledger.spent(self.id, report, usage, (&self.spec, shared), self.clock.now()).await?;
+        let set = self.schedules.borrow().clone();
+        let exceeded = self.ledger.spent(self.id, report, usage, (&self.spec, set), self.clock.now()).await?;
         if exceeded.is_some_and(|exceeded| exceeded.others) {
             self.triggered.notify_one();
         }

@@ -290,12 +290,7 @@ impl Scheduler {
     }
 
     async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Dispatched, LedgerError> {
-        let limits = (set.max_concurrent_runs, set.budget);
-        let set = Arc::clone(set);
-        self.runner
-            .ledger
-            .dispatch(move |schedule, source| verdict(&set, schedule, source), limits, self.runner.clock.now())
-            .await
+        self.runner.ledger.dispatch(verdict, Arc::clone(set), self.runner.clock.now()).await
     }
 }
 

@@ -281,3 +281,44 @@ async fn a_run_whose_end_is_not_confirmed_is_corrected() {
     assert_eq!(spent(&world).1, 110 + LAST_CALL);
     running.stop().await;
 }
+
+/// Once a day for each limit, and of the largest share only.
+#[tokio::test]
+async fn shares_of_a_limit_are_told_once_a_day() {
+    let toml = format!(
+        "[notifications]\nchannel = 'telegram'\ntarget = '42'\n[budget]\ntokens_per_day = 1000\nruns_per_day = 2\n\
+         {}interaction = 'silent'\nnotify_on = 'none'\nbudget = {{ tokens_per_day = 100 }}\n",
+        BEAT.replace("0 * *", "0 0-2 *")
+    );
+    let (world, running) = world(Play::Hang, &toml).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    runs(&world).await;
+    let alerts = || -> Vec<String> {
+        let connection = rusqlite::Connection::open(world.path()).unwrap();
+        let sql = "SELECT body_json ->> '$.context.summary' FROM outbox WHERE event = 'budget' ORDER BY id";
+        let mut rows = connection.prepare(sql).unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    let mut expected = Vec::new();
+    world.server.report(79);
+    spends(&world, 79).await;
+    assert_eq!(alerts(), expected);
+    world.server.report(3);
+    spends(&world, 82).await;
+    expected.push("80 % of the budget of schedule beat is reached: 82 of 100 tokens a day");
+    assert_eq!(alerts(), expected);
+    world.server.report(1);
+    spends(&world, 83).await;
+    assert_eq!(alerts(), expected, "it was told");
+    world.server.complete_all("done");
+    world.tells("beat", &["completed"]).await;
+    expected.push("100 % of the budget of schedule beat is reached: 100 of 100 tokens a day");
+    assert_eq!(alerts(), expected);
+    world.server.play(Play::Answer("done"));
+    let told = fires(&world, &["01T02", "02T00", "02T01"]).await;
+    assert_eq!(told, ["completed", "skipped(budget)", "completed", "completed"]);
+    expected.push("100 % of the budget of all schedules together is reached: 2 of 2 runs a day");
+    assert_eq!(alerts(), expected, "a day later, from nothing");
+    eventually("the chat is told", async || world.server.chat.shown().len() == expected.len()).await;
+    running.stop().await;
+}

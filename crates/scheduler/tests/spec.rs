@@ -253,9 +253,9 @@ fn budgets_are_of_a_schedule_and_of_all_together() {
     let stored: ScheduleSpec = serde_json::from_str(&serde_json::to_string(&**spec).unwrap()).unwrap();
     assert_eq!(stored.budget, spec.budget, "a run keeps it");
     let day = DayLimits { tokens_per_day: Some(9), runs_per_day: None };
-    assert_eq!(set.budget, SharedBudget { day, zone: Tz::Europe__Berlin });
-    let warned: Vec<_> = set.warnings.iter().map(|warning| (warning.code, warning.path.as_str())).collect();
-    assert_eq!(warned, [("W302", "budget.alert_at")]);
+    assert_eq!(set.budget, SharedBudget { day, alert_at: vec![0.5], zone: Tz::Europe__Berlin });
+    assert_eq!(set.warnings.len(), 0);
+    assert_eq!(SharedBudget::default().alert_at, [0.8, 1.0]);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn a_budget_that_makes_no_sense_is_refused() {
             assert_eq!(errors(&format!("budget = {{ {key} = {value} }}")), [expected], "{key} {value}");
         }
     }
-    for wrong in ["tokens_per_day = 0", "runs_per_day = 'x'"] {
+    for wrong in ["tokens_per_day = 0", "runs_per_day = 'x'", "alert_at = [0]", "alert_at = [80]", "alert_at = [nan]"] {
         let findings = read(&format!("[budget]\n{wrong}\n")).unwrap_err();
         assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["E002"], "{wrong}");
     }

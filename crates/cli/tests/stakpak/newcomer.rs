@@ -171,6 +171,31 @@ fn a_bad_schedule_disables_only_itself() {
     assert!(list.contains("invalid") && list.contains("autopilot.toml:3:"), "{list}");
 }
 
+/// A day's budget from outside: as many runs as it has, then fires are left out, and status says what today took.
+#[test]
+fn a_budget_that_is_used_up_leaves_fires_out() {
+    let home = Home::new();
+    home.write(
+        "autopilot.toml",
+        "[budget]\ntokens_per_day = 100000000\nruns_per_day = 2\n\n[[schedules]]\nname = \"beat\"\ncron = \"* * * * * *\"\nprompt = \"uptime\"\n",
+    );
+    let _up = home.up();
+    let json = |arguments: &[&str]| -> Value { serde_json::from_str(&stdout(&home.run(arguments))).unwrap() };
+    let skipped = until("a fire that is left out", || {
+        let history = json(&["schedule", "history", "beat", "--json"]);
+        history["runs"].as_array().unwrap().iter().find(|run| run["reason"] == "budget").cloned()
+    });
+    let why = "the budget of all schedules together is used up: 2 of 2 runs a day";
+    assert_eq!((&skipped["status"], &skipped["error_message"]), (&Value::from("skipped"), &Value::from(why)));
+    let budget = until("both runs to end", || {
+        let budget = json(&["status", "--json"])["budget"].clone();
+        (budget["spent_tokens_today"].as_u64().unwrap() > 0).then_some(budget)
+    });
+    assert_eq!((&budget["runs_today"], &budget["limits"]["runs_per_day"]), (&Value::from(2), &Value::from(2)));
+    let status = stdout(&home.run(&["status"]));
+    assert!(status.contains("2 of 2 runs today"), "{status}");
+}
+
 #[test]
 fn schedules_are_edited_in_place() {
     let home = Home::new();

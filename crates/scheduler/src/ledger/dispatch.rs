@@ -13,7 +13,7 @@ use super::{
 use crate::{
     agent::Progress,
     check::CheckResult,
-    spec::{Overlap, ScheduleSpec, SharedBudget},
+    spec::{Overlap, ScheduleSet, ScheduleSpec},
 };
 
 /// A run that somebody has to see to its end, and how far it got.
@@ -64,24 +64,24 @@ pub(crate) struct Dispatched {
 }
 
 impl Ledger {
-    /// Ends or starts pending rows that are due, oldest first, until `slots` runs are at work, those that the budgets
+    /// Ends or starts pending rows that are due, oldest first, until as many runs are at work as may, those that the budgets
     /// allow. A run that waits for a person holds no slot.
     pub(crate) async fn dispatch(
         &self,
-        verdict: impl Fn(&str, Source) -> Verdict + Send + 'static,
-        (slots, budget): (usize, SharedBudget),
+        verdict: impl Fn(&ScheduleSet, &str, Source) -> Verdict + Send + 'static,
+        set: Arc<ScheduleSet>,
         now: DateTime<Utc>,
     ) -> Result<Dispatched, LedgerError> {
         let (dispatched, ended) = self
             .database
             .write(move |connection| {
-                let mut round = Round::begin(connection, slots, budget, now)?;
+                let mut round = Round::begin(connection, &set, now)?;
                 for row in pending(connection, now)? {
                     if row.has_begun {
                         round.go_on(&row)?;
                         continue;
                     }
-                    match verdict(&row.schedule, row.source) {
+                    match verdict(&set, &row.schedule, row.source) {
                         Verdict::Run(spec) => round.admit(row, spec)?,
                         Verdict::End(status, reason, spec) => round.end(&row, spec.as_deref(), status, reason, None)?,
                     }

@@ -312,7 +312,7 @@ fn key(connection: &Connection, id: RunNumber, event: Event) -> Result<String, L
     })
 }
 
-fn insert(
+pub(super) fn insert(
     connection: &Connection,
     run: Option<RunNumber>,
     event: Event,

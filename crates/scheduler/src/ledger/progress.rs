@@ -10,7 +10,10 @@ use uuid::Uuid;
 use super::{
     Ledger, LedgerError, Reason, Repeat, RunNumber, RunStatus, attempts, hold, outbox, record::integer, spending,
 };
-use crate::{check::CheckResult, spec::ScheduleSpec};
+use crate::{
+    check::CheckResult,
+    spec::{ScheduleSet, ScheduleSpec},
+};
 
 /// All output of an agent that is kept.
 const STDOUT_CHARACTERS: usize = 100_000;
@@ -144,11 +147,19 @@ impl Ledger {
         &self,
         id: RunNumber,
         finish: Finish,
-        spec: &Arc<ScheduleSpec>,
+        (spec, set): (&Arc<ScheduleSpec>, Arc<ScheduleSet>),
         now: DateTime<Utc>,
     ) -> Result<(), LedgerError> {
         let (status, spec) = (finish.status, Arc::clone(spec));
-        let ended = self.database.write(move |connection| record_end(connection, id, &finish, &spec, now)).await?;
+        let ended = self
+            .database
+            .write(move |connection| {
+                let ended = record_end(connection, id, &finish, &spec, now)?;
+                spending::alert(connection, &spec, &set, now)?;
+                Ok::<_, LedgerError>(ended)
+            })
+            .await?;
+        self.posted.notify_one();
         if let Some(End { schedule, holds }) = ended {
             self.count(&[(schedule.clone(), status)]);
             if holds {

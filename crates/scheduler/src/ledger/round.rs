@@ -17,7 +17,7 @@ use super::{
     recover::{stored_job, stored_spec},
     spending,
 };
-use crate::spec::{Overlap, ScheduleSpec, SharedBudget};
+use crate::spec::{Overlap, ScheduleSet, ScheduleSpec};
 
 /// Checks at once. They do not take the place of agent runs, so that a script that hangs is in nobody's way.
 const CHECKS_AT_ONCE: usize = 32;
@@ -28,7 +28,7 @@ pub(super) struct Round<'a> {
     now: DateTime<Utc>,
     free: usize,
     free_checks: usize,
-    budget: SharedBudget,
+    set: &'a ScheduleSet,
     /// By schedule.
     active: HashMap<String, Active>,
     groups: HashSet<String>,
@@ -51,16 +51,15 @@ struct Active {
 impl<'a> Round<'a> {
     pub(super) fn begin(
         connection: &'a Connection,
-        slots: usize,
-        budget: SharedBudget,
+        set: &'a ScheduleSet,
         now: DateTime<Utc>,
     ) -> Result<Self, LedgerError> {
         Ok(Self {
             connection,
             now,
-            free: slots.saturating_sub(at_work(connection, false)?),
+            free: set.max_concurrent_runs.saturating_sub(at_work(connection, false)?),
             free_checks: CHECKS_AT_ONCE.saturating_sub(at_work(connection, true)?),
-            budget,
+            set,
             active: active_runs(connection)?,
             groups: active_groups(connection)?,
             held: hold::all(connection)?,
@@ -75,7 +74,7 @@ impl<'a> Round<'a> {
         if self.is_held(&row) {
             return self.end(&row, Some(&spec), RunStatus::Skipped, Reason::Paused, None);
         }
-        if let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.budget, self.now)? {
+        if let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.set.budget, self.now)? {
             return self.leave_out(&row, &spec, &why);
         }
         if let Some(active) = self.active.get(&row.schedule).copied().filter(|_| !row.force) {
@@ -94,6 +93,7 @@ impl<'a> Round<'a> {
         self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
         let job = start(self.connection, row, spec, self.now)?;
         if !job.checking {
+            spending::alert(self.connection, &job.spec, self.set, self.now)?;
             outbox::tell_started(self.connection, job.id, &job.spec, self.now)?;
         }
         self.dispatched.jobs.push(job);
@@ -117,7 +117,7 @@ impl<'a> Round<'a> {
             return self.end(row, spec.as_ref(), RunStatus::Cancelled, reason, None);
         }
         if let Some(spec) = stored_spec(self.connection, row.id)?
-            && let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.budget, self.now)?
+            && let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.set.budget, self.now)?
         {
             return if row.attempt > 1 { self.fail(row, &spec, why) } else { self.leave_out(row, &spec, &why) };
         }
@@ -132,6 +132,7 @@ impl<'a> Round<'a> {
         match stored_job(self.connection, row.id.0, self.now)? {
             Some(job) => {
                 self.free -= 1;
+                spending::alert(self.connection, &job.spec, self.set, self.now)?;
                 outbox::tell_started(self.connection, row.id, &job.spec, self.now)?;
                 self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
                 self.dispatched.jobs.push(job);

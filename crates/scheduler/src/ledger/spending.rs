@@ -10,8 +10,11 @@ use chrono_tz::Tz;
 use rusqlite::{Connection, params};
 use stakpak_protocol::{EventId, Usage};
 
-use super::{Ledger, LedgerError, Reason, RunNumber, record};
-use crate::spec::{DayLimits, ScheduleSpec, SharedBudget, day_start};
+use super::{Event, Ledger, LedgerError, Reason, RunNumber, outbox, record};
+use crate::{
+    notice,
+    spec::{DayLimits, ScheduleSet, ScheduleSpec, SharedBudget, day_start},
+};
 
 /// The event of the row that holds what no report of a session told: no event has this number.
 const REST: i64 = 0;
@@ -23,6 +26,17 @@ pub(crate) struct Exceeded {
     pub(crate) others: bool,
 }
 
+/// What today took, and what it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpentToday {
+    /// In and out.
+    pub tokens: u64,
+    /// Runs of the agent.
+    pub runs: u64,
+    /// `[budget]`.
+    pub limits: DayLimits,
+}
+
 impl Ledger {
     /// Notes a model call and that events up to its report were seen, in one transaction with what follows: a run that has
     /// passed a limit must end, and so must all that share a day's limit which is passed.
@@ -31,17 +45,35 @@ impl Ledger {
         id: RunNumber,
         report: EventId,
         usage: &Usage,
-        (spec, shared): (&Arc<ScheduleSpec>, SharedBudget),
+        (spec, set): (&Arc<ScheduleSpec>, Arc<ScheduleSet>),
         now: DateTime<Utc>,
     ) -> Result<Option<Exceeded>, LedgerError> {
         let (spec, tokens) = (Arc::clone(spec), tokens(usage));
-        self.database
+        let exceeded = self
+            .database
             .write(move |connection| {
                 note(connection, id, report, tokens, now)?;
-                match exceeded(connection, id, &spec, &shared, now)? {
+                alert(connection, &spec, &set, now)?;
+                match exceeded(connection, id, &spec, &set.budget, now)? {
                     Some((whose, why)) => stop(connection, id, whose, &why).map(Some),
                     None => Ok(None),
                 }
+            })
+            .await?;
+        self.posted.notify_one();
+        Ok(exceeded)
+    }
+
+    /// What today took of `[budget]`.
+    ///
+    /// # Errors
+    /// Only of the file.
+    pub async fn spent_today(&self, budget: &SharedBudget, now: DateTime<Utc>) -> Result<SpentToday, LedgerError> {
+        let (limits, zone) = (budget.day, budget.zone);
+        self.database
+            .read(move |connection| {
+                let Spent { tokens, runs } = Day { whose: Whose::All, limits, zone }.spent(connection, None, now)?;
+                Ok(SpentToday { tokens, runs, limits })
             })
             .await
     }
@@ -115,7 +147,7 @@ pub(super) fn used_up(
         }
     }
     for day in days(spec, shared) {
-        let spent = day.spent(connection, id, now)?;
+        let spent = day.spent(connection, Some(id), now)?;
         if let Some(what) = day.used(spent, |spent, limit| spent >= limit) {
             return Ok(Some(format!("the budget of {} is used up: {what} a day", day.whose.label())));
         }
@@ -140,7 +172,7 @@ fn exceeded<'a>(
     for mut day in days(spec, shared) {
         // A run that has begun may go on.
         day.limits.runs_per_day = None;
-        let spent = day.spent(connection, id, now)?;
+        let spent = day.spent(connection, Some(id), now)?;
         if let Some(what) = day.used(spent, |spent, limit| spent > limit) {
             let why = format!("the budget of {} is exceeded: {what} a day", day.whose.label());
             return Ok(Some((day.whose, why)));
@@ -204,8 +236,8 @@ fn days<'a>(spec: &'a ScheduleSpec, shared: &SharedBudget) -> impl Iterator<Item
 }
 
 impl Day<'_> {
-    /// The run itself is not counted as one.
-    fn spent(&self, connection: &Connection, id: RunNumber, now: DateTime<Utc>) -> Result<Spent, LedgerError> {
+    /// The run `but` is not counted as one.
+    fn spent(&self, connection: &Connection, but: Option<RunNumber>, now: DateTime<Utc>) -> Result<Spent, LedgerError> {
         let start = day_start(self.zone, now).timestamp_millis();
         let schedule = match self.whose {
             Whose::Schedule(name) => Some(name),
@@ -218,20 +250,24 @@ impl Day<'_> {
             .query_row(params![start, schedule], |row| row.get(0).map(record::natural))?;
         let runs = connection
             .prepare_cached(
-                "SELECT count(*) FROM runs WHERE agent_began_at >= ?1 AND (?2 IS NULL OR schedule = ?2) AND id <> ?3",
+                "SELECT count(*) FROM runs WHERE agent_began_at >= ?1 AND (?2 IS NULL OR schedule = ?2) AND id IS NOT ?3",
             )?
-            .query_row(params![start, schedule, id.0], |row| row.get(0).map(record::natural))?;
+            .query_row(params![start, schedule, but.map(|run| run.0)], |row| row.get(0).map(record::natural))?;
         Ok(Spent { tokens, runs })
     }
 
-    /// The first limit for which `is_used` holds, in words.
-    fn used(&self, spent: Spent, is_used: impl Fn(u64, u64) -> bool) -> Option<String> {
+    /// Each limit: what is used of it, it, and of what.
+    fn uses(&self, spent: Spent) -> impl Iterator<Item = (u64, u64, &'static str)> {
         let Spent { tokens, runs } = spent;
         [(tokens, self.limits.tokens_per_day, "tokens"), (runs, self.limits.runs_per_day, "runs")]
             .into_iter()
             .filter_map(|(spent, limit, what)| Some((spent, limit?, what)))
-            .find(|(spent, limit, _)| is_used(*spent, *limit))
-            .map(|(spent, limit, what)| format!("{spent} of {limit} {what}"))
+    }
+
+    /// The first limit for which `is_used` holds, in words.
+    fn used(&self, spent: Spent, is_used: impl Fn(u64, u64) -> bool) -> Option<String> {
+        let (spent, limit, what) = self.uses(spent).find(|(spent, limit, _)| is_used(*spent, *limit))?;
+        Some(format!("{spent} of {limit} {what}"))
     }
 }
 
@@ -239,4 +275,27 @@ impl Day<'_> {
 fn of_run(connection: &Connection, id: RunNumber) -> Result<u64, LedgerError> {
     let sql = "SELECT coalesce(sum(tokens), 0) FROM spending WHERE run_id = ?1";
     Ok(connection.prepare_cached(sql)?.query_row([id.0], |row| row.get(0).map(record::natural))?)
+}
+
+/// Tells of the largest share of each limit of a day that is reached, once a day.
+pub(super) fn alert(
+    connection: &Connection,
+    spec: &ScheduleSpec,
+    set: &ScheduleSet,
+    now: DateTime<Utc>,
+) -> Result<(), LedgerError> {
+    let Some(route) = set.notifications.route_of(Event::Budget) else { return Ok(()) };
+    for day in days(spec, &set.budget) {
+        let spent = day.spent(connection, None, now)?;
+        for (spent, limit, what) in day.uses(spent) {
+            let Some(percent) = set.budget.reached(spent, limit) else { continue };
+            let whose = day.whose.label();
+            let start = day_start(day.zone, now).timestamp();
+            let key = format!("notify:budget:{start}:{what}:{limit}:{percent}:{whose}");
+            let text = format!("{percent} % of the budget of {whose} is reached: {spent} of {limit} {what} a day");
+            let notice = notice::of_system(Event::Budget, &text, "stakpak status");
+            outbox::insert(connection, None, Event::Budget, &route, &key, &notice, now)?;
+        }
+    }
+    Ok(())
 }

@@ -43,17 +43,28 @@ impl DayLimits {
 }
 
 /// `[budget]`: of all schedules together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SharedBudget {
     /// Of a day.
     pub day: DayLimits,
+    /// Shares of a limit of a day that are told when they are reached, also of the limits of one schedule.
+    pub alert_at: Vec<f64>,
     /// `[defaults].timezone`.
     pub zone: Tz,
 }
 
 impl Default for SharedBudget {
     fn default() -> Self {
-        Self { day: DayLimits::default(), zone: Tz::UTC }
+        Self { day: DayLimits::default(), alert_at: vec![0.8, 1.0], zone: Tz::UTC }
+    }
+}
+
+impl SharedBudget {
+    /// The largest of the shares that are told that is reached, in percent.
+    #[expect(clippy::cast_precision_loss, reason = "of what is shown in percent")]
+    pub(crate) fn reached(&self, spent: u64, limit: u64) -> Option<f64> {
+        let reached = |share: &&f64| spent as f64 >= limit as f64 * **share;
+        self.alert_at.iter().filter(reached).copied().reduce(f64::max).map(|share| (share * 1000.0).round() / 10.0)
     }
 }
 
@@ -73,6 +84,7 @@ pub(super) struct RawShared {
     usd_per_day: Option<IgnoredAny>,
     tokens_per_day: Option<u64>,
     runs_per_day: Option<u64>,
+    alert_at: Option<Vec<f64>>,
 }
 
 impl RawShared {
@@ -84,12 +96,17 @@ impl RawShared {
                 findings.push(document.finding(&["budget", key], "E002", Severity::Error, "must be at least 1"));
             }
         }
+        let alert_at = self.alert_at.clone().unwrap_or_else(|| SharedBudget::default().alert_at);
+        if alert_at.iter().any(|share| !(*share > 0.0 && *share <= 1.0)) {
+            let text = "expected shares of a limit, above 0 and up to 1, such as [0.8, 1.0]; [] for none";
+            findings.push(document.finding(&["budget", "alert_at"], "E002", Severity::Error, text));
+        }
         if !findings.is_empty() {
             return Err(findings);
         }
         let zone = defaults.timezone.as_deref().and_then(when::zone).unwrap_or(Tz::UTC);
         let day = DayLimits { tokens_per_day: self.tokens_per_day, runs_per_day: self.runs_per_day };
-        Ok(SharedBudget { day, zone })
+        Ok(SharedBudget { day, alert_at, zone })
     }
 
     pub(super) fn has_dollars(&self) -> bool {

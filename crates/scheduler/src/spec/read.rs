@@ -22,7 +22,6 @@ pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
 const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir"];
-const BUDGET_NOT_YET: &[&str] = &["alert_at"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
 
@@ -100,7 +99,6 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
 
     warn_not_yet(document, &["defaults"], DEFAULTS_NOT_YET, &mut warnings);
     warn_not_yet(document, &["watch"], WATCH_NOT_YET, &mut warnings);
-    warn_not_yet(document, &["budget"], BUDGET_NOT_YET, &mut warnings);
     warn_not_yet(document, &["notifications"], NOTIFICATIONS_NOT_YET, &mut warnings);
     let mut names = HashSet::new();
     let mut schedules = Vec::new();
