@@ -138,7 +138,7 @@ async fn a_hand_over_of_yesterday_is_not_repeated() {
     world.clock.set("2026-01-02T01:00:00Z");
     let running = world.start().await;
     eventually("it is given up", async || world.told("beat").await[0] == "unknown").await;
-    assert_eq!((world.server.chat.asked().first().unwrap().as_str(), world.server.runs()), (KEY, 0));
+    // The fires of today are its own.
     assert_eq!(world.server.chat.asked().iter().filter(|key| *key == KEY).count(), 1);
     running.stop().await;
 }
