@@ -45,8 +45,10 @@ impl Pace {
     /// Counts a message that may go there now. Else the first limit that it meets; those before it are counted.
     pub(super) fn take(&self, address: &Address) -> Result<(), Limit> {
         let Some(limits) = self.channels.get(address.channel.as_str()) else { return Ok(()) };
-        if limits.chat.len() > MOST_CHATS {
-            limits.chat.retain_recent();
+        for chats in [Some(&limits.chat), limits.group.as_ref()].into_iter().flatten() {
+            if chats.len() > MOST_CHATS {
+                chats.retain_recent();
+            }
         }
         limits.chat.check_key(&address.chat).map_err(|_| Limit::Chat)?;
         if let Some(group) = limits.group(address) {
@@ -83,5 +85,53 @@ impl Limits {
             group: group_per_minute.map(|most| RateLimiter::keyed(Quota::per_minute(most))),
             bot: RateLimiter::direct(Quota::per_second(bot_per_second)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::fake::capabilities;
+
+    fn pace(capabilities: &Capabilities) -> Pace {
+        Pace { channels: HashMap::from([("telegram".to_owned(), Limits::new(capabilities))]) }
+    }
+
+    fn group(chat: &str) -> Address {
+        Address { channel: "telegram".into(), chat: chat.to_string(), thread: None, direct: None }
+    }
+
+    #[test]
+    fn a_chat_at_rest_is_forgotten() {
+        let many = NonZeroU32::new(60_000);
+        let pace = pace(&Capabilities { send_pace: Duration::ZERO, group_per_minute: many, ..capabilities() });
+        for chat in 0..=MOST_CHATS {
+            let _ = pace.take(&group(&chat.to_string()));
+        }
+        let remembered = || {
+            let limits = &pace.channels["telegram"];
+            limits.chat.len().max(limits.group.as_ref().unwrap().len())
+        };
+        assert!(remembered() > MOST_CHATS);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while remembered() > MOST_CHATS {
+            assert!(Instant::now() < deadline, "{} are remembered", remembered());
+            let _ = pace.take(&group("0"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_bots_limit_holds_back_is_counted_once_against_its_chat() {
+        let (send_pace, one) = (Duration::from_secs(3600), NonZeroU32::MIN);
+        let pace = pace(&Capabilities { send_pace, send_burst: one, bot_per_second: one, ..capabilities() });
+        assert!((0..100).any(|chat| pace.take(&group(&chat.to_string())) == Err(Limit::Bot)));
+        let _ = pace.take(&group("held back"));
+        assert_eq!(pace.take(&group("held back")), Err(Limit::Chat), "that was its one message an hour");
+        let waited = timeout(Duration::from_secs(60), pace.wait(&group("held back"), Limit::Bot)).await;
+        waited.expect("it waits for the bot's limit only");
     }
 }
