@@ -25,6 +25,8 @@ pub struct Limits {
     pub streams: usize,
     /// Requests a second with one token; none: as many as there are.
     pub requests_per_second: Option<NonZeroU32>,
+    /// How long a session that nothing happens in is kept in memory.
+    pub idle_after: Duration,
     /// What a run may take at most, whatever its message says.
     pub run: RunLimits,
     /// What a message may let run without a question.
@@ -41,6 +43,7 @@ impl Default for Limits {
             streams_per_session: 2_048,
             streams: 8_192,
             requests_per_second: None,
+            idle_after: Duration::from_secs(5 * 60),
             run: RunLimits::default(),
             approval_ceiling: ApprovalCeiling::All,
         }

@@ -49,10 +49,11 @@ pub(crate) struct LiveSessions {
 pub(crate) type MakeReceipt = Arc<dyn Fn(&Reply) -> Option<Receipt> + Send + Sync>;
 
 impl LiveSessions {
-    pub(crate) fn new(agent: Arc<Agent>, stop: CancellationToken) -> Self {
+    pub(crate) fn new(agent: Arc<Agent>, idle_after: Duration, stop: CancellationToken) -> Self {
         let draining = CancellationToken::new();
         let (tasks, requests) = (TaskTracker::new(), TaskTracker::new());
-        Self { agent, live: Arc::default(), residents: Arc::default(), tasks, requests, stop, draining }
+        let residents = Arc::new(Residents::new(idle_after));
+        Self { agent, live: Arc::default(), residents, tasks, requests, stop, draining }
     }
 
     /// Asks a session; answered once the effect is durable.

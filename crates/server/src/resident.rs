@@ -1,5 +1,5 @@
 //! Sessions that were driven a moment ago, so that the next message need not read them again. Bounded by bytes; what is idle
-//! for [`IDLE_AFTER`] goes away, and then a session costs no memory at all.
+//! for [`Limits::idle_after`](crate::Limits) goes away, and then a session costs no memory at all.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -17,14 +17,14 @@ const MOST_BYTES: usize = 4 << 20;
 /// A resident costs this much besides its messages.
 const OVERHEAD: usize = 4 << 10;
 
-/// How long an idle session stays.
-const IDLE_AFTER: Duration = Duration::from_secs(5 * 60);
-
-/// How often is looked for sessions that have been idle for long.
+/// How often is looked for sessions that have been idle for long, at least.
 const SWEEP: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
-pub(crate) struct Residents(Mutex<Inner>);
+#[derive(Debug)]
+pub(crate) struct Residents {
+    idle_after: Duration,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -47,6 +47,10 @@ impl Default for Inner {
 }
 
 impl Residents {
+    pub(crate) fn new(idle_after: Duration) -> Self {
+        Self { idle_after, inner: Mutex::default() }
+    }
+
     /// Takes a session out: whoever drives it puts it back.
     pub(crate) fn take(&self, id: SessionId) -> Option<Resident> {
         let mut inner = self.lock();
@@ -71,7 +75,7 @@ impl Residents {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,15 +92,51 @@ impl Inner {
 
 /// Runs while there are residents.
 async fn sweep(residents: Weak<Residents>) {
-    loop {
-        tokio::time::sleep(SWEEP).await;
+    while let Some(pause) = residents.upgrade().map(|residents| residents.idle_after.min(SWEEP)) {
+        tokio::time::sleep(pause).await;
         let Some(residents) = residents.upgrade() else { return };
         let mut inner = residents.lock();
-        inner.shrink(|_, idle| idle.since.elapsed() >= IDLE_AFTER);
+        inner.shrink(|_, idle| idle.since.elapsed() >= residents.idle_after);
         if inner.idle.is_empty() {
             inner.idle = LruCache::unbounded();
             inner.swept = false;
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use stakpak_agent_core::{Journal, NewSession, SessionRow};
+    use stakpak_store::SqliteJournal;
+
+    use super::*;
+
+    async fn resident() -> Resident {
+        let journal = SqliteJournal::open_in_memory().unwrap();
+        let id = SessionId::random();
+        let session = SessionRow::new(id, "t", None, Utc::now());
+        journal.create_session(NewSession { session, receipt: None }).await.unwrap();
+        Resident::open(&journal, id).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_that_nothing_happens_in_goes_out_of_memory() {
+        let (one, other) = (resident().await, resident().await);
+        let (first, second) = (one.id(), other.id());
+        let idle_after = Duration::from_secs(10);
+        let residents = Arc::new(Residents::new(idle_after));
+        tokio::time::pause();
+        residents.put(one);
+        tokio::time::sleep(idle_after * 9 / 10).await;
+        residents.put(other);
+        tokio::time::sleep(idle_after / 2).await;
+        assert!(residents.take(first).is_none());
+        let kept = residents.take(second).unwrap();
+        residents.put(kept);
+        tokio::time::sleep(idle_after * 3).await;
+        let inner = residents.lock();
+        assert_eq!((inner.bytes, inner.idle.len()), (0, 0));
     }
 }

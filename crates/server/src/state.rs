@@ -100,7 +100,7 @@ impl Server {
         let closing = CancellationToken::new();
         let tokens = tokens(config.token.as_deref(), &config.named_tokens, &config.limits);
         Self(Arc::new(Inner {
-            live: LiveSessions::new(Arc::clone(&agent), closing.child_token()),
+            live: LiveSessions::new(Arc::clone(&agent), config.limits.idle_after, closing.child_token()),
             agent,
             hub,
             counters,

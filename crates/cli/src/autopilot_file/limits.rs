@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use stakpak_agent_core::{AgentConfig, Retention};
 use stakpak_protocol::RunLimits;
 use stakpak_server::{Limits, edge};
@@ -38,7 +38,8 @@ pub(crate) struct LimitsTable {
     events_age: Option<Keep<Duration>>,
     events_bytes: Option<Keep<u64>>,
     deleted_sessions: Option<Keep<Duration>>,
-    idle_after: IgnoredAny,
+    #[serde(with = "stakpak_config::duration::option")]
+    idle_after: Option<Duration>,
 }
 
 impl LimitsTable {
@@ -62,6 +63,7 @@ impl LimitsTable {
             streams_per_session: self.streams_per_session.map_or(default.streams_per_session, count),
             streams: self.streams.map_or(default.streams, count),
             requests_per_second: self.requests_per_second,
+            idle_after: self.idle_after.unwrap_or(default.idle_after),
             run: RunLimits {
                 // A part of a second counts as a whole one: no limit is none.
                 wall_clock_s: self
@@ -144,6 +146,7 @@ mod tests {
         assert_eq!((requests.streams_per_session, requests.streams), (2_048, 8_192));
         assert_eq!(limits.write_stall(), Duration::from_secs(60));
         assert_eq!((requests.run, requests.requests_per_second), (RunLimits::default(), None));
+        assert_eq!(requests.idle_after, Duration::from_secs(300));
     }
 
     #[test]
@@ -162,6 +165,7 @@ mod tests {
             run_wall_clock = "90s"
             run_tokens = 5000
             run_cost_usd = 0.25
+            idle_after = "10s"
         "#;
         let file = read(text).unwrap();
         assert!(file.warnings.is_empty(), "{:?}", file.warnings);
@@ -174,6 +178,7 @@ mod tests {
         assert_eq!(limits.write_stall(), Duration::from_secs(5));
         let run = RunLimits { wall_clock_s: Some(90), tokens: Some(5_000), cost_usd: Some(0.25) };
         assert_eq!((requests.run, requests.requests_per_second), (run, NonZeroU32::new(7)));
+        assert_eq!(requests.idle_after, Duration::from_secs(10));
     }
 
     #[test]

@@ -54,6 +54,7 @@ const LIMITS: &[Key] = &[
     default("message_body", Text, "\"16 MiB\"", "Largest message"),
     default("body", Text, "\"2 MiB\"", "Largest body of any other request"),
     default("write_stall", Duration, "\"60s\"", "How long a reader may take nothing"),
+    default("idle_after", Duration, "\"5m\"", "How long a session that nothing happens in is kept in memory"),
     default("approval_timeout", Duration, "\"24h\"", "How long an approval is waited for"),
     example("run_wall_clock", Duration, "\"2h\"", "Longest run [default: no bound]"),
     example("run_tokens", Integer, "2000000", "Most tokens of a run [default: no bound]"),
