@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use stakpak_protocol::{
-    EventId, LastError, LastErrorCode, Run, RunId, RunState, RunStatus, SessionId, SessionStatus, Usage, Visibility,
+    EventId, LastError, LastErrorCode, Run, RunId, RunState, RunStatus, SessionId, SessionStatus, Usage, Usd,
+    Visibility,
 };
 use uuid::Uuid;
 
@@ -700,6 +701,7 @@ fn run(session_id: SessionId) -> Run {
         first_event_id: EventId(1),
         last_event_id: EventId(1),
         total_usage: Usage::default(),
+        cost_usd: Some(Usd::from_micros(4_100_007)),
         last_error: None,
     }
 }

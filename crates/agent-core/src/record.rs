@@ -55,6 +55,9 @@ pub enum Record {
         usage: Usage,
         /// Why it ended.
         finish: FinishReason,
+        /// What it cost, in millionths of a US dollar, at the price of the day; absent when that was not known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_micros: Option<u64>,
     },
     /// What policy said about the answer's calls.
     CallsResolved {
@@ -118,7 +121,7 @@ pub enum Record {
     ModelSwitched {
         /// `provider/id`.
         model: String,
-        /// What limits of the run need to know of it.
+        /// What the run needs to know of it.
         #[serde(default, skip_serializing_if = "is_default")]
         terms: ModelTerms,
     },
@@ -160,15 +163,16 @@ pub struct RunAccepted {
     /// What it may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: RunLimits,
-    /// What those limits need to know of the model.
+    /// What it needs to know of the model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub terms: ModelTerms,
 }
 
-/// What limits of a run need to know of its model; empty where there are none.
+/// What a run needs to know of its model, as it was when the run began or the model was switched: a price that changes later
+/// changes no run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelTerms {
-    /// List price, where a limit of cost needs it.
+    /// List price, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<ModelCost>,
     /// Longest answer in tokens, where a limit reserves it.
@@ -182,8 +186,7 @@ impl ModelTerms {
     pub fn of(model: &ModelInfo, limits: &RunLimits) -> Option<Self> {
         let is_budgeted = limits.tokens.is_some() || limits.cost_usd.is_some();
         let max_output_tokens = longest_answer(model).filter(|_| is_budgeted);
-        let price = model.cost.filter(|_| limits.cost_usd.is_some());
-        (price.is_some() || limits.cost_usd.is_none()).then_some(Self { price, max_output_tokens })
+        (model.cost.is_some() || limits.cost_usd.is_none()).then_some(Self { price: model.cost, max_output_tokens })
     }
 }
 

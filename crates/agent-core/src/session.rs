@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{
-    EventId, LastError, Message, MessageType, Run, RunState, RunStatus, StopReason, ToolCallId, Usage,
+    EventId, LastError, Message, MessageType, Run, RunState, RunStatus, StopReason, ToolCallId, Usage, Usd,
 };
 use uuid::Uuid;
 
@@ -63,8 +63,8 @@ pub struct ActiveRun {
     pub request: u64,
     /// Summed over the answers.
     pub total_usage: Usage,
-    /// At list price; counted only under a limit of cost.
-    pub spent_usd: f64,
+    /// At list price, summed over the answers; none once the price of one was not known.
+    pub cost: Option<Usd>,
     /// Tokens of the conversation as the next request sends it, about.
     pub context_tokens: u64,
     /// How long it has worked.
@@ -178,6 +178,7 @@ impl Session {
             first_event_id: EventId(self.row.run_first_seq),
             last_event_id: self.row.last_event_id,
             total_usage: run.total_usage.clone(),
+            cost_usd: run.cost,
             last_error,
         })
     }

@@ -114,6 +114,7 @@ fn model_answered() -> Record {
         reasoning: Some(json!([{ "signature": "c2ln", "thinking": "df will tell" }])),
         usage: Usage { prompt_tokens: 12, completion_tokens: 5, total_tokens: 17, ..Usage::default() },
         finish: FinishReason::ToolCalls,
+        cost_micros: Some(111),
     }
 }
 

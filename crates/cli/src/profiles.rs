@@ -7,10 +7,11 @@ use std::{
 
 use anyhow::Result;
 use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles};
-use stakpak_config::{ConfigFile, ProviderConfig, ProviderKind as Kind};
+use stakpak_config::{ConfigFile, Price, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
 };
+use stakpak_protocol::ModelCost;
 
 /// The profiles of a file, with what the command line says about the one it names.
 pub(crate) struct ConfigProfiles {
@@ -43,7 +44,10 @@ impl ConfigProfiles {
         let is_boot = name == self.boot;
         let providers = if profile.providers.is_empty() { of_environment() } else { profile.providers.clone() };
         let settings = providers.iter().map(|(id, provider)| settings(name, id, provider));
-        let settings = settings.collect::<Result<Vec<_>, _>>()?;
+        let mut settings = settings.collect::<Result<Vec<_>, _>>()?;
+        for settings in &mut settings {
+            settings.prices = self.prices(&settings.id);
+        }
         let default = match self.model.as_deref().filter(|_| is_boot).or(profile.model.as_deref()) {
             Some(model) => Some(model.to_owned()),
             None => self.inherited(&settings),
@@ -60,6 +64,15 @@ impl ConfigProfiles {
 }
 
 impl ConfigProfiles {
+    /// `[cost]` of a provider's models, by their ids.
+    fn prices(&self, provider: &str) -> BTreeMap<String, Option<ModelCost>> {
+        let of_provider = self.file.prices().iter().filter_map(|(name, price)| {
+            let (_, id) = name.split_once('/').filter(|(prefix, _)| *prefix == provider)?;
+            Some((id.to_owned(), price.map(model_cost)))
+        });
+        of_provider.collect()
+    }
+
     /// For a profile that names no model: that of the command line or of the boot profile, if the profile has its provider.
     fn inherited(&self, settings: &[ProviderSettings]) -> Option<String> {
         let of_boot = || self.file.profile(&self.boot).ok()?.model;
@@ -133,6 +146,11 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
     settings.headers = provider.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     settings.requires_done = provider.requires_done.unwrap_or(true);
     Ok(settings)
+}
+
+fn model_cost(price: Price) -> ModelCost {
+    let Price { input, output, cache_read, cache_write } = price;
+    ModelCost { input, output, cache_read, cache_write }
 }
 
 fn unusable(name: &str, error: &dyn std::error::Error) -> ProfileError {

@@ -145,9 +145,8 @@ impl Order<'_> {
             let hint = resume_hint(self.global, args, &session, &calls);
             (calls, hint)
         });
-        let cost_usd = outcome::cost(&server.client, &record, &session).await;
         let turns_before = started.turns_before;
-        let conclusion = Conclusion { outcome, record, session, text: printer.end(), turns_before, cost_usd, pause };
+        let conclusion = Conclusion { outcome, record, session, text: printer.end(), turns_before, pause };
         conclusion.tell(self.json, &server.workdir)
     }
 

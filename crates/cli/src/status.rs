@@ -118,21 +118,22 @@ impl Status<'_> {
         (!lines.is_empty()).then(|| lines.join(", "))
     }
 
-    /// What prices are is not known here, and so not what today cost.
     fn budget(&self) -> Value {
-        let SpentToday { tokens, runs, limits } = self.spent;
+        let SpentToday { usd, unpriced_tokens, tokens, runs, limits } = self.spent;
         json!({
-            "spent_usd_today": null, "spent_tokens_today": tokens, "runs_today": runs,
-            "limits": { "usd_per_day": null, "tokens_per_day": limits.tokens_per_day, "runs_per_day": limits.runs_per_day },
+            "spent_usd_today": usd, "unpriced_tokens_today": unpriced_tokens, "spent_tokens_today": tokens,
+            "runs_today": runs,
+            "limits": { "usd_per_day": limits.usd_per_day, "tokens_per_day": limits.tokens_per_day, "runs_per_day": limits.runs_per_day },
         })
     }
 
     /// What today took, beside a limit.
     fn spending(&self) -> Option<String> {
-        let SpentToday { tokens, runs, limits } = self.spent;
+        let SpentToday { usd, tokens, runs, limits, .. } = self.spent;
+        let usd = limits.usd_per_day.map(|limit| format!("{usd} of {limit} USD today"));
         let tokens = limits.tokens_per_day.map(|limit| format!("{tokens} of {limit} tokens today"));
         let runs = limits.runs_per_day.map(|limit| format!("{runs} of {limit} runs today"));
-        let parts: Vec<_> = [tokens, runs].into_iter().flatten().collect();
+        let parts: Vec<_> = [usd, tokens, runs].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 

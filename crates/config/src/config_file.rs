@@ -1,4 +1,4 @@
-//! `config.toml`: the profiles.
+//! `config.toml`: the profiles, and what models cost.
 //!
 //! Invariants: an absent file is an empty one; an invalid profile is an error where it is asked for and does not
 //! disturb the others; `all` lies below every profile and cannot be asked for.
@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use crate::{
+    cost::Price,
     document::{Document, LoadError},
     finding::Finding,
     near::nearest,
@@ -21,6 +22,7 @@ const READONLY: &str = "readonly";
 #[derive(Clone, Debug, Default)]
 pub struct ConfigFile {
     profiles: BTreeMap<String, Result<Profile, Finding>>,
+    prices: BTreeMap<String, Option<Price>>,
     findings: Vec<Finding>,
 }
 
@@ -66,7 +68,7 @@ impl ConfigFile {
     /// Reads the profiles of a parsed file.
     ///
     /// # Errors
-    /// `profiles` is no table.
+    /// `profiles` or `cost` is no table.
     pub fn read(document: &Document) -> Result<Self, Finding> {
         let mut findings = document.unknown_tables(&["profiles", "settings", "cost"]);
         let mut profiles = BTreeMap::new();
@@ -75,8 +77,14 @@ impl ConfigFile {
             findings.extend(profile.as_ref().err().cloned());
             profiles.insert(name.to_owned(), profile);
         }
+        let mut prices = BTreeMap::new();
+        for model in document.keys(&["cost"])? {
+            let price = Price::read(document, model, &mut findings);
+            findings.extend(price.as_ref().err().cloned());
+            prices.insert(model.to_owned(), price.ok());
+        }
         findings.sort_by_key(|finding| (finding.line, finding.column));
-        Ok(Self { profiles, findings })
+        Ok(Self { profiles, prices, findings })
     }
 
     /// The profile of this name with `all` merged below it. `default` and `readonly` need no table.
@@ -112,6 +120,12 @@ impl ConfigFile {
         let written = self.profiles.keys().map(String::as_str);
         let built_in = [DEFAULT, READONLY].into_iter().filter(|name| !self.profiles.contains_key(*name));
         built_in.chain(written.filter(|name| *name != BELOW_ALL))
+    }
+
+    /// Prices by `provider/id`; none: written so that it cannot be read, and not to be taken for absent.
+    #[must_use]
+    pub fn prices(&self) -> &BTreeMap<String, Option<Price>> {
+        &self.prices
     }
 
     /// All that is wrong with the file, in its order.

@@ -20,10 +20,12 @@ mod edit;
 mod file;
 
 mod config_file;
+mod cost;
 mod profile;
 mod provider;
 
 pub use config_file::{ConfigFile, ProfileError};
+pub use cost::Price;
 pub use document::{Codes, Document, LoadError};
 pub use edit::{EditError, edit, set};
 pub use file::{FileError, create_if_absent, private_dir, write_private};

@@ -152,6 +152,9 @@ fn every_key_of_the_contract_is_known_and_a_wrong_one_is_not() {
 machine_name = "m"
 [cost."a/b"]
 input = 1
+output = 2.5
+cache_read = 0.1
+cache_write = 1.25
 [profiles.default]
 api_endpoint = "x"
 api_key = "x"
@@ -181,7 +184,7 @@ auth = { type = "api", key = "k" }
     );
     assert_eq!(
         shown(&config),
-        ["config.toml:25:1: warning[W301] profiles.default.allowed_tool: \
+        ["config.toml:28:1: warning[W301] profiles.default.allowed_tool: \
           unknown key, did you mean `allowed_tools`?"]
     );
 }
@@ -211,4 +214,36 @@ fn readonly_is_default_without_its_grants() {
 
     let own = read("[profiles.readonly]\nallowed_tools = [\"view\"]\n").profile("readonly").unwrap();
     assert_eq!(own.allowed_tools, Some(vec!["view".to_owned()]));
+}
+
+#[test]
+fn prices_are_of_models_and_a_wrong_one_is_not_taken_for_absent() {
+    let config = read(
+        r#"
+[cost."a/b/c"]
+input = 3
+output = 15.0
+cache_read = 0.3
+[cost.lonely]
+input = 1
+output = 1
+[cost."a/half"]
+input = 1
+[cost."a/below"]
+input = 1
+output = -1
+[cost."a/odd"]
+input = 1
+output = 2
+thinking = 3
+"#,
+    );
+    let price = config.prices()["a/b/c"].unwrap();
+    assert_eq!((price.input, price.output, price.cache_read, price.cache_write), (3.0, 15.0, Some(0.3), None));
+    for wrong in ["lonely", "a/half", "a/below"] {
+        assert_eq!(config.prices()[wrong], None, "{wrong}");
+    }
+    assert_eq!(config.prices()["a/odd"].unwrap().output, 2.0);
+    let told: Vec<_> = config.findings().iter().map(|finding| (finding.line, finding.code)).collect();
+    assert_eq!(told, [(6, "E002"), (9, "E002"), (13, "E002"), (17, "W301")]);
 }

@@ -117,7 +117,7 @@ fn model(provider: &Arc<Provider>, id: &str) -> Arc<dyn Model> {
         name: id.to_owned(),
         provider: provider.id.clone(),
         reasoning: false,
-        cost: None,
+        cost: provider.price(id),
         limit: ModelLimit::default(),
         release_date: None,
     };

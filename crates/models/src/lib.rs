@@ -2,6 +2,7 @@
 
 mod catalog;
 mod known;
+mod prices;
 mod provider;
 mod settings_error;
 
@@ -14,5 +15,6 @@ mod estimate;
 pub use catalog::ProviderModels;
 pub use known::{KNOWN_PROVIDERS, KnownProvider};
 pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
+pub use prices::PRICES_OF;
 pub use provider::{ProviderKind, ProviderSettings, Timeouts};
 pub use settings_error::SettingsError;

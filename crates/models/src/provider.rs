@@ -14,9 +14,10 @@ use std::{
 use genai::{Client, ModelIden, ServiceTarget, adapter::AdapterKind, resolver::AuthData, resolver::Endpoint};
 use reqwest::header::{HeaderName, HeaderValue};
 use stakpak_agent_core::{ErrorClass, ModelError};
+use stakpak_protocol::ModelCost;
 use url::{Host, Url};
 
-use crate::SettingsError;
+use crate::{KNOWN_PROVIDERS, KnownProvider, SettingsError, prices::list_price};
 
 /// The protocol a provider speaks: `type` in its table of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl FromStr for ProviderKind {
 }
 
 /// A provider as configured, with every secret resolved.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct ProviderSettings {
     /// Key of its table and prefix of its models.
     pub id: String,
@@ -49,6 +50,8 @@ pub struct ProviderSettings {
     pub api_key: Option<String>,
     /// Ids of its catalogue; other ids work too.
     pub models: Vec<String>,
+    /// Prices by id that win over the list; none: not known, whatever the list says.
+    pub prices: BTreeMap<String, Option<ModelCost>>,
     /// Sent with every request; they win over what the product sends.
     pub headers: BTreeMap<String, String>,
     /// Whether a stream must end with `[DONE]`; false for servers that leave it out.
@@ -67,6 +70,7 @@ impl ProviderSettings {
             endpoint: endpoint.into(),
             api_key: None,
             models: Vec::new(),
+            prices: BTreeMap::new(),
             headers: BTreeMap::new(),
             requires_done: true,
             timeouts: Timeouts::default(),
@@ -113,6 +117,9 @@ pub(crate) struct Provider {
     /// Values that no message may repeat.
     secrets: Vec<String>,
     client: Mutex<Option<Client>>,
+    /// Name of the provider whose list prices hold at this address.
+    known: Option<&'static str>,
+    prices: BTreeMap<String, Option<ModelCost>>,
 }
 
 impl Provider {
@@ -122,10 +129,11 @@ impl Provider {
             kind: ProviderKind::Custom,
             endpoint,
             api_key,
+            prices,
             headers,
             requires_done,
             timeouts,
-            ..
+            models: _,
         } = settings;
         if id.is_empty() || id.contains('/') || id == crate::OFFLINE_PROVIDER {
             return Err(SettingsError::ProviderId { id });
@@ -133,6 +141,8 @@ impl Provider {
         let Some((base, chat_url, address)) = addresses(&endpoint) else {
             return Err(SettingsError::Endpoint { id });
         };
+        let is_here = |known: &&KnownProvider| addresses(known.endpoint).is_some_and(|(its, ..)| its == base);
+        let known = KNOWN_PROVIDERS.iter().find(is_here).map(|known| known.name);
         let api_key = api_key.filter(|key| !key.is_empty());
         let secrets =
             api_key.iter().chain(headers.values()).filter(|value| value.len() >= MIN_SECRET).cloned().collect();
@@ -154,7 +164,17 @@ impl Provider {
             headers: sent,
             secrets,
             client: Mutex::new(None),
+            known,
+            prices,
         })
+    }
+
+    /// What a model of this id costs here, if that is known.
+    pub(crate) fn price(&self, id: &str) -> Option<ModelCost> {
+        match self.prices.get(id) {
+            Some(own) => *own,
+            None => list_price(self.known?, id),
+        }
     }
 
     /// Everything spelled out, so that no name decides which adapter, endpoint or key is used.

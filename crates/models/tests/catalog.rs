@@ -3,6 +3,7 @@
 
 use stakpak_agent_core::Models;
 use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings, SettingsError};
+use stakpak_protocol::ModelCost;
 
 fn provider(id: &str, models: &[&str]) -> ProviderSettings {
     let mut settings = ProviderSettings::new(id, ProviderKind::Custom, "http://127.0.0.1:9/v1");
@@ -71,6 +72,31 @@ fn model_strings() {
     }
     let free = models.resolve("openrouter/any").unwrap();
     assert_eq!((free.info().limit.context, free.info().limit.output), (128_000, 8_192));
+}
+
+/// A list price belongs to the provider's address, whatever the table is called; what the configuration says wins.
+#[test]
+fn prices() {
+    let own = ModelCost { input: 1.0, output: 2.0, cache_read: None, cache_write: None };
+    let mut openai = provider("mine", &["gpt-5", "gpt-4.1", "o3", "gpt-oss"]);
+    openai.endpoint = "https://api.openai.com/v1/".to_owned();
+    openai.prices = [("gpt-4.1".to_owned(), Some(own)), ("o3".to_owned(), None)].into();
+    let mut proxy = provider("openai", &["gpt-5", "free"]);
+    proxy.prices = [("free".to_owned(), Some(own))].into();
+    let models = ProviderModels::new(vec![openai, proxy], None).unwrap();
+    let input = |id: &str| models.resolve(id).unwrap().info().cost.map(|cost| cost.input);
+    for (id, expected) in [
+        ("mine/gpt-5", Some(1.25)),
+        ("mine/gpt-5-2025-08-07", Some(1.25)),
+        ("mine/gpt-4.1", Some(1.0)),
+        ("mine/o3", None),
+        ("mine/gpt-oss", None),
+        ("openai/gpt-5", None),
+        ("openai/free", Some(1.0)),
+        ("builtin/offline", Some(0.0)),
+    ] {
+        assert_eq!(input(id), expected, "{id}");
+    }
 }
 
 #[test]

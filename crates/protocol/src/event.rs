@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::{EventId, ProposedToolCall, RunId, SessionId, ToolCallId, Usage};
+use crate::{EventId, ProposedToolCall, RunId, SessionId, ToolCallId, Usage, Usd};
 
 /// An event with its place: the `data` of an SSE frame.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -68,6 +68,9 @@ pub enum Event {
         turn: u64,
         /// The tokens.
         usage: Usage,
+        /// What they cost, where the price is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_usd: Option<Usd>,
     },
     /// Every call of the turn, those that need no approval too.
     ToolCallsProposed {

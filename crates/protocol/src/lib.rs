@@ -13,6 +13,7 @@ mod ready;
 mod request;
 mod run;
 mod session;
+mod usd;
 
 pub use ascii::to_ascii_json;
 pub use error::{ErrorBody, ErrorCode};
@@ -35,3 +36,4 @@ pub use request::{
 };
 pub use run::{LastError, LastErrorCode, Run, RunList, RunState, RunStatus};
 pub use session::{AutoApproveMode, Config, Health, Session, SessionDetail, SessionList, SessionStatus, Visibility};
+pub use usd::Usd;

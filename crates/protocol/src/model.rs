@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::Usd;
+
 /// A model of the catalogue.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelInfo {
@@ -48,26 +50,32 @@ pub struct ModelCost {
     pub cache_write: Option<f64>,
 }
 
-/// Prices are for this many tokens.
-const TOKENS_A_PRICE: f64 = 1_000_000.0;
+/// A price for a million tokens is one in millionths of a dollar for each. Such parts of a millionth are counted.
+const PARTS: f64 = 1_000_000.0;
 
 impl ModelCost {
-    /// What these tokens cost at list price, in US dollars.
+    /// What these tokens cost at list price, to the nearest millionth of a dollar. A price for cached input that is missing
+    /// is that of input.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "tokens of one run are far below 2^52")]
-    pub fn of(&self, usage: &Usage) -> f64 {
+    pub fn of(&self, usage: &Usage) -> Usd {
         let details = usage.input_token_details.unwrap_or_default();
-        let read = details.cache_read.unwrap_or(0);
-        let written = details.cache_write.unwrap_or(0);
-        let plain = usage.prompt_tokens.saturating_sub(read).saturating_sub(written);
-        let parts = [
-            (plain, self.input),
+        let read = details.cache_read.unwrap_or(0).min(usage.prompt_tokens);
+        let written = details.cache_write.unwrap_or(0).min(usage.prompt_tokens - read);
+        let priced = [
+            (usage.prompt_tokens - read - written, self.input),
             (read, self.cache_read.unwrap_or(self.input)),
             (written, self.cache_write.unwrap_or(self.input)),
             (usage.completion_tokens, self.output),
         ];
-        parts.iter().map(|(tokens, price)| *tokens as f64 * price).sum::<f64>() / TOKENS_A_PRICE
+        let sum: u128 = priced.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(parts(*price))).sum();
+        let micros = (sum + u128::from(parts(1.0)) / 2) / u128::from(parts(1.0));
+        Usd::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "such casts stop at the bounds")]
+fn parts(price: f64) -> u64 {
+    (price * PARTS).round() as u64
 }
 
 /// Token limits of a model.
@@ -163,5 +171,47 @@ impl Usage {
 fn add(sum: &mut Option<u64>, more: Option<u64>) {
     if let Some(more) = more {
         *sum = Some(sum.unwrap_or(0) + more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{InputTokenDetails, ModelCost, Usage};
+
+    /// C-P17: 300 plain, 600 read from the cache, 100 written to it, 300 out of which 200 are thinking.
+    #[test]
+    fn cost_is_what_a_hand_counts() {
+        let details =
+            InputTokenDetails { cache_read: Some(600), cache_write: Some(100), ..InputTokenDetails::default() };
+        let usage = Usage {
+            prompt_tokens: 1_000,
+            completion_tokens: 300,
+            total_tokens: 1_300,
+            input_token_details: Some(details),
+            ..Usage::default()
+        };
+        let price = ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: Some(3.75) };
+        assert_eq!(price.of(&usage).micros(), 900 + 180 + 375 + 4_500);
+        let price = ModelCost { cache_read: None, cache_write: None, ..price };
+        assert_eq!(price.of(&usage).micros(), 3_000 + 4_500, "cached input has the price of input");
+    }
+
+    #[test]
+    fn parts_of_a_millionth_are_rounded_once() {
+        let price = ModelCost { input: 0.05, output: 0.4, cache_read: Some(0.005), cache_write: None };
+        let usage = |prompt_tokens, completion_tokens| Usage { prompt_tokens, completion_tokens, ..Usage::default() };
+        for (usage, micros) in
+            [(usage(9, 0), 0), (usage(10, 0), 1), (usage(29, 0), 1), (usage(1, 2), 1), (usage(0, 1), 0)]
+        {
+            assert_eq!(price.of(&usage).micros(), micros, "{usage:?}");
+        }
+    }
+
+    #[test]
+    fn details_that_do_not_add_up_cost_no_more_than_all_tokens() {
+        let details = InputTokenDetails { cache_read: Some(9), cache_write: Some(9), ..InputTokenDetails::default() };
+        let usage = Usage { prompt_tokens: 10, input_token_details: Some(details), ..Usage::default() };
+        let price = ModelCost { input: 3.0, output: 15.0, cache_read: None, cache_write: None };
+        assert_eq!(price.of(&usage).micros(), 30);
     }
 }

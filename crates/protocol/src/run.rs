@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{EventId, RunId, SessionId, StopReason, Usage};
+use crate::{EventId, RunId, SessionId, StopReason, Usage, Usd};
 
 /// What a session is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -107,6 +107,9 @@ pub struct Run {
     pub last_event_id: EventId,
     /// Summed over its answers.
     pub total_usage: Usage,
+    /// What they cost; absent when the price of one is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
     /// Why it failed; only in `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,

@@ -23,7 +23,7 @@ fn every_event() -> Vec<Event> {
         Event::ThinkingDelta { run_id, delta: "df will tell".into() },
         Event::TextDelta { run_id, delta: "Let me ".into() },
         Event::TextComplete { run_id, text: "Let me look.".into() },
-        Event::UsageReport { run_id, turn: 1, usage: usage.clone() },
+        Event::UsageReport { run_id, turn: 1, usage: usage.clone(), cost_usd: None },
         Event::ToolCallsProposed {
             run_id,
             tool_calls: vec![ProposedToolCall {

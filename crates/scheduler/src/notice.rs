@@ -162,6 +162,7 @@ fn facts(run: &RunRecord, zone: Tz) -> String {
         run.reason.map(|reason| format!("reason {reason}")),
         run.duration_ms.and_then(duration).map(|took| format!("took {took}")),
         run.usage.as_ref().map(|usage| format!("{} tokens", usage.total_tokens)),
+        run.cost_usd.map(|cost| format!("{cost} USD")),
         run.check.as_ref().map(|check| format!("check {}", check.ending())),
     ];
     facts.into_iter().flatten().collect::<Vec<_>>().join(" · ")

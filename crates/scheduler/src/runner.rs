@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
+use stakpak_protocol::LastErrorCode;
 use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -151,6 +152,9 @@ impl Runner {
         let (status, reason) = match report.outcome {
             AgentOutcome::Completed => (RunStatus::Completed, None),
             AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
+            AgentOutcome::Failed if report.error_code == Some(LastErrorCode::BudgetExceeded) => {
+                (RunStatus::Failed, Some(Reason::BudgetExceeded))
+            }
             AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
             AgentOutcome::Cancelled => {
                 let reason = self.cancel_reason(job).await?;
@@ -171,16 +175,16 @@ impl Runner {
         };
         let unconfirmed = report.outcome == AgentOutcome::Unconfirmed;
         let repeat = match report.outcome {
-            _ if reason == Some(Reason::ApprovalExpired) => Repeat::Never,
+            _ if matches!(reason, Some(Reason::ApprovalExpired | Reason::BudgetExceeded)) => Repeat::Never,
             AgentOutcome::Failed if report.retryable && !report.side_effects => Repeat::Safe,
             AgentOutcome::Failed | AgentOutcome::MaxTurns | AgentOutcome::TimedOut => Repeat::IfAny,
             _ => Repeat::Never,
         };
-        let AgentReport { result, stop_reason, turns, usage, final_message, .. } = report;
+        let AgentReport { result, outcome, stop_reason, turns, usage, cost, final_message, .. } = report;
         let error = match reason {
             Some(Reason::CrashLimit) => NOT_TO_GO_ON.to_owned(),
             // The row says which budget.
-            Some(Reason::BudgetExceeded) => {
+            Some(Reason::BudgetExceeded | Reason::PriceUnknown) if outcome == AgentOutcome::Cancelled => {
                 self.ledger.run(job.id).await?.and_then(|run| run.error).unwrap_or_default()
             }
             _ => result.stderr,
@@ -191,6 +195,7 @@ impl Runner {
             stop_reason,
             turns,
             usage,
+            cost,
             checkpoint_id: result.checkpoint_id.and_then(|id| id.parse().ok()),
             stdout: redacted(&self.redactor, &result.stdout),
             message: final_message.map(|text| redacted(&self.redactor, &text)),

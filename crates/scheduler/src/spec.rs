@@ -1,7 +1,7 @@
 //! Schedules as `autopilot.toml` defines them.
 //!
 //! Invariants: a wrong entry is invalid by itself and leaves its siblings alone; an entry whose safety rests on something this
-//! build does not do (a budget in dollars) is invalid, never run without it.
+//! build does not do is invalid, never run without it.
 
 mod budget;
 mod check;

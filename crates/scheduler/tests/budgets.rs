@@ -5,7 +5,8 @@
 mod support;
 
 use chrono::TimeDelta;
-use stakpak_scheduler::{RunStatus, TriggerOptions};
+use stakpak_protocol::Usd;
+use stakpak_scheduler::{RunStatus, SharedBudget, TriggerOptions};
 use support::{
     Running, World, eventually,
     server::{Death, LAST_CALL, Play},
@@ -46,6 +47,21 @@ fn spent(world: &World) -> (i64, u64) {
 /// Until the ledger says that so many tokens were spent.
 async fn spends(world: &World, tokens: u64) {
     eventually("the call is noted", async || spent(world).1 == tokens).await;
+}
+
+/// Millionths of a dollar that the ledger says were spent.
+fn paid(world: &World) -> i64 {
+    let connection = rusqlite::Connection::open(world.path()).unwrap();
+    connection.query_row("SELECT coalesce(sum(usd_micros), 0) FROM spending", [], |row| row.get(0)).unwrap()
+}
+
+async fn pays(world: &World, micros: i64) {
+    eventually("the call is paid for", async || paid(world) == micros).await;
+}
+
+/// What the server was asked to let each run cost.
+fn cost_limits(world: &World) -> Vec<Option<f64>> {
+    world.server.posted().iter().map(|body| body["overrides"]["limits"]["cost_usd"].as_f64()).collect()
 }
 
 async fn runs(world: &World) {
@@ -320,5 +336,134 @@ async fn shares_of_a_limit_are_told_once_a_day() {
     expected.push("100 % of the budget of all schedules together is reached: 2 of 2 runs a day");
     assert_eq!(alerts(), expected, "a day later, from nothing");
     eventually("the chat is told", async || world.server.chat.shown().len() == expected.len()).await;
+    running.stop().await;
+}
+
+/// And it is not tried again.
+#[tokio::test]
+async fn a_run_that_passes_its_dollars_is_ended() {
+    let more = "retries = 2\nretry_on = 'any'\nbudget = { usd_per_run = 0.1 }\n";
+    let (world, running) = world(Play::Hang, &format!("{BEAT}{more}")).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    runs(&world).await;
+    world.server.report_costs("", 10, Some(60_000));
+    pays(&world, 60_000).await;
+    world.server.report_costs("", 10, Some(40_000));
+    pays(&world, 100_000).await;
+    let run = world.history("beat").await.remove(0);
+    assert_eq!((run.status, run.cost_usd), (RunStatus::Running, Some(Usd::from_micros(100_000))), "all may be used");
+    world.server.report_costs("", 10, Some(1));
+    let run = world.ended("beat").await;
+    assert_eq!((told(&run).as_str(), run.attempt), ("failed(budget_exceeded)", 1));
+    assert_eq!(run.error.as_deref(), Some("the run has cost 0.100001 USD, and its budget is 0.1"));
+    assert_eq!(run.cost_usd, Some(Usd::from_micros(100_001)));
+    running.stop().await;
+}
+
+/// A-P44: what was spent while nobody looked counts, and a restart forgets nothing of it.
+#[tokio::test]
+async fn a_day_has_so_many_dollars_over_crashes() {
+    for budget in ["[budget]\nusd_per_day = 1\n[[", "[["] {
+        let of_all = budget.len() > 2;
+        let own = if of_all { "" } else { "budget = { usd_per_day = 1.0 }\n" };
+        let toml = format!("{}{own}", BEAT.replacen("[[", budget, 1));
+        let (world, running) = world(Play::Hang, &toml).await;
+        world.clock.set("2026-01-01T01:00:00Z");
+        runs(&world).await;
+        world.server.report_costs("", 10, Some(600_000));
+        pays(&world, 600_000).await;
+        running.kill().await;
+        world.server.report_costs("", 10, Some(400_001));
+        let running = world.start().await;
+        assert_eq!(told(&world.ended("beat").await), "failed(budget_exceeded)");
+        running.kill().await;
+        let running = world.start().await;
+        assert_eq!(fires(&world, &["01T02"]).await, ["failed(budget_exceeded)", "skipped(budget)"]);
+        let whose = if of_all { "all schedules together" } else { "schedule beat" };
+        let why = format!("the budget of {whose} is used up: 1.000001 of 1 USD a day");
+        assert_eq!(world.history("beat").await[0].error, Some(why));
+        let today = world.ledger.spent_today(&SharedBudget::default(), support::at("2026-01-01T03:00:00Z")).await;
+        let today = today.unwrap();
+        assert_eq!((today.usd, today.unpriced_tokens), (Usd::from_micros(1_000_001), 0));
+        world.server.play(Play::Answer("done"));
+        assert_eq!(fires(&world, &["02T00"]).await.last().unwrap(), "completed");
+        assert_eq!(cost_limits(&world), [Some(1.0), Some(1.0)]);
+        running.stop().await;
+    }
+}
+
+/// The server is asked to end a run before a call that may pass the strictest of its limits.
+#[tokio::test]
+async fn the_server_is_told_what_a_run_may_cost() {
+    for (shared, own, limit) in [
+        ("", "", None),
+        ("", "budget = { tokens_per_day = 9000 }", None),
+        ("", "budget = { usd_per_run = 0.5, usd_per_day = 2 }", Some(0.5)),
+        ("[budget]\nusd_per_day = 0.25\n", "budget = { usd_per_run = 0.5 }", Some(0.25)),
+        ("[budget]\nusd_per_day = 0.25\n", "", Some(0.25)),
+    ] {
+        let (world, running) = world(Play::Answer("done"), &format!("{shared}{BEAT}{own}\n")).await;
+        world.clock.set("2026-01-01T01:00:00Z");
+        world.ended("beat").await;
+        assert_eq!(cost_limits(&world), [limit], "{shared} {own}");
+        running.stop().await;
+    }
+    let retried = format!("{BEAT}retries = 2\nretry_on = 'any'\nbudget = {{ usd_per_run = 0.5 }}\n");
+    let (world, running) = world(Play::Broke("the next request may cost more"), &retried).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    let run = world.ended("beat").await;
+    assert_eq!((told(&run).as_str(), world.server.runs()), ("failed(budget_exceeded)", 1));
+    assert_eq!(run.error.as_deref(), Some("the next request may cost more"));
+    running.stop().await;
+}
+
+/// Whether the server knows it beforehand, or a call shows it.
+#[tokio::test]
+async fn without_a_price_a_limit_in_dollars_lets_nothing_run() {
+    let toml = format!("{BEAT}retries = 2\nretry_on = 'any'\nbudget = {{ usd_per_day = 1 }}\n");
+    let (first, running) = world(Play::Refuse(400, "price_unknown"), &toml).await;
+    first.clock.set("2026-01-01T01:00:00Z");
+    assert_eq!(told(&first.ended("beat").await), "failed(price_unknown)");
+    running.stop().await;
+
+    let (world, running) = world(Play::Hang, &toml).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    runs(&world).await;
+    world.server.report(10);
+    let run = world.ended("beat").await;
+    assert_eq!((told(&run).as_str(), run.attempt, run.cost_usd), ("failed(price_unknown)", 1, None));
+    assert!(run.error.as_ref().unwrap().contains("[cost.\"provider/id\"]"), "{run:?}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_limit_in_dollars_a_price_need_not_be_known() {
+    let (world, running) = world(Play::Hang, BEAT).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    runs(&world).await;
+    world.server.report_costs("", 10, Some(5));
+    pays(&world, 5).await;
+    world.server.report(20);
+    spends(&world, 30).await;
+    world.server.complete_all("done");
+    let run = world.ended("beat").await;
+    assert_eq!((told(&run).as_str(), run.cost_usd), ("completed", None), "rather than only a part of it");
+    let today = world.ledger.spent_today(&SharedBudget::default(), support::at("2026-01-01T03:00:00Z")).await.unwrap();
+    assert_eq!((today.usd.micros(), today.tokens, today.unpriced_tokens), (5, 30 + LAST_CALL, 20 + LAST_CALL));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn shares_of_a_day_in_dollars_are_told() {
+    let toml = format!(
+        "[notifications]\nchannel = 'telegram'\ntarget = '42'\n\
+         {BEAT}interaction = 'silent'\nnotify_on = 'none'\nbudget = {{ usd_per_day = 1 }}\n"
+    );
+    let (world, running) = world(Play::Hang, &toml).await;
+    world.clock.set("2026-01-01T01:00:00Z");
+    runs(&world).await;
+    world.server.report_costs("", 10, Some(850_000));
+    let told = "80 % of the budget of schedule beat is reached: 0.85 of 1 USD a day";
+    eventually("the chat is told", async || format!("{:?}", world.server.chat.shown()).contains(told)).await;
     running.stop().await;
 }

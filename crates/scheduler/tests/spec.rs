@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use stakpak_config::{Document, Finding};
+use stakpak_protocol::Usd;
 use stakpak_scheduler::{
     Budget, Catchup, Check, DayLimits, Definition, Event, Firing, Interaction, Notify, NotifyMode, NotifyOn, Overlap,
     Prompt, ScheduleSet, ScheduleSpec, SharedBudget, TriggerOn, When,
@@ -232,27 +233,20 @@ fn a_check_is_a_script_that_nobody_else_can_have_written() {
 }
 
 #[test]
-fn what_would_run_without_its_guard_does_not_run() {
-    assert_eq!(errors("budget = { usd_per_day = 2.0 }"), ["E110 usd_per_day"]);
-    assert_eq!(errors("budget = { usd_per_run = 2, tokens_per_run = 5 }"), ["E110 usd_per_run"]);
-    let entry = "[[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n";
-    assert_eq!(read(&format!("[budget]\nusd_per_day = 5\n{entry}")).unwrap().errors().count(), 1);
-}
-
-#[test]
 fn budgets_are_of_a_schedule_and_of_all_together() {
     let set = read(
-        "[defaults]\ntimezone = 'Europe/Berlin'\n[budget]\ntokens_per_day = 9\nalert_at = [0.5]\n\
+        "[defaults]\ntimezone = 'Europe/Berlin'\n[budget]\nusd_per_day = 10\ntokens_per_day = 9\nalert_at = [0.5]\n\
          [[schedules]]\nname = 'x'\ncron = '@daily'\nprompt = 'p'\n\
-         budget = { tokens_per_run = 1, tokens_per_day = 2, runs_per_day = 3 }\n",
+         budget = { usd_per_run = 0.25, usd_per_day = 2, tokens_per_run = 1, tokens_per_day = 2, runs_per_day = 3 }\n",
     )
     .unwrap();
     let Definition::Valid { spec, .. } = &set.get("x").unwrap().definition else { panic!() };
-    let day = DayLimits { tokens_per_day: Some(2), runs_per_day: Some(3) };
-    assert_eq!(spec.budget, Budget { tokens_per_run: Some(1), day });
+    let usd = |micros| Some(Usd::from_micros(micros));
+    let day = DayLimits { usd_per_day: usd(2_000_000), tokens_per_day: Some(2), runs_per_day: Some(3) };
+    assert_eq!(spec.budget, Budget { usd_per_run: usd(250_000), tokens_per_run: Some(1), day });
     let stored: ScheduleSpec = serde_json::from_str(&serde_json::to_string(&**spec).unwrap()).unwrap();
     assert_eq!(stored.budget, spec.budget, "a run keeps it");
-    let day = DayLimits { tokens_per_day: Some(9), runs_per_day: None };
+    let day = DayLimits { usd_per_day: usd(10_000_000), tokens_per_day: Some(9), runs_per_day: None };
     assert_eq!(set.budget, SharedBudget { day, alert_at: vec![0.5], zone: Tz::Europe__Berlin });
     assert_eq!(set.warnings.len(), 0);
     assert_eq!(SharedBudget::default().alert_at, [0.8, 1.0]);
@@ -260,13 +254,22 @@ fn budgets_are_of_a_schedule_and_of_all_together() {
 
 #[test]
 fn a_budget_that_makes_no_sense_is_refused() {
-    for key in ["tokens_per_run", "tokens_per_day", "runs_per_day"] {
+    for key in ["usd_per_run", "usd_per_day", "tokens_per_run", "tokens_per_day", "runs_per_day"] {
         for value in ["0", "-1", "'many'"] {
             let expected = format!("E110 {key}");
             assert_eq!(errors(&format!("budget = {{ {key} = {value} }}")), [expected], "{key} {value}");
         }
     }
-    for wrong in ["tokens_per_day = 0", "runs_per_day = 'x'", "alert_at = [0]", "alert_at = [80]", "alert_at = [nan]"] {
+    for wrong in [
+        "usd_per_day = 0",
+        "usd_per_day = -1",
+        "usd_per_day = nan",
+        "tokens_per_day = 0",
+        "runs_per_day = 'x'",
+        "alert_at = [0]",
+        "alert_at = [80]",
+        "alert_at = [nan]",
+    ] {
         let findings = read(&format!("[budget]\n{wrong}\n")).unwrap_err();
         assert_eq!(findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["E002"], "{wrong}");
     }

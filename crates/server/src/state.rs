@@ -94,7 +94,7 @@ impl Server {
         let hub = Arc::new(Hub::new(&config.limits));
         let started_at = clock.now();
         let slots = Slots::new(config.agent.active_runs);
-        let counters = Arc::new(Counters::new(Arc::clone(&profiles), Arc::clone(&tools)));
+        let counters = Arc::new(Counters::new(Arc::clone(&tools)));
         let publisher = Arc::new(Told { hub: Arc::clone(&hub), counters: Arc::clone(&counters) });
         let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, slots, config: config.agent });
         let closing = CancellationToken::new();

@@ -169,9 +169,14 @@ fn system_prompt(overrides: &RunOverrides, profile: &Profile) -> Result<String, 
 
 /// What the run's limits need to know of the model.
 pub(crate) fn terms(model: &ModelInfo, limits: &RunLimits) -> Result<ModelTerms, ApiError> {
-    let message = "a limit of cost applies and the price of this model is unknown; use one whose price is known";
-    ModelTerms::of(model, limits)
-        .ok_or_else(|| invalid(ErrorCode::PriceUnknown, format!("model {}: {message}", model.full_id())))
+    ModelTerms::of(model, limits).ok_or_else(|| {
+        let model = model.full_id();
+        let message = format!(
+            "model {model}: a limit of cost applies and its price is unknown; set it in config.toml, [cost.{model:?}], or use \
+             a model whose price is known"
+        );
+        invalid(ErrorCode::PriceUnknown, message)
+    })
 }
 
 /// What the message asks for and what the server sets: of each the stricter.

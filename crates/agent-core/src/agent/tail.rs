@@ -137,7 +137,7 @@ mod tests {
         let mut tail = Tail::default();
         let (message, usage, reasoning) = (Message::assistant(Vec::new()), Usage::default(), None);
         let finish = stakpak_protocol::FinishReason::ToolCalls;
-        session.evolve(3, &Record::ModelAnswered { message, reasoning, usage, finish });
+        session.evolve(3, &Record::ModelAnswered { message, reasoning, usage, finish, cost_micros: None });
         assert_eq!(tail.grow(&session, &rows(1, 100, 1_000)), None);
         let message = Message::user("result");
         session.evolve(101, &Record::CallEnded { call_id: "a".into(), end: CallEnd::Done, message });

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Visibility};
+use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Usd, Visibility};
 
 use super::{
     ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step,
@@ -47,7 +47,7 @@ impl Session {
             Record::RunAccepted(accepted) => self.begin_run(seq, accepted),
             Record::UserMessage { command, .. } => self.use_message(*command),
             Record::ModelRequested { turn, attempt, restarts } => self.ask(seq, *turn, *attempt, *restarts),
-            Record::ModelAnswered { usage, .. } => self.take_answer(usage),
+            Record::ModelAnswered { usage, cost_micros, .. } => self.take_answer(usage, *cost_micros),
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
@@ -97,7 +97,7 @@ impl Session {
             turn: 0,
             request: 0,
             total_usage: Usage::default(),
-            spent_usd: 0.0,
+            cost: accepted.terms.price.map(|_| Usd::ZERO),
             context_tokens: estimate_text(&accepted.system_prompt),
             clock: RunClock::default(),
             side_effects: false,
@@ -139,12 +139,14 @@ impl Session {
         run.step = Step::Asking { attempt, restarts, text_shown: false };
     }
 
-    fn take_answer(&mut self, usage: &Usage) {
+    fn take_answer(&mut self, usage: &Usage, cost_micros: Option<u64>) {
         let answer_index = self.row.message_count;
         self.row.message_count += 1;
         let Some(run) = &mut self.run else { return };
         run.total_usage.add(usage);
-        run.spent_usd += run.accepted.cost_of(usage);
+        // Records of before cost was recorded have none, also where the price is known.
+        let cost = cost_micros.map(Usd::from_micros).or_else(|| run.accepted.cost_of(usage));
+        run.cost = run.cost.zip(cost).map(|(sum, cost)| sum.plus(cost));
         run.context_tokens = usage.prompt_tokens + usage.completion_tokens;
         run.step = Step::Calling { answer_index };
     }

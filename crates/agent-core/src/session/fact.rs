@@ -1,6 +1,6 @@
 //! What is counted of a session: told to the publisher once the records it follows from are durable.
 
-use stakpak_protocol::{LastErrorCode, MessagePart, StopReason, Usage};
+use stakpak_protocol::{LastErrorCode, MessagePart, StopReason, Usage, Usd};
 
 use super::Session;
 use crate::{CallEnd, Record};
@@ -23,12 +23,12 @@ pub enum Fact {
     TurnEnded,
     /// A model answered.
     ModelAnswered {
-        /// Profile that the model belongs to.
-        profile: String,
         /// `provider/id`.
         model: String,
         /// Tokens; without the provider's own object.
         usage: Box<Usage>,
+        /// What it cost, where the price is known.
+        cost: Option<Usd>,
     },
     /// A request to a model failed and is repeated.
     ModelRetried,
@@ -55,10 +55,10 @@ impl Fact {
                 seconds: (*at - run.accepted.at).as_seconds_f64().max(0.0),
             },
             Record::TurnEnded => Self::TurnEnded,
-            Record::ModelAnswered { usage, .. } => Self::ModelAnswered {
-                profile: run.accepted.profile.clone(),
+            Record::ModelAnswered { usage, cost_micros, .. } => Self::ModelAnswered {
                 model: run.accepted.model.clone(),
                 usage: Box::new(Usage { raw: None, ..usage.clone() }),
+                cost: cost_micros.map(Usd::from_micros),
             },
             Record::BackingOff { .. } => Self::ModelRetried,
             Record::CallEnded { call_id, end, message } => Self::CallEnded {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use stakpak_protocol::{Approval, Event, FinishReason, LastErrorCode, Message, MessagePart, StopReason, ToolCallId};
+use stakpak_protocol::{
+    Approval, Event, FinishReason, LastErrorCode, Message, MessagePart, StopReason, ToolCallId, Usd,
+};
 
 use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Transition, end::Ending};
 use crate::{
@@ -174,7 +176,7 @@ impl Transition<'_> {
 
     fn answered(&mut self, answer: ModelAnswer) {
         let Some(run) = self.active_run() else { return };
-        let (run_id, turn) = (run.accepted.run_id, run.turn);
+        let (run_id, turn, cost) = (run.accepted.run_id, run.turn, run.accepted.cost_of(&answer.usage));
         let message = Message::assistant(answer.parts);
         let text = message.text();
         let calls = self.resolve_calls(&message);
@@ -183,11 +185,12 @@ impl Transition<'_> {
             reasoning: answer.reasoning,
             usage: answer.usage.clone(),
             finish: answer.finish,
+            cost_micros: cost.map(Usd::micros),
         });
         if !text.is_empty() {
             self.event(Event::TextComplete { run_id, text });
         }
-        self.event(Event::UsageReport { run_id, turn, usage: answer.usage });
+        self.event(Event::UsageReport { run_id, turn, usage: answer.usage, cost_usd: cost });
         if calls.is_empty() {
             self.end_answered_turn(answer.finish);
         } else {

@@ -5,7 +5,7 @@
 //!   the wait.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stakpak_protocol::{LastErrorCode, Message, MessagePart, Usage};
+use stakpak_protocol::{LastErrorCode, Message, MessagePart, Usage, Usd};
 
 use super::{ActiveRun, Transition, end::Ending};
 use crate::{Record, RunAccepted};
@@ -72,14 +72,14 @@ impl ActiveRun {
                 ),
             ));
         }
-        let next_cost = self.accepted.cost_of(&next);
-        if let Some(limit) = limits.cost_usd.filter(|limit| self.spent_usd + next_cost > *limit) {
+        let (cost, next_cost) = (self.cost.unwrap_or_default(), self.accepted.cost_of(&next).unwrap_or_default());
+        let limit = limits.cost_usd.map(Usd::from_dollars);
+        if let Some(limit) = limit.filter(|limit| cost.plus(next_cost) > *limit) {
             return Some(ending(
                 LastErrorCode::BudgetExceeded,
                 format!(
-                    "{:.4} of the run's {limit} USD are spent and the next request may cost {next_cost:.4}; \
-                     allow more with overrides.limits.cost_usd",
-                    self.spent_usd
+                    "{cost} of the run's {limit} USD are spent and the next request may cost {next_cost}; \
+                     allow more with overrides.limits.cost_usd"
                 ),
             ));
         }
@@ -92,9 +92,9 @@ fn ending(code: LastErrorCode, message: String) -> Ending {
 }
 
 impl RunAccepted {
-    /// US dollars at list price; 0 when the price does not matter to this run.
-    pub(super) fn cost_of(&self, usage: &Usage) -> f64 {
-        self.terms.price.map_or(0.0, |price| price.of(usage))
+    /// At list price, where it is known.
+    pub(super) fn cost_of(&self, usage: &Usage) -> Option<Usd> {
+        self.terms.price.map(|price| price.of(usage))
     }
 }
 

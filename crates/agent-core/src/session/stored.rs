@@ -9,13 +9,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use stakpak_protocol::{Approval, DecidedBy, LastError, StopReason, ToolCallId, Usage};
+use stakpak_protocol::{Approval, DecidedBy, LastError, StopReason, ToolCallId, Usage, Usd};
 
 use super::{ActiveRun, RunClock, Session, Settled, Step};
 use crate::{CallEnd, Record, Row, SessionRow, Snapshot};
 
 /// Of the form below, and of what folding makes of records. Whoever changes either counts it up.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Largest state that is stored.
 const MOST_BYTES: usize = 64 << 10;
@@ -30,8 +30,7 @@ pub struct Stored {
     turn: u64,
     request: u64,
     total_usage: Usage,
-    /// Text would round it.
-    spent_usd_bits: u64,
+    cost_micros: Option<u64>,
     context_tokens: u64,
     stopped_at: Option<DateTime<Utc>>,
     waited: Duration,
@@ -118,7 +117,7 @@ impl Stored {
         run.turn = self.turn;
         run.request = self.request;
         run.total_usage = self.total_usage;
-        run.spent_usd = f64::from_bits(self.spent_usd_bits);
+        run.cost = self.cost_micros.map(Usd::from_micros);
         run.context_tokens = self.context_tokens;
         run.clock = RunClock { stopped_at: self.stopped_at, waited: TimeDelta::from_std(self.waited).ok()? };
         run.side_effects = self.side_effects;
@@ -138,7 +137,7 @@ impl Stored {
             turn,
             request,
             total_usage,
-            spent_usd,
+            cost,
             context_tokens,
             clock: RunClock { stopped_at, waited },
             side_effects,
@@ -156,7 +155,7 @@ impl Stored {
             turn: *turn,
             request: *request,
             total_usage: total_usage.clone(),
-            spent_usd_bits: spent_usd.to_bits(),
+            cost_micros: cost.map(Usd::micros),
             context_tokens: *context_tokens,
             stopped_at: *stopped_at,
             waited: waited.to_std().ok()?,

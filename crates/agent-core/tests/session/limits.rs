@@ -6,9 +6,9 @@ use stakpak_agent_core::{
     CallEnd, ErrorClass, ModelTerms,
     session::{Input, Owed, Request},
 };
-use stakpak_protocol::{Event, LastErrorCode, MessageType, ModelCost, RunLimits, StopReason};
+use stakpak_protocol::{Event, LastErrorCode, MessageType, ModelCost, RunLimits, StopReason, Usd};
 
-use crate::machine::{MAX_OUTPUT, Machine, accept, call};
+use crate::machine::{MAX_OUTPUT, Machine, PRICE, accept, call};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -137,7 +137,7 @@ fn cost_is_reserved_before_each_request() {
         machine.answer([call("a", "auto_act")]);
         machine.end_call("a");
         assert_eq!(machine.asked(), asked, "{limit}");
-        assert_eq!(machine.session.run.as_ref().unwrap().spent_usd.round(), 14.0);
+        assert_eq!(machine.session.run.as_ref().unwrap().cost.map(Usd::dollars), Some(14.0));
         assert_eq!(machine.folded().run, machine.session.run);
     }
 }
@@ -160,9 +160,59 @@ fn another_model_brings_its_own_price() {
     let price = ModelCost { input: 1e6, output: 20e6, cache_read: None, cache_write: None };
     let terms = ModelTerms { price: Some(price), max_output_tokens: Some(MAX_OUTPUT) };
     machine.handle(Request::SwitchModel { run_id: machine.run_id, model: "test/dear".into(), terms }).unwrap();
-    assert_eq!(machine.session.run.as_ref().unwrap().spent_usd.round(), 14.0);
+    assert_eq!(machine.session.run.as_ref().unwrap().cost.map(Usd::dollars), Some(14.0));
     assert_eq!(machine.folded().run, machine.session.run);
     machine.decide("a", accept());
     machine.end_call("a");
     assert_eq!((machine.asked(), failed_with(&machine)), (1, Some(LastErrorCode::BudgetExceeded)));
+}
+
+/// A limit far away: what is spent is told with each answer and in all, at the price of the moment.
+#[test]
+fn cost_is_told_with_each_answer() {
+    let mut machine = limited(RunLimits { cost_usd: Some(1e6), ..RunLimits::default() });
+    machine.answer([call("a", "auto_act")]);
+    let told = |machine: &Machine| machine.session.run_view().unwrap().cost_usd.map(Usd::dollars);
+    assert_eq!(told(&machine), Some(14.0));
+    let reports = machine.events().into_iter().filter_map(|event| match event {
+        Event::UsageReport { cost_usd, .. } => Some(cost_usd.map(Usd::dollars)),
+        _ => None,
+    });
+    assert_eq!(reports.collect::<Vec<_>>(), [Some(14.0)]);
+    machine.end_call("a");
+    machine.say("done");
+    assert_eq!(told(&machine), Some(28.0));
+    assert_eq!(machine.folded().run, machine.session.run);
+}
+
+/// What it cost is not known, rather than only a part of it.
+#[test]
+fn a_model_without_a_price_makes_the_cost_unknown() {
+    let priced = ModelTerms { price: Some(PRICE), max_output_tokens: None };
+    for (before, after) in [(priced, ModelTerms::default()), (ModelTerms::default(), priced)] {
+        let mut machine = Machine::new();
+        machine.fixed_terms = Some(before);
+        machine.post();
+        machine.answer([call("a", "ask_act")]);
+        machine
+            .handle(Request::SwitchModel { run_id: machine.run_id, model: "test/other".into(), terms: after })
+            .unwrap();
+        machine.decide("a", accept());
+        machine.end_call("a");
+        machine.say("done");
+        assert_eq!(machine.session.run_view().unwrap().cost_usd, None);
+        assert_eq!(machine.folded().run, machine.session.run);
+    }
+}
+
+/// A record of before cost was recorded: its limit still counts what it cost.
+#[test]
+fn an_answer_without_its_cost_costs_what_it_would_now() {
+    let mut machine = limited(RunLimits { cost_usd: Some(1e6), ..RunLimits::default() });
+    machine.say("done");
+    for row in &mut machine.rows {
+        row.payload = row.payload.replace(",\"cost_micros\":14000000", "");
+    }
+    assert!(machine.rows.iter().all(|row| !row.payload.contains("cost_micros")));
+    assert_eq!(machine.folded().run, machine.session.run);
 }

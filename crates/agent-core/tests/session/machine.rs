@@ -26,7 +26,7 @@ pub(crate) const RESUME_MAX_AGE: Duration = Duration::from_secs(3600);
 pub(crate) const MAX_OUTPUT: u64 = 100;
 
 /// A dollar a token in, two out.
-const PRICE: ModelCost = ModelCost { input: 1e6, output: 2e6, cache_read: None, cache_write: None };
+pub(crate) const PRICE: ModelCost = ModelCost { input: 1e6, output: 2e6, cache_read: None, cache_write: None };
 
 /// Tools by name: `act` in it has effects, `broken` cannot run, and the policy goes by what it begins with.
 pub(crate) const TOOLS: [&str; 7] = ["auto_act", "ask_act", "deny_act", "auto_look", "ask_look", "deny_look", "broken"];
@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     /// Of runs that are posted from now on.
     pub(crate) max_turns: u64,
     pub(crate) limits: RunLimits,
+    /// In place of what the limits ask for.
+    pub(crate) fixed_terms: Option<ModelTerms>,
     pub(crate) jitter: f64,
     pub(crate) queued_commands: usize,
     /// Whether a run that needs a slot gets one.
@@ -98,6 +100,7 @@ impl Machine {
             run_id: nobody,
             max_turns: 256,
             limits: RunLimits::default(),
+            fixed_terms: None,
             jitter: 0.0,
             queued_commands: 1_000,
             slots_free: true,
@@ -121,6 +124,9 @@ impl Machine {
     }
 
     fn terms(&self) -> ModelTerms {
+        if let Some(terms) = self.fixed_terms {
+            return terms;
+        }
         ModelTerms { price: self.limits.cost_usd.map(|_| PRICE), max_output_tokens: Some(MAX_OUTPUT) }
     }
 

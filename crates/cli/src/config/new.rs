@@ -59,6 +59,7 @@ pub(super) fn text(file: ConfigFileName) -> String {
 
 pub(super) fn header(table: &Table) -> String {
     match table.path {
+        ["cost", ANY] => "[cost.\"openai/gpt-5\"]".to_owned(),
         [array @ .., ENTRY] => format!("[[{}]]", array.join(".")),
         path => format!(
             "[{}]",

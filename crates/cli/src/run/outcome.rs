@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use stakpak_client::{ProposedToolCall, Run as RunRecord, RunState, Session, StakpakClient};
+use stakpak_client::{ProposedToolCall, Run as RunRecord, RunState, Session};
 use stakpak_protocol::{LastErrorCode, StopReason};
 
 use super::{
@@ -65,7 +65,6 @@ pub(super) struct Conclusion {
     pub(super) text: String,
     /// Turns before this command.
     pub(super) turns_before: u64,
-    pub(super) cost_usd: Option<f64>,
     /// What waits, and the command that goes on.
     pub(super) pause: Option<(Vec<ProposedToolCall>, String)>,
 }
@@ -91,11 +90,11 @@ impl Conclusion {
     }
 
     fn manifest(&self) -> Value {
-        let Self { outcome, record, session, text, turns_before, cost_usd, pause } = self;
+        let Self { outcome, record, session, text, turns_before, pause } = self;
         let mut manifest = json!({
             "agent_message": Some(text).filter(|text| !text.is_empty()),
             "checkpoint_id": record.checkpoint_id,
-            "cost_usd": cost_usd,
+            "cost_usd": record.cost_usd,
             "error": self.error(),
             "exit_code": outcome.exit_code(),
             "model": session.model,
@@ -151,11 +150,4 @@ pub(crate) fn reason(record: &RunRecord) -> String {
         None if record.state == RunState::Cancelled => "the run was cancelled".to_owned(),
         None => "the run failed".to_owned(),
     }
-}
-
-/// What the run cost at list price, if the price is known.
-pub(super) async fn cost(client: &StakpakClient, record: &RunRecord, session: &Session) -> Option<f64> {
-    let models = client.models().await.ok()?;
-    let model = models.iter().find(|model| Some(model.full_id()) == session.model)?;
-    Some(model.cost?.of(&record.total_usage))
 }

@@ -10,7 +10,7 @@ use super::{
     Order, Started,
     ask::{Answers, by_flags},
     follow::Run,
-    outcome::{self, Conclusion, Outcome},
+    outcome::{Conclusion, Outcome},
     pause::{PauseFile, resume_hint},
 };
 
@@ -92,7 +92,6 @@ impl Order<'_> {
         }
         let conclusion = Conclusion {
             outcome: Outcome::Paused,
-            cost_usd: outcome::cost(&self.server.client, &record, &session).await,
             turns_before: record.turns,
             record,
             session,

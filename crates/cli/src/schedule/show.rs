@@ -105,6 +105,8 @@ fn origins(home: &Home, name: &str, spec: &Value) -> Result<Value> {
         let has = |path: &[&str]| document.locate(path).is_some();
         if [&[key], other_names(key)].concat().iter().any(|name| has(&["schedules", &index, name])) {
             format!("schedules.{name}")
+        } else if has(&["schedules", &index, "budget", key]) {
+            format!("schedules.budget.{key}")
         } else if has(&["defaults", key]) {
             "[defaults]".to_owned()
         } else if of_notifications(key).iter().any(|name| has(&["notifications", name])) {

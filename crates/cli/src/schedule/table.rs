@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
+use stakpak_protocol::Usd;
 use stakpak_scheduler::{CheckResult, Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
 
 use super::told;
@@ -69,7 +70,8 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
 }
 
 pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
-    let mut text = plain(&["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "CHECK", "DURATION", "SESSION"]);
+    let header = ["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "CHECK", "DURATION", "COST", "SESSION"];
+    let mut text = plain(&header);
     for run in runs {
         let zone = zone_of(set, &run.schedule);
         text.add_row([
@@ -81,6 +83,7 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
             run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
             run.check.as_ref().map_or_else(|| "-".to_owned(), check),
             run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),
+            run.cost_usd.map_or_else(|| "-".to_owned(), cost),
             run.session_id.map_or_else(|| "-".to_owned(), |session| session.to_string()),
         ]);
     }
@@ -97,6 +100,14 @@ pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
         }
     }
     text
+}
+
+/// To the hundredth of a cent; what is less is not nothing.
+fn cost(cost: Usd) -> String {
+    match cost.micros() {
+        1..50 => "<$0.0001".to_owned(),
+        _ => format!("${:.4}", cost.dollars()),
+    }
 }
 
 /// How a check ended: its exit code, the signal, or its time limit.

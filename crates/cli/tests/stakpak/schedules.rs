@@ -517,3 +517,41 @@ async fn instants_that_have_passed_are_run_afterwards() {
     assert_eq!(many.status(), Some(400), "{many}");
     up.kill();
 }
+
+/// C-P17 from outside: an answer of the test's model takes 12 tokens in and 5 out.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_cost_is_told_and_bounded() {
+    let desk = Desk::new("[budget]\nusd_per_day = 10.0\n");
+    let llm = ScriptedLlm::start().await;
+    llm.always(Reply::text(["All is well."]));
+    desk.uses(&llm);
+    desk.done(&["add", "money", "--cron", "@yearly", "--prompt", "look", "--budget-usd-per-day", "5"]);
+    assert!(desk.file().contains("budget = { usd_per_day = 5.0 }"), "{}", desk.file());
+    desk.done(&["add", "poor", "--cron", "@yearly", "--prompt", "look", "--budget-usd-per-day", "0.0001"]);
+    let up = desk.0.up();
+    let run = |name: &str| -> Value {
+        let output = desk.0.run(&["schedule", "trigger", name, "--wait", "--json"]);
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()["run"].clone()
+    };
+    let unpriced = run("money");
+    assert_eq!((&unpriced["status"], &unpriced["reason"]), (&"failed".into(), &"price_unknown".into()), "{unpriced}");
+    drop(up);
+    let config = std::fs::read_to_string(desk.0.path(".stakpak/config.toml")).unwrap();
+    desk.0.write("config.toml", &format!("{config}[cost.\"my/test\"]\ninput = 100.0\noutput = 200.0\n"));
+    let _up = desk.0.up();
+    let priced = run("money");
+    assert_eq!((&priced["status"], &priced["cost_usd"]), (&"completed".into(), &json!(0.0022)), "{priced}");
+    let poor = run("poor");
+    assert_eq!((&poor["status"], &poor["reason"]), (&"failed".into(), &"budget_exceeded".into()), "{poor}");
+    assert_eq!(llm.requests().len(), 1, "nothing is asked that may cost more than is left");
+    let history = stdout(&desk.0.run(&["schedule", "history", "--all"]));
+    assert!(history.contains("COST") && history.contains("$0.0022"), "{history}");
+    let status: Value = serde_json::from_str(&stdout(&desk.0.run(&["status", "--json"]))).unwrap();
+    let (spent, limits) = (&status["budget"]["spent_usd_today"], &status["budget"]["limits"]["usd_per_day"]);
+    assert_eq!((spent, limits), (&json!(0.0022), &json!(10.0)), "{status}");
+    let status = stdout(&desk.0.run(&["status"]));
+    assert!(status.contains("0.0022 of 10 USD today"), "{status}");
+    let shown = desk.json(&["show", "money"]);
+    assert_eq!(shown["definition"]["budget"]["usd_per_day"], json!(5.0));
+    assert_eq!(shown["origins"]["usd_per_day"], "schedules.budget.usd_per_day");
+}

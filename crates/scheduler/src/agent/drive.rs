@@ -17,7 +17,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{
     CallerContextInput, ClientError, CreateSessionOptions, ProposedToolCall, SendMessageOptions, StakpakClient,
 };
-use stakpak_protocol::{DecidedBy, EventId, Message, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage};
+use stakpak_protocol::{
+    DecidedBy, EventId, Message, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage, Usd,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -102,8 +104,9 @@ pub(crate) trait Observer: Send + Sync {
     async fn run_started(&self, run: RunId, cursor: EventId) -> Result<(), Self::Error>;
     /// Events up to here need not be seen again.
     async fn seen(&self, cursor: EventId) -> Result<(), Self::Error>;
-    /// A model call took this much, as the event says. Whether the run has to end for it.
-    async fn spent(&self, report: EventId, usage: &Usage) -> Result<bool, Self::Error>;
+    /// A model call took this much, and cost this where the price is known, as the event says. Whether the run has to end for
+    /// it.
+    async fn spent(&self, report: EventId, usage: &Usage, cost: Option<Usd>) -> Result<bool, Self::Error>;
     /// Calls wait for a person. Which of them are decided already, and how.
     async fn paused(&self, calls: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, Self::Error>;
     /// They no longer do.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use stakpak_client::ClientError;
-use stakpak_protocol::{ErrorCode, RunId, StopReason, Usage};
+use stakpak_protocol::{ErrorCode, LastErrorCode, RunId, StopReason, Usage, Usd};
 
 /// The shape that programs build and read. [`AgentReport`] knows more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,6 +84,10 @@ pub struct AgentReport {
     pub turns: Option<u64>,
     /// Tokens, summed over its answers.
     pub usage: Option<Usage>,
+    /// What they cost, where the price is known.
+    pub cost: Option<Usd>,
+    /// Class of the error, if it failed.
+    pub error_code: Option<LastErrorCode>,
     /// The same may succeed another time, says the server.
     pub retryable: bool,
     /// A tool with side effects was started.

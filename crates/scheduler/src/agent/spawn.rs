@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{CallerContextInput, ProposedToolCall, StakpakClient};
-use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage};
+use stakpak_protocol::{DecidedBy, EventId, RunId, RunOverrides, SessionId, ToolCallId, ToolDecision, Usage, Usd};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -149,7 +149,7 @@ impl Observer for Unobserved {
     async fn seen(&self, _: EventId) -> Result<(), Infallible> {
         Ok(())
     }
-    async fn spent(&self, _: EventId, _: &Usage) -> Result<bool, Infallible> {
+    async fn spent(&self, _: EventId, _: &Usage, _: Option<Usd>) -> Result<bool, Infallible> {
         Ok(false)
     }
     async fn paused(&self, _: &[ProposedToolCall]) -> Result<HashMap<String, ToolDecision>, Infallible> {

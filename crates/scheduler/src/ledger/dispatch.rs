@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
+use stakpak_protocol::Usd;
 
 use super::{
     Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel, record,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     agent::Progress,
     check::CheckResult,
-    spec::{Overlap, ScheduleSet, ScheduleSpec},
+    spec::{Overlap, ScheduleSet, ScheduleSpec, SharedBudget},
 };
 
 /// A run that somebody has to see to its end, and how far it got.
@@ -41,6 +42,8 @@ pub(crate) struct Job {
     /// Time spent waiting for a person, which the limit does not count.
     pub(crate) waited: chrono::TimeDelta,
     pub(crate) progress: Progress,
+    /// What the server is asked to let this attempt cost.
+    pub(crate) cost_limit: Option<Usd>,
 }
 
 /// What the current definitions say about a pending row.
@@ -177,6 +180,7 @@ pub(super) fn start(
     connection: &Connection,
     row: Pending,
     spec: Arc<ScheduleSpec>,
+    shared: &SharedBudget,
     now: DateTime<Utc>,
 ) -> Result<Job, LedgerError> {
     let checking = row.checks(&spec);
@@ -195,9 +199,7 @@ pub(super) fn start(
             checking
         ],
     )?;
-    if !checking {
-        spending::begun(connection, row.id, now)?;
-    }
+    let cost_limit = if checking { None } else { spending::begun(connection, row.id, &spec, shared, now)? };
     let Pending { id, source, nominal_at, fire_key, .. } = row;
     Ok(Job {
         id,
@@ -213,6 +215,7 @@ pub(super) fn start(
         unconfirmed: false,
         waited: chrono::TimeDelta::zero(),
         progress: Progress::default(),
+        cost_limit,
     })
 }
 

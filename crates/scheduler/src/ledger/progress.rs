@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
-use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage};
+use stakpak_protocol::{EventId, RunId, SessionId, StopReason, Usage, Usd};
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +26,7 @@ pub(crate) struct Finish {
     pub(crate) stop_reason: Option<StopReason>,
     pub(crate) turns: Option<u64>,
     pub(crate) usage: Option<Usage>,
+    pub(crate) cost: Option<Usd>,
     pub(crate) checkpoint_id: Option<Uuid>,
     pub(crate) stdout: String,
     pub(crate) message: Option<String>,
@@ -49,6 +50,7 @@ impl Finish {
             stop_reason: None,
             turns: None,
             usage: None,
+            cost: None,
             checkpoint_id: None,
             stdout: String::new(),
             message: None,
@@ -208,7 +210,7 @@ pub(super) fn record_end(
         store_check(connection, id, check, now)?;
     }
     if let Some(usage) = &finish.usage {
-        spending::settle(connection, id, usage, now)?;
+        spending::settle(connection, id, (usage, finish.cost), now)?;
     }
     if before == RunStatus::Unknown {
         attempts::correct(connection, id, finish)?;

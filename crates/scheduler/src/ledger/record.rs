@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use chrono::{DateTime, Utc};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde::{Deserialize, Serialize};
-use stakpak_protocol::{RunId, SessionId, StopReason, Usage};
+use stakpak_protocol::{RunId, SessionId, StopReason, Usage, Usd};
 use uuid::Uuid;
 
 use super::{Attempt, Decided};
@@ -138,6 +138,8 @@ words!(
         ApprovalExpired = "approval_expired",
         /// It has used more than it may.
         BudgetExceeded = "budget_exceeded",
+        /// It has a limit in dollars, and what its model costs is not known.
+        PriceUnknown = "price_unknown",
         /// Recovered three times already, or not to be recovered at all.
         CrashLimit = "crash_limit",
         /// By a person, or by another program.
@@ -281,6 +283,8 @@ pub struct RunRecord {
     pub turns: Option<u64>,
     /// Tokens, summed over its answers.
     pub usage: Option<Usage>,
+    /// What they cost, all its attempts together; none while nothing was asked, and where the price of a call is not known.
+    pub cost_usd: Option<Usd>,
     /// All text of the agent, cut at 100,000 characters.
     #[serde(skip)]
     pub agent_stdout: Option<String>,
@@ -311,7 +315,7 @@ pub struct RunRecord {
 pub(super) const COLUMNS: &str = "id, schedule, source, nominal_at, fire_key, status, reason, blocking_run, profile, model, \
      planned_at, started_at, finished_at, session_id, run_id, checkpoint_id, stop_reason, turns, usage_json, agent_stdout, \
      agent_message, error, pause_json, recoveries, checked_at, check_exit_code, check_signal, check_timed_out, check_stdout, \
-     check_stderr, check_truncated, approval_expires_at, attempt";
+     check_stderr, check_truncated, approval_expires_at, attempt, cost_usd_micros";
 
 impl RunRecord {
     /// Without its notifications and decisions.
@@ -340,6 +344,7 @@ impl RunRecord {
             stop_reason: word(row.get(16)?),
             turns: row.get::<_, Option<i64>>(17)?.map(natural),
             usage: json(row.get(18)?),
+            cost_usd: usd(row.get(33)?),
             agent_stdout: row.get(19)?,
             agent_message: row.get(20)?,
             error: row.get(21)?,
@@ -387,6 +392,11 @@ pub(super) fn integer(number: u64) -> i64 {
 
 pub(super) fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or_default()
+}
+
+/// Money is in millionths of a dollar.
+pub(super) fn usd(micros: Option<i64>) -> Option<Usd> {
+    micros.map(|micros| Usd::from_micros(natural(micros)))
 }
 
 /// The ledger's times are Unix milliseconds.

@@ -122,7 +122,7 @@ pub(super) fn stored_spec(connection: &Connection, id: RunNumber) -> Result<Opti
 pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -> Result<Option<Job>, LedgerError> {
     let sql = format!(
         "SELECT spec_json, fire_key, source, nominal_at, coalesce(agent_at, started_at), waited_ms, session_id, run_id, cursor,
-                paused_at, prompt, cancel_reason, unconfirmed, checking, attempt, way, handed_over_at, over_limit, {}
+                paused_at, prompt, cancel_reason, unconfirmed, checking, attempt, way, handed_over_at, over_limit, cost_limit_micros, {}
          FROM runs WHERE id = ?1",
         record::CHECK_COLUMNS
     );
@@ -132,13 +132,14 @@ pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -
         let (nominal_at, agent_at) = (record::instant(row.get(3)?), record::instant(row.get(4)?));
         let waited = chrono::TimeDelta::milliseconds(row.get(5)?);
         let (prompt, cancel, unconfirmed) = (row.get(10)?, row.get(11)?, row.get(12)?);
-        let (checking, check) = (row.get(13)?, record::check(row, 18)?);
+        let (checking, check) = (row.get(13)?, record::check(row, 19)?);
         let (way, handed_over_at): (Option<String>, _) = (row.get(15)?, record::instant(row.get(16)?));
         let way = match way.as_deref() {
             Some("chat") => Way::Chat(handed_over_at.unwrap_or_default()),
             Some(_) => Way::Silent,
             None => Way::Open,
         };
+        let cost_limit = record::usd(row.get(18)?);
         let progress = Progress {
             way,
             session: record::parsed(row.get(6)?),
@@ -161,6 +162,7 @@ pub(super) fn stored_job(connection: &Connection, id: i64, now: DateTime<Utc>) -
             unconfirmed,
             waited,
             progress,
+            cost_limit,
         };
         Ok((spec, job))
     })?;

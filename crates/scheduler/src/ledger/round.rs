@@ -91,7 +91,7 @@ impl<'a> Round<'a> {
         *free -= 1;
         self.groups.extend(group);
         self.active.insert(row.schedule.clone(), Active { id: row.id, unconfirmed: false, waits: false });
-        let job = start(self.connection, row, spec, self.now)?;
+        let job = start(self.connection, row, spec, &self.set.budget, self.now)?;
         if !job.checking {
             spending::alert(self.connection, &job.spec, self.set, self.now)?;
             outbox::tell_started(self.connection, job.id, &job.spec, self.now)?;
@@ -116,15 +116,18 @@ impl<'a> Round<'a> {
             let spec = stored_spec(self.connection, row.id)?;
             return self.end(row, spec.as_ref(), RunStatus::Cancelled, reason, None);
         }
-        if let Some(spec) = stored_spec(self.connection, row.id)?
-            && let Some(why) = spending::used_up(self.connection, row.id, &spec, &self.set.budget, self.now)?
+        let spec = stored_spec(self.connection, row.id)?;
+        if let Some(spec) = &spec
+            && let Some(why) = spending::used_up(self.connection, row.id, spec, &self.set.budget, self.now)?
         {
-            return if row.attempt > 1 { self.fail(row, &spec, why) } else { self.leave_out(row, &spec, &why) };
+            return if row.attempt > 1 { self.fail(row, spec, why) } else { self.leave_out(row, spec, &why) };
         }
         if self.free == 0 {
             return Ok(());
         }
-        spending::begun(self.connection, row.id, self.now)?;
+        if let Some(spec) = &spec {
+            spending::begun(self.connection, row.id, spec, &self.set.budget, self.now)?;
+        }
         self.connection.execute(
             "UPDATE runs SET status = 'running', agent_at = ?2, updated_at = ?2 WHERE id = ?1",
             params![row.id.0, self.now.timestamp_millis()],

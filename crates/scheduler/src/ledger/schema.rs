@@ -4,7 +4,7 @@ use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
 pub(super) const MIGRATIONS: &[Migration] =
-    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING];
+    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING, COST];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -241,5 +241,16 @@ const SPENDING: Migration = Migration {
         ) STRICT;
         CREATE INDEX spending_by_run ON spending (run_id);
         CREATE INDEX spending_by_time ON spending (spent_at);
+    ",
+};
+
+/// What it cost, in millionths of a US dollar; none where the price is not known. `cost_limit_micros`: what the server is asked
+/// to let the attempt under way cost.
+const COST: Migration = Migration {
+    name: "cost",
+    sql: "
+        ALTER TABLE spending ADD COLUMN usd_micros INTEGER;
+        ALTER TABLE runs ADD COLUMN cost_usd_micros INTEGER;
+        ALTER TABLE runs ADD COLUMN cost_limit_micros INTEGER;
     ",
 };

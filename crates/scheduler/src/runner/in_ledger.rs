@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use stakpak_client::ProposedToolCall;
-use stakpak_protocol::{DecidedBy, EventId, RunId, SessionId, ToolCallId, ToolDecision, Usage};
+use stakpak_protocol::{DecidedBy, EventId, RunId, SessionId, ToolCallId, ToolDecision, Usage, Usd};
 use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 
@@ -56,9 +56,9 @@ impl Observer for InLedger<'_> {
         self.ledger.seen(self.id, cursor).await
     }
 
-    async fn spent(&self, report: EventId, usage: &Usage) -> Result<bool, LedgerError> {
+    async fn spent(&self, report: EventId, usage: &Usage, cost: Option<Usd>) -> Result<bool, LedgerError> {
         let set = self.schedules.borrow().clone();
-        let exceeded = self.ledger.spent(self.id, report, usage, (&self.spec, set), self.clock.now()).await?;
+        let exceeded = self.ledger.spent(self.id, report, (usage, cost), (&self.spec, set), self.clock.now()).await?;
         if exceeded.is_some_and(|exceeded| exceeded.others) {
             self.triggered.notify_one();
         }

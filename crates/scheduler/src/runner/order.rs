@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use stakpak_client::{CallerContextInput, GatewayInteractive, GatewaySend, GatewaySession};
-use stakpak_protocol::RunOverrides;
+use stakpak_protocol::{RunLimits, RunOverrides};
 
 use crate::{
     agent::{HandOver, Order, WhenAsked},
@@ -23,6 +23,7 @@ pub(super) fn order(job: &Job, prompt: String) -> Order {
         model: spec.model.clone(),
         max_turns: spec.max_turns,
         profile: Some(spec.profile.clone()),
+        limits: limits(job),
         ..RunOverrides::default()
     };
     Order {
@@ -43,6 +44,11 @@ pub(super) fn order(job: &Job, prompt: String) -> Order {
             false => WhenAsked::Reject { profile: spec.profile.clone() },
         },
     }
+}
+
+/// The server ends the run before a call that may cost more, and refuses it if it does not know what its model costs.
+fn limits(job: &Job) -> Option<RunLimits> {
+    job.cost_limit.map(|limit| RunLimits { cost_usd: Some(limit.dollars()), ..RunLimits::default() })
 }
 
 fn context(job: &Job) -> CallerContextInput {
@@ -70,7 +76,7 @@ fn send(job: &Job, route: Route, prompt: &str) -> GatewaySend {
             title: Some(format!("autopilot: {}", spec.name)),
             session: GatewaySession::New,
             profile: Some(spec.profile.clone()),
-            limits: None,
+            limits: limits(job),
             model: spec.model.clone(),
             auto_approve: None,
             max_turns: spec.max_turns,

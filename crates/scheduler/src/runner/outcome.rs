@@ -15,7 +15,7 @@ use crate::{
 /// Of a run that was ended for this reason.
 pub(super) fn status_of(reason: Reason) -> RunStatus {
     match reason {
-        Reason::CrashLimit | Reason::BudgetExceeded => RunStatus::Failed,
+        Reason::CrashLimit | Reason::BudgetExceeded | Reason::PriceUnknown => RunStatus::Failed,
         _ => RunStatus::Cancelled,
     }
 }
@@ -52,6 +52,7 @@ pub(super) fn not_started(error: &AgentError, redactor: &Redactor) -> Finish {
             RunStatus::Failed,
             Some(match error.code() {
                 Some(ErrorCode::InvalidOverrides) => Reason::ProfileInvalid,
+                Some(ErrorCode::PriceUnknown) => Reason::PriceUnknown,
                 Some(ErrorCode::InvalidModel) => Reason::ModelUnavailable,
                 Some(ErrorCode::SandboxUnavailable) => Reason::SandboxUnavailable,
                 _ => Reason::ServerRejected,

@@ -1,9 +1,10 @@
-//! What runs may use: tokens, and numbers of runs.
+//! What runs may use: dollars, tokens, and numbers of runs.
 
 use chrono::{DateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 use stakpak_config::{Document, Finding, Severity};
+use stakpak_protocol::Usd;
 
 use super::{
     entry::{Entry, RawSchedule},
@@ -12,13 +13,15 @@ use super::{
 };
 use crate::local_time;
 
-const NO_DOLLARS: &str = "budgets in dollars are not enforced yet in this build; nothing is run without its budget";
+const NO_MONEY: &str = "must be more than 0 dollars; a schedule that is not to run has `enabled = false`";
 const NOTHING: &str = "must be at least 1; a schedule that is not to run has `enabled = false`";
 
 /// `budget` of a schedule. None: no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Budget {
+    /// Of one run, all its attempts together.
+    pub usd_per_run: Option<Usd>,
     /// Of one run, all its attempts together.
     pub tokens_per_run: Option<u64>,
     /// Of a day.
@@ -30,6 +33,8 @@ pub struct Budget {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DayLimits {
+    /// At list price.
+    pub usd_per_day: Option<Usd>,
     /// In and out.
     pub tokens_per_day: Option<u64>,
     /// Runs of the agent; further attempts of a run are the same run.
@@ -38,7 +43,7 @@ pub struct DayLimits {
 
 impl DayLimits {
     pub(crate) fn is_none(&self) -> bool {
-        self.tokens_per_day.is_none() && self.runs_per_day.is_none()
+        *self == Self::default()
     }
 }
 
@@ -71,8 +76,8 @@ impl SharedBudget {
 /// `budget` as written.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RawBudget {
-    usd_per_run: Option<IgnoredAny>,
-    usd_per_day: Option<IgnoredAny>,
+    usd_per_run: Option<f64>,
+    usd_per_day: Option<f64>,
     tokens_per_run: Option<u64>,
     tokens_per_day: Option<u64>,
     runs_per_day: Option<u64>,
@@ -81,7 +86,7 @@ pub(super) struct RawBudget {
 /// `[budget]` as written.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RawShared {
-    usd_per_day: Option<IgnoredAny>,
+    usd_per_day: Option<f64>,
     tokens_per_day: Option<u64>,
     runs_per_day: Option<u64>,
     alert_at: Option<Vec<f64>>,
@@ -96,6 +101,11 @@ impl RawShared {
                 findings.push(document.finding(&["budget", key], "E002", Severity::Error, "must be at least 1"));
             }
         }
+        let usd_per_day = self.usd_per_day.map(Usd::from_dollars);
+        if usd_per_day == Some(Usd::ZERO) {
+            let text = "must be more than 0 dollars";
+            findings.push(document.finding(&["budget", "usd_per_day"], "E002", Severity::Error, text));
+        }
         let alert_at = self.alert_at.clone().unwrap_or_else(|| SharedBudget::default().alert_at);
         if alert_at.iter().any(|share| !(*share > 0.0 && *share <= 1.0)) {
             let text = "expected shares of a limit, above 0 and up to 1, such as [0.8, 1.0]; [] for none";
@@ -105,12 +115,8 @@ impl RawShared {
             return Err(findings);
         }
         let zone = defaults.timezone.as_deref().and_then(when::zone).unwrap_or(Tz::UTC);
-        let day = DayLimits { tokens_per_day: self.tokens_per_day, runs_per_day: self.runs_per_day };
+        let day = DayLimits { usd_per_day, tokens_per_day: self.tokens_per_day, runs_per_day: self.runs_per_day };
         Ok(SharedBudget { day, alert_at, zone })
-    }
-
-    pub(super) fn has_dollars(&self) -> bool {
-        self.usd_per_day.is_some()
     }
 }
 
@@ -122,9 +128,11 @@ impl Entry<'_> {
             let path = ["schedules", self.index, "budget", key];
             findings.push(self.document.finding(&path, "E110", Severity::Error, text));
         };
-        for (key, given) in [("usd_per_run", &raw.usd_per_run), ("usd_per_day", &raw.usd_per_day)] {
-            if given.is_some() {
-                refuse(key, NO_DOLLARS);
+        let (usd_per_run, usd_per_day) =
+            (raw.usd_per_run.map(Usd::from_dollars), raw.usd_per_day.map(Usd::from_dollars));
+        for (key, given) in [("usd_per_run", usd_per_run), ("usd_per_day", usd_per_day)] {
+            if given == Some(Usd::ZERO) {
+                refuse(key, NO_MONEY);
             }
         }
         let limits = [
@@ -137,11 +145,8 @@ impl Entry<'_> {
                 refuse(key, NOTHING);
             }
         }
-        if self.has_shared_dollars {
-            findings.push(self.error("budget", "E110", &format!("[budget] usd_per_day: {NO_DOLLARS}")));
-        }
-        let day = DayLimits { tokens_per_day: raw.tokens_per_day, runs_per_day: raw.runs_per_day };
-        Budget { tokens_per_run: raw.tokens_per_run, day }
+        let day = DayLimits { usd_per_day, tokens_per_day: raw.tokens_per_day, runs_per_day: raw.runs_per_day };
+        Budget { usd_per_run, tokens_per_run: raw.tokens_per_run, day }
     }
 }
 

@@ -84,8 +84,6 @@ pub(super) struct Entry<'a> {
     pub(super) index: &'a str,
     pub(super) defaults: &'a Defaults,
     pub(super) notifications: &'a RawNotifications,
-    /// `[budget]` has a limit that this build cannot keep.
-    pub(super) has_shared_dollars: bool,
     pub(super) now: DateTime<Utc>,
 }
 

@@ -110,14 +110,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         let definition = match read {
             Err(finding) => Definition::Invalid(vec![finding]),
             Ok((raw, _)) => {
-                let entry = Entry {
-                    document,
-                    index: &index,
-                    defaults: &defaults,
-                    notifications: &told,
-                    has_shared_dollars: raw_budget.has_dollars(),
-                    now,
-                };
+                let entry = Entry { document, index: &index, defaults: &defaults, notifications: &told, now };
                 let definition = entry.define(raw);
                 if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));

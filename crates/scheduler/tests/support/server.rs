@@ -20,7 +20,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use stakpak_protocol::{
     DecisionsRequest, Event, EventEnvelope, EventId, LastError, LastErrorCode, Message, MessagePart, Run, RunId,
-    RunState, SessionId, StopReason, ToolCallId, Usage,
+    RunState, SessionId, StopReason, ToolCallId, Usage, Usd,
 };
 use tokio::sync::{Notify, watch};
 
@@ -41,6 +41,8 @@ pub enum Play {
     AskInVain,
     /// Fail with this text.
     Fail(&'static str),
+    /// The same, because the next call would cost more than the run may.
+    Broke(&'static str),
     /// The same, and it may pass.
     Stumble(&'static str),
     /// The same, after a tool with side effects.
@@ -200,12 +202,19 @@ impl AgentServer {
 
     /// Only runs of sessions whose title begins so.
     pub fn report_of(&self, title: &str, tokens: u64) {
+        self.report_costs(title, tokens, None);
+    }
+
+    /// And it cost so many millionths of a dollar, if the price is known.
+    pub fn report_costs(&self, title: &str, tokens: u64, micros: Option<u64>) {
+        let cost_usd = micros.map(Usd::from_micros);
         for session in self.shared.state().sessions.values_mut().filter(|session| session.title.starts_with(title)) {
             let Some(run) = session.run.as_mut().filter(|run| !run.state.is_terminal()) else { continue };
             run.total_usage.total_tokens += tokens;
+            run.cost_usd = cost_usd.map(|cost| run.cost_usd.unwrap_or_default().plus(cost));
             let (run_id, turn) = (run.run_id, run.turns);
             let usage = Usage { total_tokens: tokens, ..Usage::default() };
-            session.event(Event::UsageReport { run_id, turn, usage });
+            session.event(Event::UsageReport { run_id, turn, usage, cost_usd });
         }
         self.shared.tell();
     }
@@ -353,6 +362,7 @@ impl Session {
             first_event_id: EventId(1),
             last_event_id: EventId(1),
             total_usage: Usage::default(),
+            cost_usd: None,
             last_error: None,
         });
         self.event(Event::RunStarted { run_id });
@@ -360,11 +370,14 @@ impl Session {
         match play {
             Play::Answer(text) => self.end(text, RunState::Completed, StopReason::Completed),
             Play::MaxTurns => self.end("not yet", RunState::Completed, StopReason::MaxTurns),
-            Play::Fail(text) | Play::Stumble(text) | Play::Spoil(text) => {
+            Play::Fail(text) | Play::Broke(text) | Play::Stumble(text) | Play::Spoil(text) => {
                 self.run.as_mut().unwrap().side_effects = matches!(play, Play::Spoil(_));
                 self.end(text, RunState::Failed, StopReason::Error);
                 let error = self.run.as_mut().unwrap().last_error.as_mut().unwrap();
-                error.retryable = !matches!(play, Play::Fail(_));
+                error.retryable = !matches!(play, Play::Fail(_) | Play::Broke(_));
+                if matches!(play, Play::Broke(_)) {
+                    error.code = LastErrorCode::BudgetExceeded;
+                }
             }
             Play::Hang | Play::Stuck | Play::CutStreams => {
                 self.event(Event::TextDelta { run_id, delta: "thinking ".to_owned() });

@@ -11,8 +11,8 @@ use prometheus::{
     CounterVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector,
     proto::MetricFamily,
 };
-use stakpak_agent_core::{CallEnd, Profiles, Tools, session::Fact};
-use stakpak_protocol::{LastErrorCode, StopReason, Usage};
+use stakpak_agent_core::{CallEnd, Tools, session::Fact};
+use stakpak_protocol::{LastErrorCode, StopReason, Usage, Usd};
 
 use super::{http::HttpCounters, tokens::Tokens};
 
@@ -25,7 +25,6 @@ const RUN_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0
 /// The counters.
 pub(crate) struct Counters {
     registry: Registry,
-    profiles: Arc<dyn Profiles>,
     tools: Arc<dyn Tools>,
     models: Mutex<HashSet<String>>,
     runs_started: IntCounter,
@@ -43,11 +42,11 @@ pub(crate) struct Counters {
 
 impl Counters {
     #[expect(clippy::expect_used, reason = "the names are constants, allowed and distinct")]
-    pub(crate) fn new(profiles: Arc<dyn Profiles>, tools: Arc<dyn Tools>) -> Self {
-        Self::try_new(profiles, tools).expect("allowed names")
+    pub(crate) fn new(tools: Arc<dyn Tools>) -> Self {
+        Self::try_new(tools).expect("allowed names")
     }
 
-    fn try_new(profiles: Arc<dyn Profiles>, tools: Arc<dyn Tools>) -> prometheus::Result<Self> {
+    fn try_new(tools: Arc<dyn Tools>) -> prometheus::Result<Self> {
         let tokens =
             "Tokens of answers. The kinds do not overlap: input is what no cache held, output is without reasoning.";
         let seconds = "Time from the acceptance of a run to its end, waiting for people included.";
@@ -71,7 +70,6 @@ impl Counters {
             models: Mutex::default(),
             http: HttpCounters::register(&registry)?,
             registry,
-            profiles,
             tools,
         };
         counters.register()?;
@@ -117,7 +115,7 @@ impl Counters {
                 }
             }
             Fact::TurnEnded => self.turns.inc(),
-            Fact::ModelAnswered { profile, model, usage } => self.answered(profile, model, usage),
+            Fact::ModelAnswered { model, usage, cost } => self.answered(model, usage, *cost),
             Fact::ModelRetried => self.retries.inc(),
             Fact::CallEnded { tool, end, is_error } => {
                 let known = self.tools.specs().iter().any(|spec| spec.name == *tool);
@@ -127,17 +125,15 @@ impl Counters {
         }
     }
 
-    fn answered(&self, profile: &str, model: &str, usage: &Usage) {
+    fn answered(&self, model: &str, usage: &Usage, cost: Option<Usd>) {
         let label = self.model_label(model);
         let tokens = Tokens::of(usage);
         self.answers.with_label_values(&[label]).inc();
         for (kind, count) in tokens.kinds() {
             self.tokens.with_label_values(&[label, kind]).inc_by(count);
         }
-        let profile = self.profiles.profile(Some(profile)).ok();
-        let price = profile.and_then(|profile| profile.models.resolve(model).ok()?.info().cost);
-        if let Some(price) = price {
-            self.cost.with_label_values(&[label]).inc_by(tokens.cost(price));
+        if let Some(cost) = cost {
+            self.cost.with_label_values(&[label]).inc_by(cost.dollars());
         }
     }
 

@@ -1,6 +1,6 @@
-//! Tokens of an answer by kind, each counted and paid for once.
+//! Tokens of an answer by kind, each counted once.
 
-use stakpak_protocol::{ModelCost, Usage};
+use stakpak_protocol::Usage;
 
 /// The kinds do not overlap: together they are the answer's total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,25 +38,16 @@ impl Tokens {
             ("reasoning", reasoning),
         ]
     }
-
-    /// In US dollars; prices are per million tokens.
-    #[expect(clippy::cast_precision_loss, reason = "an answer has fewer than 2^52 tokens")]
-    pub(super) fn cost(self, price: ModelCost) -> f64 {
-        let input = self.input as f64 * price.input
-            + self.cache_read as f64 * price.cache_read.unwrap_or(price.input)
-            + self.cache_write as f64 * price.cache_write.unwrap_or(price.input);
-        (input + (self.output + self.reasoning) as f64 * price.output) / 1e6
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use stakpak_protocol::{InputTokenDetails, ModelCost, OutputTokenDetails, Usage};
+    use stakpak_protocol::{InputTokenDetails, OutputTokenDetails, Usage};
 
     use super::Tokens;
 
     #[test]
-    fn each_token_is_counted_and_paid_for_once() {
+    fn each_token_is_counted_once() {
         let usage = Usage {
             prompt_tokens: 1_000,
             completion_tokens: 300,
@@ -72,9 +63,6 @@ mod tests {
         let tokens = Tokens::of(&usage);
         assert_eq!(tokens.kinds().map(|(_, count)| count), [300, 600, 100, 100, 200]);
         assert_eq!(tokens.kinds().iter().map(|(_, count)| count).sum::<u64>(), usage.total_tokens);
-        let price = ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: Some(3.75) };
-        let expected = (300.0 * 3.0 + 600.0 * 0.3 + 100.0 * 3.75 + 300.0 * 15.0) / 1e6;
-        assert!((tokens.cost(price) - expected).abs() < 1e-12);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use stakpak_agent_core::AgentConfig;
-use stakpak_protocol::{Event, RunLimits};
+use stakpak_protocol::{Event, RunLimits, Usd};
 use stakpak_server::{ApprovalCeiling, Limits};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -353,6 +353,28 @@ async fn of_two_limits_the_stricter_holds() {
     let server = TestServer::start([Step::Say("done")]).await;
     let (_, _, session) = post_with(&server, json!({"limits": {"tokens": 1_000_000, "wall_clock_s": 600}})).await;
     assert_eq!(ended(&server, &session).await.0, "run_completed");
+}
+
+/// C-P17: 12 tokens in at 3 dollars a million and 5 out at 15, twice.
+#[tokio::test]
+async fn what_an_answer_costs_is_told_with_it_and_of_the_run() {
+    let server = TestServer::start([Step::Call(vec![("a", "stakpak__look", json!({}))]), Step::Say("done")]).await;
+    let mut run = server.run("go", json!("all")).await;
+    let events = run.finish().await;
+    let costs = events.iter().filter_map(|envelope| match envelope.event {
+        Event::UsageReport { cost_usd, .. } => Some(cost_usd.map(Usd::micros)),
+        _ => None,
+    });
+    assert_eq!(costs.collect::<Vec<_>>(), [Some(36 + 75), Some(36 + 75)]);
+    let (_, record) = run.http.get(&format!("/v1/sessions/{}/runs/{}", run.session, run.run)).await;
+    assert_eq!(record["cost_usd"], json!(0.000_222));
+    let server = TestServer::start([Step::Say("done")]).await;
+    let (_, posted, session) = post_with(&server, json!({"model": "other"})).await;
+    assert_eq!(ended(&server, &session).await.0, "run_completed");
+    let run = posted["run_id"].as_str().unwrap();
+    let (_, record) = server.http().get(&format!("/v1/sessions/{session}/runs/{run}")).await;
+    assert_eq!(record["state"], "completed");
+    assert_eq!(record.get("cost_usd"), None, "no price, no cost");
 }
 
 #[tokio::test]

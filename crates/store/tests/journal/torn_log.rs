@@ -149,6 +149,7 @@ fn numbered(journal: &SqliteJournal, session: &mut SessionRow, number: u64) -> A
         first_event_id: EventId(1),
         last_event_id: EventId(1),
         total_usage: stakpak_protocol::Usage::default(),
+        cost_usd: None,
     };
     let rows = rows(session.last_seq / 3, number);
     let receipt = receipt(&scope(number), Utc::now() + TimeDelta::hours(1));

@@ -77,6 +77,7 @@ const WATCH: &[Key] = &[
 ];
 
 const BUDGET: &[Key] = &[
+    example("usd_per_day", Number, "10.0", "Most dollars of a day of [defaults] timezone [default: no bound]"),
     example("tokens_per_day", Integer, "2000000", "Most tokens of a day of [defaults] timezone [default: no bound]"),
     example("runs_per_day", Integer, "200", "Most runs of such a day [default: no bound]"),
     default("alert_at", Mixed, "[0.8, 1.0]", "Shares of a limit of a day that are told when they are reached"),

@@ -2,7 +2,7 @@
 
 use super::{
     ANY, Key,
-    Kind::{Bool, Integer, OneOf, Secret, Text, Texts},
+    Kind::{Bool, Integer, Number, OneOf, Secret, Text, Texts},
     Table, default, example,
 };
 
@@ -22,6 +22,18 @@ pub(in crate::config) const TABLES: &[Table] = &[
         about: "Headers sent with each request",
         keys: &[example(ANY, Secret, "\"env:MY_HEADER\"", "Value of the header of this name")],
     },
+    Table {
+        path: &["cost", ANY],
+        about: "What a model costs, by provider/id, in US dollars per million tokens; wins over the built-in list",
+        keys: COST,
+    },
+];
+
+const COST: &[Key] = &[
+    example("input", Number, "3.0", "Input tokens; needed, and so is output"),
+    example("output", Number, "15.0", "Output tokens, thinking among them"),
+    example("cache_read", Number, "0.3", "Input tokens read from the provider's cache [default: input]"),
+    example("cache_write", Number, "3.75", "Input tokens written to it [default: input]"),
 ];
 
 const PROFILE: &[Key] = &[

@@ -69,7 +69,12 @@ pub(super) const SCHEDULE: &[Key] = &[
     example("retry_on", OneOf(RETRY_ON), "\"any\"", "safe: what may pass and had no effect; any: every failure"),
     example("pause_after_failures", Integer, "3", "Failures in a row that pause it; 0 for never"),
     example("on_crash", OneOf(ON_CRASH), "\"fail\"", "What becomes of a run when stakpak dies meanwhile"),
-    example("budget", Mixed, "{ tokens_per_run = 100000 }", "Bounds: tokens_per_run, tokens_per_day, runs_per_day"),
+    example(
+        "budget",
+        Mixed,
+        "{ tokens_per_run = 100000 }",
+        "Bounds: usd_per_run, usd_per_day, tokens_per_run, tokens_per_day, runs_per_day",
+    ),
     example("exclusive_group", Text, "\"disk\"", "Schedules of one group never run at the same time"),
     example("notify_channel", OneOf(&["telegram", "slack", "discord"]), "\"slack\"", "Platform that it reports on"),
     example("notify_target", Mixed, "\"C0OPS\"", "Chat on it"),

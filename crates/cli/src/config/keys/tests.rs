@@ -10,6 +10,7 @@ fn document(file: ConfigFileName, table: &Table, key: &Key) -> String {
     let name = if key.name == ANY { "my_name" } else { key.name };
     let needed: &[(&str, &str)] = match table.path {
         ["profiles", ANY, "providers", ANY] => &[("type", "\"custom\""), ("api_endpoint", "\"http://127.0.0.1:1/v1\"")],
+        ["cost", ANY] => &[("input", "3.0"), ("output", "15.0")],
         ["schedules", ENTRY] => &[("name", "\"a\""), ("prompt", "\"p\""), ("cron", "\"@daily\"")],
         ["routing", "bindings", ENTRY] => &[("channel", "\"slack\""), ("routing_key", "\"k\""), ("group", "\"g\"")],
         ["channels", "slack"] => &[("bot_token", "\"xoxb-1-a\""), ("app_token", "\"xapp-1-a\"")],

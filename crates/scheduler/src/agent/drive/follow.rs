@@ -184,14 +184,16 @@ impl<'a, O: Observer> Follower<'a, O> {
         match envelope.event {
             // Too many to pay a write for each; seeing them again costs nothing.
             Event::TextDelta { .. } | Event::ThinkingDelta { .. } | Event::ToolExecutionProgress { .. } => Ok(None),
-            Event::UsageReport { ref usage, .. } => match self.observer.spent(*cursor, usage).await? {
-                true => {
-                    // Whoever settles what is not confirmed has to know that this was no time limit.
-                    self.stop.cancel();
-                    Ok(Some(self.cancel(false).await))
+            Event::UsageReport { ref usage, cost_usd, .. } => {
+                match self.observer.spent(*cursor, usage, cost_usd).await? {
+                    true => {
+                        // Whoever settles what is not confirmed has to know that this was no time limit.
+                        self.stop.cancel();
+                        Ok(Some(self.cancel(false).await))
+                    }
+                    false => Ok(None),
                 }
-                false => Ok(None),
-            },
+            }
             Event::WaitingForToolApproval { .. } | Event::RunCompleted { .. } | Event::RunError { .. } => {
                 self.look().await
             }
@@ -408,6 +410,8 @@ impl<'a, O: Observer> Follower<'a, O> {
         report.retryable = run.last_error.as_ref().is_some_and(|error| error.retryable);
         report.side_effects = run.side_effects;
         report.usage = Some(run.total_usage.clone());
+        report.cost = run.cost_usd;
+        report.error_code = run.last_error.as_ref().map(|error| error.code);
         report
     }
 
@@ -439,6 +443,8 @@ impl<'a, O: Observer> Follower<'a, O> {
             stop_reason: None,
             turns: None,
             usage: None,
+            cost: None,
+            error_code: None,
             retryable: false,
             side_effects: true,
             final_message: said.last,
