@@ -8,6 +8,7 @@ mod driver;
 mod effects;
 mod history;
 mod open;
+mod run_tools;
 mod slots;
 mod spans;
 mod tail;

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context, Result};
 use axum::Router;
-use stakpak_agent_core::{AgentConfig, Profiles, Retention, SystemClock};
+use stakpak_agent_core::{AgentConfig, Profiles, Retention, SystemClock, Tools};
 use stakpak_client::StakpakClient;
+use stakpak_mcp::{AllTools, Servers};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
@@ -16,7 +17,7 @@ use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile};
+use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile, mcp};
 
 /// What the server is started with.
 pub(crate) struct Options {
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) profile: String,
     /// Variables that the configuration reads secrets from: no tool sees them.
     pub(crate) credential_variables: Vec<String>,
+    /// External tool servers.
+    pub(crate) mcp: mcp::Configured,
     /// Hides what this process knows to be secret.
     pub(crate) redactor: Redactor,
 }
@@ -78,6 +81,7 @@ pub(crate) struct AgentServer {
     pub(crate) server: Server,
     pub(crate) address: SocketAddr,
     upkeep: UpkeepPorts,
+    tool_servers: Arc<Servers>,
     serving: JoinHandle<std::io::Result<()>>,
     shutdown: CancellationToken,
 }
@@ -107,7 +111,8 @@ impl Bound {
             credential_variables: options.credential_variables,
             profile: Some(options.profile),
         };
-        let tools = Arc::new(LocalTools::new(tools, options.redactor));
+        let tools = Arc::new(LocalTools::new(tools, options.redactor.clone()));
+        let tool_servers = options.mcp.start(home, &options.redactor);
         let upkeep = UpkeepPorts { journal: Arc::clone(&journal), tools: Arc::clone(&tools) };
         let config = ServerConfig {
             token: options.token,
@@ -121,7 +126,11 @@ impl Bound {
             limits: Limits { approval_ceiling: options.approval_ceiling, ..options.limits.requests() },
             parts,
         };
-        let server = Server::new(config, journal, options.profiles, tools, Arc::new(SystemClock));
+        let offered: Arc<dyn Tools> = match tool_servers.is_empty() {
+            true => tools,
+            false => Arc::new(AllTools::new(tools, Arc::clone(&tool_servers))),
+        };
+        let server = Server::new(config, journal, options.profiles, offered, Arc::new(SystemClock));
         if options.resume_max_age.is_some() {
             let resumed = server.recover().await.context("open runs cannot be taken over")?;
             tracing::info!(resumed, "runs of an earlier process go on");
@@ -132,7 +141,7 @@ impl Bound {
         let router = edge::wrap(router, edge, Some(&server));
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
-        Ok(AgentServer { server, address, upkeep, serving, shutdown })
+        Ok(AgentServer { server, address, upkeep, tool_servers, serving, shutdown })
     }
 }
 
@@ -151,7 +160,8 @@ impl AgentServer {
         let linger = edge::LINGER.min(budget / 5);
         self.server.drain(budget - linger).await;
         self.shutdown.cancel();
-        match tokio::time::timeout(linger, self.serving).await {
+        let (served, ()) = tokio::join!(tokio::time::timeout(linger, self.serving), self.tool_servers.stop(linger));
+        match served {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),
             Ok(Err(error)) => tracing::error!(%error, "the server task failed"),

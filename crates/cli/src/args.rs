@@ -4,6 +4,7 @@ mod channel;
 mod config;
 mod gateway;
 mod init;
+mod mcp;
 pub(crate) mod root;
 mod run;
 mod schedule;
@@ -20,6 +21,7 @@ pub(crate) use channel::{
 pub(crate) use config::{ConfigCommand, ConfigFileName};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 pub(crate) use init::{InitArgs, ProviderChoice};
+pub(crate) use mcp::McpCommand;
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
 pub(crate) use schedule::{
     BACKFILL_LIMIT, BackfillArgs, DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys,
@@ -99,6 +101,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
     },
+    /// Tools of other programs: servers that speak the Model Context Protocol
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// Prints a completion script for your shell
     Completion {
         /// Shell

@@ -31,6 +31,10 @@ impl Home {
         Ok(Self { config: config.unwrap_or_else(|| root.join("config.toml")), root })
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     pub(crate) fn config_toml(&self) -> &Path {
         &self.config
     }

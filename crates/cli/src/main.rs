@@ -27,6 +27,7 @@ mod instance;
 mod journal_file;
 mod logging;
 mod logs;
+mod mcp;
 mod offline;
 mod place;
 mod profiles;
@@ -130,6 +131,7 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
             let home = Home::open(global.home.clone(), global.config.clone())?;
             config::run(&home, &global, command.unwrap_or_default())
         }
+        Command::Mcp(command) => mcp::run(&global, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "stakpak", &mut script);

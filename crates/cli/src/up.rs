@@ -29,6 +29,7 @@ use crate::{
     home::Home,
     instance::{Facts, Lock, Owner, Seat},
     logging::Logging,
+    mcp,
     place::Place,
     profiles::ConfigProfiles,
     secrets, service,
@@ -177,13 +178,17 @@ fn options(
     profiles: Arc<ConfigProfiles>,
 ) -> Result<Options> {
     let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
+    let workdir = workdir(global)?;
+    let mcp = mcp::Configured::find(home, &workdir);
+    mcp.left_out().iter().for_each(|reason| tracing::warn!("{reason}"));
     Ok(Options {
         bind,
-        redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()))?,
+        redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()).chain(mcp.secrets()))?,
+        mcp,
         token,
         named_tokens,
         profiles,
-        workdir: workdir(global)?,
+        workdir,
         edge: edge_policy(file),
         limits: file.server.limits.clone(),
         approval_ceiling: file.server.approval_ceiling.clone(),

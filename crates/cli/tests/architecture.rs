@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others. `cli` may use all of them, `test-support` is for tests only, `bench` measures.
-const DRAWN: [(&str, &[&str]); 15] = [
+const DRAWN: [(&str, &[&str]); 16] = [
     ("protocol", &[]),
     ("sqlite", &[]),
     ("config", &[]),
@@ -15,6 +15,7 @@ const DRAWN: [(&str, &[&str]); 15] = [
     ("store", &["agent-core", "protocol", "sqlite"]),
     ("models", &["agent-core", "protocol"]),
     ("tools", &["agent-core", "protocol", "redact"]),
+    ("mcp", &["agent-core", "protocol", "redact", "config"]),
     ("client", &["protocol"]),
     ("server", &["agent-core", "protocol", "redact"]),
     ("gateway", &["client", "protocol", "sqlite", "config", "redact"]),
@@ -32,6 +33,7 @@ const DRAWN: [(&str, &[&str]); 15] = [
             "store",
             "models",
             "tools",
+            "mcp",
             "client",
             "server",
             "gateway",
@@ -41,9 +43,10 @@ const DRAWN: [(&str, &[&str]); 15] = [
 ];
 
 /// Heavy dependencies, each in the crates that may name it.
-const QUARANTINED: [(&str, &[&str]); 5] = [
+const QUARANTINED: [(&str, &[&str]); 6] = [
     ("opentelemetry_sdk", &["cli"]),
     ("genai", &["models"]),
+    ("rmcp", &["mcp"]),
     ("teloxide-core", &["gateway"]),
     ("clap", &["cli", "bench"]),
     ("eventsource-stream", &["client"]),

@@ -2,6 +2,7 @@
 
 mod discord;
 mod llm;
+mod mcp;
 mod slack;
 mod telegram;
 
@@ -10,5 +11,6 @@ pub use discord::{
     Followup, GatewayFault, Identify, InteractionAnswer, Resume, Said,
 };
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
+pub use mcp::ScriptedMcp;
 pub use slack::{Saying, SlackApi, SlackCall, SlackEnvelope, SlackFault, SlackFile, SlackMessage};
 pub use telegram::{AnsweredPress, BotApi, BotCall, KeyboardButton, SendFault, SentFile, SentMessage, Words};

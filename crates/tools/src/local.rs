@@ -103,8 +103,8 @@ where
 
 #[async_trait]
 impl Tools for LocalTools {
-    fn specs(&self) -> &[ToolSpec] {
-        &self.specs
+    fn specs(&self) -> Arc<[ToolSpec]> {
+        Arc::clone(&self.specs)
     }
 
     fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall> {

@@ -312,9 +312,10 @@ async fn an_effect_is_pure_only_when_nothing_can_change() {
 #[tokio::test]
 async fn the_list_is_sorted_and_its_schemas_fit() {
     let setting = Setting::new();
-    let names: Vec<&str> = setting.tools.specs().iter().map(|spec| spec.name.as_str()).collect();
+    let specs = setting.tools.specs();
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
     assert_eq!(names, ["stakpak__create", "stakpak__run_command", "stakpak__str_replace", "stakpak__view"]);
-    assert_eq!(setting.tools.specs()[1].input_schema["additionalProperties"], json!(false));
+    assert_eq!(specs[1].input_schema["additionalProperties"], json!(false));
     assert_eq!(setting.tools.check("stakpak__run_command", &json!({"command": "ls"})), Ok(()));
     assert!(setting.tools.check("stakpak__run_command", &serde_json::Value::Null).is_err());
     let text = setting.error("run_command", json!({})).await;

@@ -1,5 +1,7 @@
 //! The loop: `select!` only tells what happened, the session decides, the journal commits, effects follow.
 
+use std::sync::Arc;
+
 use stakpak_protocol::{SessionStatus, ToolCallId};
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -8,12 +10,13 @@ use super::{
     Agent, Job, RequestError, Resident, Start,
     effects::Effects,
     history::{History, HistoryError},
+    run_tools::RunTools,
     slots::Slot,
     spans::RunSpan,
     tail::Tail,
 };
 use crate::{
-    Append, ErrorClass, JournalError, ModelError, Receipt,
+    Append, ErrorClass, JournalError, ModelError, Receipt, Tools,
     session::{CallStatus, DeltaKind, Input, Outcome, Owed, Rules, Session},
 };
 
@@ -26,6 +29,7 @@ pub(super) struct Driver<'a> {
     history: History,
     tail: Tail,
     effects: Effects,
+    tools: RunTools,
     slot: Slot,
     run_span: RunSpan,
 }
@@ -41,7 +45,8 @@ impl<'a> Driver<'a> {
     pub(super) fn new(agent: &'a Agent, Resident { session, history, tail }: Resident) -> Self {
         let slot = Slot::new(&agent.slots, session.row.id);
         let run_span = RunSpan::of(&session);
-        Self { agent, session, history, tail, effects: Effects::new(), slot, run_span }
+        let tools = RunTools::new(&agent.tools);
+        Self { agent, session, history, tail, effects: Effects::new(), tools, slot, run_span }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
@@ -90,7 +95,8 @@ impl<'a> Driver<'a> {
             Start::Recover => Input::Recover { ended: self.end_orphans().await },
             Start::Fail { code, message } => Input::Fail { code, message, ended: self.end_orphans().await },
         };
-        let rules = self.rules();
+        let tools = self.run_tools();
+        let rules = self.rules(tools.as_ref());
         let outcome = self.session.feed(input, &rules);
         self.commit(outcome, None).await
     }
@@ -110,7 +116,8 @@ impl<'a> Driver<'a> {
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
         // The receipt's maker lives to the end of this function: it holds the claim on the idempotency key.
         let Job { request, receipt: to_receipt, reply: answer, .. } = job;
-        let rules = self.rules();
+        let tools = self.run_tools();
+        let rules = self.rules(tools.as_ref());
         let before = self.session.clone();
         match self.session.handle(request, &rules) {
             Err(refusal) => {
@@ -148,7 +155,8 @@ impl<'a> Driver<'a> {
             if let Input::Answered { answer, .. } = &mut input {
                 self.history.make_call_ids_unique(answer);
             }
-            let rules = self.rules();
+            let tools = self.run_tools();
+            let rules = self.rules(tools.as_ref());
             outcome.extend(self.session.feed(input, &rules));
         }
         self.commit(outcome, None).await
@@ -188,11 +196,12 @@ impl<'a> Driver<'a> {
     /// Starts what is owed and does not run; stops what runs and is no longer owed.
     async fn reconcile(&mut self) -> Result<(), JournalError> {
         let owed = self.session.owed();
+        let tools = self.run_tools();
         self.effects.stop_others(&owed);
         for owed in owed {
             // Without a slot only the clock runs.
             let may_run = self.slot.is_held() || matches!(owed, Owed::Deadline { .. });
-            if !may_run || self.effects.has(&owed) || !self.effects.may_start(&owed, self.agent.tools.as_ref()) {
+            if !may_run || self.effects.has(&owed) || !self.effects.may_start(&owed, tools.as_ref()) {
                 continue;
             }
             match &owed {
@@ -202,7 +211,7 @@ impl<'a> Driver<'a> {
                     Err(HistoryError::Model(error)) => self.effects.fail_ask(owed.clone(), *request, error),
                 },
                 Owed::Wait { .. } | Owed::Deadline { .. } => self.effects.wait(owed, &self.agent.clock),
-                Owed::Run { .. } => self.effects.run(owed, &self.agent.tools, &self.session),
+                Owed::Run { .. } => self.effects.run(owed, &tools, &self.session),
             }
         }
         Ok(())
@@ -218,20 +227,24 @@ impl<'a> Driver<'a> {
         let request = crate::ModelRequest {
             system: run.accepted.system_prompt.as_str().into(),
             messages: crate::view::render(self.history.messages()),
-            tools: self.agent.tools.specs().into(),
+            tools: Arc::default(),
             max_output_tokens: crate::longest_answer(model.info()),
             session_id: self.session.row.id,
         };
-        Ok(super::effects::Ask { model, request })
+        Ok(super::effects::Ask { model, request, tools: self.tools.taking() })
+    }
+
+    fn run_tools(&mut self) -> Arc<dyn Tools> {
+        self.tools.of(self.session.active().map(|run| run.accepted.run_id))
     }
 
     /// What is decided now may go on at once if a slot is free: a run that starts needs no second append.
-    fn rules(&mut self) -> Rules<'a> {
+    fn rules<'t>(&mut self, tools: &'t dyn Tools) -> Rules<'t> {
         let has_slot = self.slot.try_take();
         let config = &self.agent.config;
         Rules {
             now: self.agent.clock.now(),
-            tools: self.agent.tools.as_ref(),
+            tools,
             attempts: config.attempts,
             backoff: config.backoff,
             longest_wait: config.longest_wait,

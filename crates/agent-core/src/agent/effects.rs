@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{driver::internal, spans};
+use super::{driver::internal, run_tools::Taking, spans};
 use crate::{
     Clock, Effect, ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome, Tools,
     session::{DeltaKind, Input, Owed, Session},
@@ -29,10 +29,11 @@ const PROGRESS: usize = 64;
 /// How late a wait may end after the machine slept or its clock was set.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(30);
 
-/// A request that is ready to be sent.
+/// A request that is ready to be sent, but for the run's tools.
 pub(super) struct Ask {
     pub(super) model: Arc<dyn Model>,
     pub(super) request: ModelRequest,
+    pub(super) tools: Taking,
 }
 
 pub(super) struct Effects {
@@ -169,7 +170,8 @@ impl Effects {
 }
 
 /// Passes deltas on as they come; the last report is returned.
-async fn stream_answer(ask: Ask, request: u64, report: &mpsc::Sender<Input>) -> Input {
+async fn stream_answer(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>) -> Input {
+    ask.request.tools = ask.tools.tools().await.specs();
     let mut stream = match ask.model.stream(ask.request).await {
         Ok(stream) => stream,
         Err(error) => return Input::AskFailed { request, error },

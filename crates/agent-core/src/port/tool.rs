@@ -1,6 +1,9 @@
 //! The port to tools.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -100,8 +103,14 @@ impl ToolOutcome {
 /// The tools of a run.
 #[async_trait]
 pub trait Tools: Send + Sync {
-    /// All of them, sorted by name, the same bytes after a restart.
-    fn specs(&self) -> &[ToolSpec];
+    /// All of them as they are now, sorted by name, the same bytes after a restart.
+    fn specs(&self) -> Arc<[ToolSpec]>;
+
+    /// The tools as a run that asks its model for the first time gets them, the same until it ends; none: these, they never
+    /// change. May wait a moment for servers that are starting; dropped when the run is cancelled.
+    async fn for_run(&self) -> Option<Arc<dyn Tools>> {
+        None
+    }
 
     /// Whether the call can run: the name exists and the arguments fit. Called before any policy.
     ///

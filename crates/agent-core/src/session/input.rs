@@ -244,7 +244,9 @@ impl Transition<'_> {
             return ResolvedCall { call, effect, approval, reason: None, deadline, invalid };
         };
         let effect = self.rules.tools.effect(&call);
-        let read_only = effect == Effect::Pure;
+        // Whether a foreign tool has effects is no promise of ours: by default it asks all the same.
+        let read_only =
+            effect == Effect::Pure && crate::policy::full_name(&call.name).starts_with(crate::policy::OWN_PREFIX);
         let mut approval = run.accepted.policy.decide(&call.name, read_only);
         let mut reason = None;
         if approval == Approval::Auto && !run.accepted.policy.approves_everything() {

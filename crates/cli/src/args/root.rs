@@ -23,13 +23,12 @@ const GONE: [(&str, &str); 10] = [
 ];
 
 /// Commands of earlier versions that are not built yet, and what to use until then.
-const MISSING: [(&str, &str); 4] = [
+const MISSING: [(&str, &str); 3] = [
     (
         "auth",
         "use `stakpak autopilot init`, or put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY",
     ),
     ("init", "nothing maps this machine yet; the set-up is `stakpak autopilot init`"),
-    ("mcp", "there are no external tool servers yet"),
     ("set", "use `stakpak config set KEY VALUE`"),
 ];
 

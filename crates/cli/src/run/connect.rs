@@ -14,6 +14,7 @@ use crate::{
     autopilot_file::AutopilotFile,
     home::Home,
     instance::{Facts, Lock, Owner, Seat},
+    mcp, output,
     profiles::ConfigProfiles,
     secrets,
 };
@@ -93,6 +94,10 @@ async fn reach(
         Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
     };
     let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
+    let mcp = mcp::Configured::find(home, workdir);
+    if !output::is_quiet() {
+        mcp.left_out().iter().for_each(|reason| eprintln!("{reason}"));
+    }
     let bound = Bound::new(Options {
         bind: ([127, 0, 0, 1], 0).into(),
         token: Some(token.to_owned()),
@@ -105,7 +110,8 @@ async fn reach(
         resume_max_age: None,
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),
-        redactor: secrets::redactor(home, [&token.to_owned()])?,
+        redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
+        mcp,
     })
     .await?;
     let server = bound.start(home, Beside::default()).await?;

@@ -22,6 +22,7 @@ mod gateway;
 mod init;
 mod interactive;
 mod logs;
+mod mcp;
 mod newcomer;
 mod operations;
 mod outage;

@@ -97,7 +97,7 @@ async fn a_new_prompt_holds_in_a_resumed_session() {
     assert_eq!(shown, asked, "index 0 is the latest prompt");
     let specs = stakpak_agent_core::Tools::specs(server.tools.as_ref());
     for request in requests.iter() {
-        assert_eq!(request.tools.as_ref(), specs);
+        assert_eq!(request.tools, specs);
     }
 }
 

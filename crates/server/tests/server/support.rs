@@ -213,8 +213,8 @@ impl FakeTools {
 
 #[async_trait]
 impl Tools for FakeTools {
-    fn specs(&self) -> &[ToolSpec] {
-        &self.specs
+    fn specs(&self) -> Arc<[ToolSpec]> {
+        self.specs.as_slice().into()
     }
     fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall> {
         if !self.specs.iter().any(|spec| spec.name == name) {

@@ -1,0 +1,243 @@
+//! All servers of a configuration, and the product's own tools: one list, one door.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use serde_json::Value;
+use stakpak_agent_core::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+use stakpak_protocol::{SessionId, ToolCallId};
+use stakpak_redact::Redactor;
+use tokio::{task::spawn_blocking, time::timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    call::call,
+    cap::capped,
+    catalogue::Offered,
+    kept::Kept,
+    result,
+    server::{Server, Stop},
+    settings::Settings,
+};
+
+/// Where things are kept, all of them in the state directory.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Lists and approvals.
+    pub state: PathBuf,
+    /// What servers write to stderr.
+    pub logs: PathBuf,
+    /// A directory a session: results that are too long.
+    pub artefacts: PathBuf,
+}
+
+/// The servers. Nothing is started before it is wanted; [`Servers::stop`] ends what was.
+#[derive(Debug)]
+pub struct Servers {
+    servers: Vec<Arc<Server>>,
+    kept: Arc<Kept>,
+    artefacts: PathBuf,
+    redactor: Redactor,
+    tasks: TaskTracker,
+    stop: Stop,
+}
+
+/// How a server is, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerReport {
+    /// Its name.
+    pub name: String,
+    /// `ready`, or what else and why.
+    pub state: String,
+    /// Whether it can be called.
+    pub is_ready: bool,
+    /// Full name and description of its tools.
+    pub tools: Vec<(String, String)>,
+    /// Tools that are not offered, and why.
+    pub refused: Vec<String>,
+}
+
+impl Servers {
+    /// Makes them ready to be started, and starts those whose tools are not known yet: in the background, all at once.
+    #[must_use]
+    pub fn new(settings: Vec<Settings>, places: &Places, redactor: &Redactor) -> Arc<Self> {
+        let kept = Arc::new(Kept::open(&places.state));
+        let (tasks, stop) = (TaskTracker::new(), Stop::default());
+        let servers = settings.into_iter().enumerate().map(|(index, settings)| {
+            let server = Server::new(settings, index, places.logs.clone(), Arc::clone(&kept), redactor.clone());
+            Arc::new(server)
+        });
+        let servers: Vec<_> = servers.collect();
+        for server in &servers {
+            tasks.spawn(Arc::clone(server).keep(stop.clone()));
+            if !server.tools().known {
+                server.want();
+            }
+        }
+        tasks.close();
+        Arc::new(Self { servers, kept, artefacts: places.artefacts.clone(), redactor: redactor.clone(), tasks, stop })
+    }
+
+    /// Whether there is any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Ends every server; what has not ended by itself within that time is killed.
+    pub async fn stop(&self, within: Duration) {
+        self.stop.asked.cancel();
+        if timeout(within, self.tasks.wait()).await.is_err() {
+            self.stop.now.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    /// Starts every server and waits until each is ready or has failed.
+    pub async fn test(&self) -> Vec<ServerReport> {
+        join_all(self.servers.iter().map(|server| server.settled())).await;
+        self.servers.iter().map(|server| server.report()).collect()
+    }
+
+    fn offered(&self) -> BTreeMap<String, Arc<Offered>> {
+        let all = self.servers.iter().flat_map(|server| server.tools().offered);
+        all.map(|tool| (tool.spec.name.clone(), tool)).collect()
+    }
+
+    async fn run(&self, tool: &Arc<Offered>, made: &ToolCall, context: ToolContext) -> ToolOutcome {
+        let Some(server) = self.servers.get(tool.server) else {
+            return ToolOutcome::error("UNKNOWN_TOOL", "its server is gone");
+        };
+        self.approve(tool).await;
+        match call(server, tool, made, &context, &self.redactor).await {
+            ToolOutcome::Completed { result: Value::String(text), is_error } => {
+                let (redactor, directory) =
+                    (self.redactor.clone(), self.artefacts.join(context.session_id.to_string()));
+                let (name, id) = (made.name.clone(), made.id.clone());
+                let finish =
+                    move || capped(redactor.redact(&result::clean(&text)).into_owned(), &directory, &name, &id);
+                let text = spawn_blocking(finish).await.unwrap_or_else(|_| "the result could not be read".to_owned());
+                ToolOutcome::Completed { result: Value::String(text), is_error }
+            }
+            other => other,
+        }
+    }
+
+    /// A call that runs was approved: by a person, or by a rule for a tool that had not changed.
+    async fn approve(&self, tool: &Arc<Offered>) {
+        let (kept, tool) = (Arc::clone(&self.kept), Arc::clone(tool));
+        let written = spawn_blocking(move || kept.approve(&tool.spec.name, &tool.hash)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(error = &error as &dyn std::error::Error, "an approval of a tool cannot be kept");
+        }
+    }
+}
+
+/// The product's own tools and those of the servers.
+#[derive(Clone)]
+pub struct AllTools {
+    own: Arc<dyn Tools>,
+    servers: Arc<Servers>,
+    /// Of a run; none: as they are now.
+    taken: Option<Arc<List>>,
+}
+
+struct List {
+    specs: Arc<[ToolSpec]>,
+    foreign: BTreeMap<String, Arc<Offered>>,
+}
+
+impl std::fmt::Debug for AllTools {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AllTools").field("servers", &self.servers).finish_non_exhaustive()
+    }
+}
+
+impl AllTools {
+    /// Puts them together.
+    #[must_use]
+    pub fn new(own: Arc<dyn Tools>, servers: Arc<Servers>) -> Self {
+        Self { own, servers, taken: None }
+    }
+
+    fn list(&self) -> Arc<List> {
+        self.taken.clone().unwrap_or_else(|| Arc::new(self.now()))
+    }
+
+    fn now(&self) -> List {
+        let foreign = self.servers.offered();
+        let mut specs: Vec<ToolSpec> = self.own.specs().to_vec();
+        specs.extend(foreign.values().map(|tool| tool.spec.clone()));
+        specs.sort_by(|a, b| a.name.cmp(&b.name));
+        List { specs: specs.into(), foreign }
+    }
+
+    fn foreign(&self, name: &str) -> Option<Arc<Offered>> {
+        self.list().foreign.get(name).cloned()
+    }
+}
+
+#[async_trait]
+impl Tools for AllTools {
+    fn specs(&self) -> Arc<[ToolSpec]> {
+        Arc::clone(&self.list().specs)
+    }
+
+    async fn for_run(&self) -> Option<Arc<dyn Tools>> {
+        for server in &self.servers.servers {
+            server.want();
+        }
+        join_all(self.servers.servers.iter().map(|server| server.first_list())).await;
+        let own = self.own.for_run().await.unwrap_or_else(|| Arc::clone(&self.own));
+        let taken = Self { own, servers: Arc::clone(&self.servers), taken: None };
+        let list = Arc::new(taken.now());
+        Some(Arc::new(Self { taken: Some(list), ..taken }))
+    }
+
+    fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall> {
+        if self.foreign(name).is_none() {
+            return self.own.check(name, arguments);
+        }
+        // What is in it is the server's to judge.
+        if arguments.is_object() {
+            return Ok(());
+        }
+        Err(InvalidCall { code: "INVALID_ARGUMENTS", message: "the arguments must be a JSON object".to_owned() })
+    }
+
+    fn effect(&self, call: &ToolCall) -> Effect {
+        self.foreign(&call.name).map_or_else(|| self.own.effect(call), |tool| tool.effect)
+    }
+
+    fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String> {
+        let Some(tool) = self.foreign(&call.name) else { return self.own.needs_question(call, cwd) };
+        let reason = "its server describes this tool in another way than when it was approved";
+        self.servers.kept.has_changed(&call.name, &tool.hash).then(|| reason.to_owned())
+    }
+
+    async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
+        match self.foreign(&call.name) {
+            Some(tool) => self.servers.run(&tool, call, context).await,
+            None => self.own.run(call, context).await,
+        }
+    }
+
+    async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {
+        self.own.orphans().await
+    }
+
+    async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize {
+        self.own.end_orphans(session, call).await
+    }
+
+    async fn forget_session(&self, session: SessionId) -> io::Result<()> {
+        self.own.forget_session(session).await
+    }
+}

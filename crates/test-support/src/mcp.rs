@@ -1,0 +1,299 @@
+//! An MCP server that does as it is told: over HTTP by itself, over stdio behind a shell that joins its pipes to a socket.
+//!
+//! What its tools do follows from their names: see [`ScriptedMcp`].
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+};
+
+/// The server. Its tools, whatever they are called, do what a part of their name says: `hang` never answers, `die` ends the
+/// connection, `flood` answers with `bytes` bytes, `fail` fails, `meta` answers with the request's `_meta`, `progress` tells
+/// progress three times and answers when [`ScriptedMcp::open_gate`] was called, `structured` answers without text; any other
+/// answers with its `text`.
+#[derive(Debug, Clone)]
+pub struct ScriptedMcp {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    http: SocketAddr,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tools: Mutex<Vec<Value>>,
+    page: AtomicUsize,
+    requests: Mutex<Vec<Value>>,
+    silent: AtomicBool,
+    connections: watch::Sender<usize>,
+    list_changed: watch::Sender<u64>,
+    hang_up: watch::Sender<u64>,
+    gate: watch::Sender<bool>,
+    session: AtomicUsize,
+}
+
+/// How a request is answered.
+enum Answer {
+    Result(Value),
+    Error(Value),
+    /// Never.
+    None,
+    HangUp,
+}
+
+impl ScriptedMcp {
+    /// Starts it with these tools, by name.
+    ///
+    /// # Panics
+    /// When there is no loopback socket.
+    pub async fn start(tools: &[&str]) -> Self {
+        let shared = Arc::new(Shared {
+            tools: Mutex::new(tools.iter().map(|name| tool(name, "for tests")).collect()),
+            page: AtomicUsize::new(usize::MAX),
+            requests: Mutex::default(),
+            silent: AtomicBool::new(false),
+            connections: watch::Sender::new(0),
+            list_changed: watch::Sender::new(0),
+            hang_up: watch::Sender::new(0),
+            gate: watch::Sender::new(false),
+            session: AtomicUsize::new(1),
+        });
+        let lines = listener().await;
+        let http = listener().await;
+        let (address, http_address) = (local(&lines), local(&http));
+        let router = Router::new().route("/mcp", post(posted)).with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(http, router).await });
+        let accepting = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = lines.accept().await {
+                accepting.connections.send_modify(|count| *count += 1);
+                tokio::spawn(Arc::clone(&accepting).converse(stream));
+            }
+        });
+        Self { shared, address, http: http_address }
+    }
+
+    /// A command of `bash -c` that is this server over stdio.
+    #[must_use]
+    pub fn stdio_command(&self) -> String {
+        // What is in the background has no input; that end is the server's, and its end is the process's.
+        format!("exec 3<>/dev/tcp/127.0.0.1/{}; (cat <&3; kill $$) & cat >&3", self.address.port())
+    }
+
+    /// Where it speaks streamable HTTP.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/mcp", self.http)
+    }
+
+    /// Puts other tools into the list, with this description, and tells whoever is connected.
+    pub fn change_tools(&self, names: &[&str], description: &str) {
+        *lock(&self.shared.tools) = names.iter().map(|name| tool(name, description)).collect();
+        self.shared.list_changed.send_modify(|count| *count += 1);
+    }
+
+    /// Lists are given in pages of this size.
+    pub fn list_in_pages_of(&self, tools: usize) {
+        self.shared.page.store(tools, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is answered, or everything again.
+    pub fn be_silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::Relaxed);
+    }
+
+    /// Lets calls of `progress` end.
+    pub fn open_gate(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
+    /// Ends all connections.
+    pub fn hang_up(&self) {
+        self.shared.hang_up.send_modify(|count| *count += 1);
+    }
+
+    /// Forgets the session over HTTP: it is answered with 404.
+    pub fn expire_session(&self) {
+        self.shared.session.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything that came, in order.
+    #[must_use]
+    pub fn received(&self) -> Vec<Value> {
+        lock(&self.shared.requests).clone()
+    }
+
+    /// What came of this method.
+    #[must_use]
+    pub fn received_of(&self, method: &str) -> Vec<Value> {
+        self.received().into_iter().filter(|message| message["method"] == method).collect()
+    }
+
+    /// Waits for the nth connection over stdio.
+    pub async fn connected(&self, count: usize) {
+        let _ = self.shared.connections.subscribe().wait_for(|seen| *seen >= count).await;
+    }
+}
+
+impl Shared {
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        let (read, mut write) = stream.into_split();
+        let (send, mut outgoing) = mpsc::channel::<String>(64);
+        let mut lines = BufReader::new(read).lines();
+        let (mut changed, mut hang_up) = (self.list_changed.subscribe(), self.hang_up.subscribe());
+        loop {
+            tokio::select! {
+                line = lines.next_line() => {
+                    let Ok(Some(line)) = line else { return };
+                    let Ok(message) = serde_json::from_str(&line) else { continue };
+                    let (shared, send) = (Arc::clone(&self), send.clone());
+                    tokio::spawn(async move { shared.take(message, &send).await });
+                }
+                Some(line) = outgoing.recv() => {
+                    if line.is_empty() || write.write_all(line.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                _ = changed.changed() => {
+                    let note = json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"});
+                    let _ = write.write_all(format!("{note}\n").as_bytes()).await;
+                }
+                _ = hang_up.changed() => return,
+            }
+        }
+    }
+
+    async fn take(&self, message: Value, send: &mpsc::Sender<String>) {
+        let id = message["id"].clone();
+        let answer = self.answer(&message, Some(send)).await;
+        let line = match answer {
+            Answer::HangUp => String::new(),
+            Answer::None => return,
+            // The id last, as the TypeScript SDK writes it.
+            Answer::Result(result) => format!("{{\"result\":{result},\"jsonrpc\":\"2.0\",\"id\":{id}}}\n"),
+            Answer::Error(error) => format!("{{\"error\":{error},\"jsonrpc\":\"2.0\",\"id\":{id}}}\n"),
+        };
+        let _ = send.send(line).await;
+    }
+
+    async fn answer(&self, message: &Value, send: Option<&mpsc::Sender<String>>) -> Answer {
+        lock(&self.requests).push(message.clone());
+        if self.silent.load(Ordering::Relaxed) || message.get("id").is_none() {
+            return Answer::None;
+        }
+        match message["method"].as_str().unwrap_or_default() {
+            "initialize" => Answer::Result(json!({
+                "protocolVersion": message["params"]["protocolVersion"],
+                "capabilities": {"tools": {"listChanged": true}},
+                "serverInfo": {"name": "scripted", "version": "1"},
+            })),
+            "ping" => Answer::Result(json!({})),
+            "tools/list" => Answer::Result(self.list(&message["params"]["cursor"])),
+            "tools/call" => self.call(&message["params"], send).await,
+            method => Answer::Error(json!({"code": -32601, "message": format!("{method} is not known")})),
+        }
+    }
+
+    fn list(&self, cursor: &Value) -> Value {
+        let tools = lock(&self.tools);
+        let from: usize = cursor.as_str().and_then(|cursor| cursor.parse().ok()).unwrap_or(0);
+        let to = from.saturating_add(self.page.load(Ordering::Relaxed)).min(tools.len());
+        let mut page = json!({"tools": tools[from..to]});
+        if to < tools.len() {
+            page["nextCursor"] = json!(to.to_string());
+        }
+        page
+    }
+
+    async fn call(&self, params: &Value, send: Option<&mpsc::Sender<String>>) -> Answer {
+        let name = params["name"].as_str().unwrap_or_default();
+        let says = |what: &str| name.contains(what);
+        let text = |text: &str| Answer::Result(json!({"content": [{"type": "text", "text": text}]}));
+        let arguments = &params["arguments"];
+        match () {
+            () if says("hang") => Answer::None,
+            () if says("die") => Answer::HangUp,
+            () if says("flood") => {
+                let bytes = arguments["bytes"].as_u64().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
+                text(&"x".repeat(bytes))
+            }
+            () if says("fail") => {
+                Answer::Result(json!({"content": [{"type": "text", "text": "it failed"}], "isError": true}))
+            }
+            () if says("meta") => text(&params["_meta"].to_string()),
+            () if says("structured") => Answer::Result(json!({"content": [], "structuredContent": arguments})),
+            () if says("progress") => {
+                self.tell_progress(params, send).await;
+                text("done")
+            }
+            () => text(arguments["text"].as_str().unwrap_or("no text")),
+        }
+    }
+
+    async fn tell_progress(&self, params: &Value, send: Option<&mpsc::Sender<String>>) {
+        for step in 1..=3 {
+            let note = json!({
+                "jsonrpc": "2.0",
+                "method": "notifications/progress",
+                "params": {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3, "message": "working"},
+            });
+            if let Some(send) = send {
+                let _ = send.send(format!("{note}\n")).await;
+            }
+        }
+        let _ = self.gate.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+async fn posted(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(message): Json<Value>) -> Response {
+    let session = shared.session.load(Ordering::Relaxed).to_string();
+    let is_first = message["method"] == "initialize";
+    if !is_first && headers.get("mcp-session-id").is_none_or(|sent| sent.as_bytes() != session.as_bytes()) {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let id = message["id"].clone();
+    let mut noted = message;
+    noted["authorization"] = headers.get("authorization").and_then(|value| value.to_str().ok()).into();
+    let answer = match shared.answer(&noted, None).await {
+        Answer::Result(result) => json!({"jsonrpc": "2.0", "id": id, "result": result}),
+        Answer::Error(error) => json!({"jsonrpc": "2.0", "id": id, "error": error}),
+        Answer::None if id.is_null() => return StatusCode::ACCEPTED.into_response(),
+        Answer::None => std::future::pending().await,
+        Answer::HangUp => return StatusCode::BAD_GATEWAY.into_response(),
+    };
+    ([("mcp-session-id", session)], Json(answer)).into_response()
+}
+
+fn tool(name: &str, description: &str) -> Value {
+    json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}})
+}
+
+#[expect(clippy::expect_used, reason = "a test cannot go on without its server")]
+async fn listener() -> TcpListener {
+    TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback socket")
+}
+
+#[expect(clippy::expect_used, reason = "a test cannot go on without its server")]
+fn local(listener: &TcpListener) -> SocketAddr {
+    listener.local_addr().expect("a bound socket has an address")
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
