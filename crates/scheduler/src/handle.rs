@@ -13,8 +13,8 @@ use crate::{
     backfill::{self, Backfill, BackfillError, Backfilled},
     clock::Clock,
     ledger::{
-        CancelError, Decide, DecideError, Event, HistoryFilter, Hold, Ledger, LedgerError, OpenRuns, OutboxCounts,
-        RunNumber, RunRecord, TriggerOptions,
+        CancelError, Decide, DecideError, Event, HistoryFilter, Hold, Ledger, LedgerError, MissedInstants, OpenRuns,
+        OutboxCounts, RunNumber, RunRecord, TriggerOptions,
     },
     notice,
     overview::{self, ScheduleOverview, SchedulerStatus},
@@ -133,6 +133,19 @@ impl Handle {
         self.ledger.history(filter, limit).await
     }
 
+    /// See [`Ledger::missed_beside`].
+    ///
+    /// # Errors
+    /// Only of the ledger file.
+    pub async fn missed_beside(
+        &self,
+        filter: HistoryFilter<'_>,
+        limit: u32,
+        runs: &[RunRecord],
+    ) -> Result<Vec<MissedInstants>, LedgerError> {
+        self.ledger.missed_beside(filter, limit, runs).await
+    }
+
     /// See [`Ledger::run`].
     ///
     /// # Errors
@@ -172,8 +185,8 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Ledger::cancel`].
-    pub async fn cancel(&self, run: RunNumber) -> Result<RunRecord, CancelError> {
-        let record = self.ledger.cancel(run, self.clock.now()).await?;
+    pub async fn cancel(&self, run: RunNumber, key: Option<String>) -> Result<RunRecord, CancelError> {
+        let record = self.ledger.cancel(run, key, self.clock.now()).await?;
         self.triggered.notify_one();
         Ok(record)
     }

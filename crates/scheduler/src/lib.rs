@@ -41,8 +41,8 @@ pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
     Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, HistoryFilter, Hold, Ledger, LedgerError,
-    Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord, RunStatus,
-    Source, SpentToday, TriggerOptions, UnknownWord,
+    MissedInstants, Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord,
+    RunStatus, Source, SpentToday, TriggerOptions, UnknownWord,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use preview::{Preview, preview};

@@ -213,13 +213,16 @@ async fn a_decision_survives_a_death_at_every_request() {
 async fn a_person_ends_what_waits_for_its_turn_at_once_and_what_is_at_work_when_the_server_says_so() {
     let (world, running) = paused().await;
     let waiting = running.handle.trigger("beat", TriggerOptions::default()).await.unwrap();
-    let cancelled = running.handle.cancel(waiting.id).await.unwrap();
+    let cancelled = running.handle.cancel(waiting.id, None).await.unwrap();
     assert_eq!(told(&cancelled), "cancelled(user)");
-    assert_eq!(running.handle.cancel(RunNumber(1)).await.unwrap().status, RunStatus::Paused);
+    let under = |key: &str| running.handle.cancel(RunNumber(1), Some(key.to_owned()));
+    assert_eq!(under("mine").await.unwrap().status, RunStatus::Paused);
     eventually("the paused one ends", async || told(&last(&world).await) == "cancelled(user)").await;
-    let again = running.handle.cancel(RunNumber(1)).await.unwrap_err();
+    let again = running.handle.cancel(RunNumber(1), None).await.unwrap_err();
     assert_eq!(again.to_string(), "scheduled run 1 has ended: it is cancelled");
-    assert!(matches!(running.handle.cancel(RunNumber(9)).await, Err(CancelError::Unknown { .. })));
+    assert_eq!(told(&under("mine").await.unwrap()), "cancelled(user)", "a repeated request has its answer");
+    assert!(under("another").await.is_err());
+    assert!(matches!(running.handle.cancel(RunNumber(9), None).await, Err(CancelError::Unknown { .. })));
 
     // Asked while nothing runs, it is done by the next scheduler.
     world.server.play(Play::Hang);
@@ -227,7 +230,7 @@ async fn a_person_ends_what_waits_for_its_turn_at_once_and_what_is_at_work_when_
     let at_work = async || running.handle.run(run.id).await.unwrap().unwrap().run_id.is_some();
     eventually("it is at work", at_work).await;
     running.kill().await;
-    world.ledger.cancel(run.id, world.clock.now()).await.unwrap();
+    world.ledger.cancel(run.id, None, world.clock.now()).await.unwrap();
     let running = world.start().await;
     assert_eq!(told(&world.ended("beat").await), "cancelled(user)");
     running.stop().await;

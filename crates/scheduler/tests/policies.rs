@@ -155,7 +155,7 @@ async fn a_run_that_is_cancelled_before_its_message_has_an_answer_is_found_and_c
     world.clock.set("2026-01-01T00:01:00Z");
     eventually("it is posted", async || world.server.requests().iter().any(|path| path.ends_with("/messages"))).await;
     let id = world.history("beat").await[0].id;
-    running.handle.cancel(id).await.unwrap();
+    running.handle.cancel(id, None).await.unwrap();
     eventually("nobody knows", async || {
         world.clock.advance(TimeDelta::seconds(10));
         world.told("beat").await[0] == "unknown"

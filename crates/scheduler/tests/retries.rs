@@ -150,7 +150,7 @@ async fn what_a_person_ended_is_not_tried_again() {
     let (world, running) = fired("retry_on = 'any'", Play::Stumble("busy")).await;
     waits_after(&world, 1).await;
     let id = first(&world).await.unwrap().id;
-    assert_eq!(told(&running.handle.cancel(id).await.unwrap()), "cancelled(user)");
+    assert_eq!(told(&running.handle.cancel(id, None).await.unwrap()), "cancelled(user)");
     world.clock.advance(TimeDelta::minutes(30));
     assert_eq!((told(&first(&world).await.unwrap()).as_str(), world.server.runs()), ("cancelled(user)", 1));
     running.stop().await;

@@ -73,7 +73,7 @@ pub(super) async fn cancel(home: &Home, json: bool, id: RunNumber) -> Result<()>
             }
         }
         None => {
-            let run = ledger.cancel(id, Utc::now()).await?;
+            let run = ledger.cancel(id, None, Utc::now()).await?;
             let ends =
                 if run.status == RunStatus::Cancelled { "is cancelled" } else { "ends at the next `stakpak up`" };
             tell(home, json, "cancel", &run, ends)

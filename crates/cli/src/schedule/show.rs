@@ -186,11 +186,13 @@ fn timing(home: &Home, name: &str) -> Result<(Timing, Tz)> {
 pub(super) async fn history(home: &Home, json: bool, filter: HistoryFilter<'_>, limit: u32) -> Result<()> {
     let (set, ledger): (ScheduleSet, Ledger) = load(home)?;
     let runs = ledger.history(filter, limit).await?;
+    let missed = ledger.missed_beside(filter, limit, &runs).await?;
     if json {
-        say!("{}", json!({ "command": "autopilot.schedule.history", "ok": true, "runs": runs }));
+        let command = "autopilot.schedule.history";
+        say!("{}", json!({ "command": command, "ok": true, "runs": runs, "missed_ranges": missed }));
         return Ok(());
     }
-    if runs.is_empty() {
+    if runs.is_empty() && missed.is_empty() {
         let of_schedule = HistoryFilter { schedule: filter.schedule, ..HistoryFilter::default() };
         let ran = !ledger.history(of_schedule, 1).await?.is_empty();
         if let Some(name) = filter.schedule.filter(|name| !ran && set.get(name).is_none()) {
@@ -199,6 +201,6 @@ pub(super) async fn history(home: &Home, json: bool, filter: HistoryFilter<'_>, 
         say!("{}", if ran { "No such runs." } else { "No runs yet." });
         return Ok(());
     }
-    say!("{}", table::runs(&runs, &set));
+    say!("{}", table::history(&runs, &missed, &set));
     Ok(())
 }

@@ -5,7 +5,9 @@ use chrono_tz::Tz;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 use stakpak_protocol::Usd;
-use stakpak_scheduler::{CheckResult, Definition, RunRecord, ScheduleOverview, ScheduleSet, ScheduleState};
+use stakpak_scheduler::{
+    CheckResult, Definition, MissedInstants, RunRecord, RunStatus, ScheduleOverview, ScheduleSet, ScheduleState, Source,
+};
 
 use super::told;
 
@@ -57,6 +59,7 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
         "name": schedule.name,
         "cron": schedule.spec.as_ref().and_then(|spec| spec.when.cron()),
         "enabled": schedule.spec.as_ref().is_some_and(|spec| spec.enabled),
+        "sandbox": schedule.spec.as_ref().is_some_and(|spec| spec.sandbox),
         "state": schedule.state,
         "timezone": schedule.spec.as_ref().map(|spec| spec.timezone.name()),
         "next_run": schedule.next_run_at.map(|next| next.format("%Y-%m-%d %H:%M").to_string()),
@@ -70,24 +73,59 @@ pub(crate) fn json(schedule: &ScheduleOverview) -> Value {
 }
 
 pub(crate) fn runs(runs: &[RunRecord], set: &ScheduleSet) -> String {
+    history(runs, &[], set)
+}
+
+/// Runs and, where they belong, rows for missed instants that have none of their own; both newest first.
+pub(crate) fn history(runs: &[RunRecord], missed: &[MissedInstants], set: &ScheduleSet) -> String {
     let header = ["ID", "SCHEDULE", "STARTED", "SOURCE", "STATUS", "REASON", "CHECK", "DURATION", "COST", "SESSION"];
-    let mut text = plain(&header);
+    let mut table = plain(&header);
+    let mut missed = missed.iter().peekable();
     for run in runs {
-        let zone = zone_of(set, &run.schedule);
-        text.add_row([
-            run.id.to_string(),
-            run.schedule.clone(),
-            local(run.started_at.unwrap_or(run.planned_at), zone),
-            run.source.to_string(),
-            told::status(run),
-            run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
-            run.check.as_ref().map_or_else(|| "-".to_owned(), check),
-            run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),
-            run.cost_usd.map_or_else(|| "-".to_owned(), cost),
-            run.session_id.map_or_else(|| "-".to_owned(), |session| session.to_string()),
-        ]);
+        while let Some(instants) = missed.next_if(|instants| instants.to >= run.stands_for()) {
+            table.add_row(missed_row(instants, set));
+        }
+        table.add_row(run_row(run, set));
     }
-    let mut text = text.to_string();
+    table.add_rows(missed.map(|instants| missed_row(instants, set)));
+    format!("{table}{}", remarks(runs))
+}
+
+fn run_row(run: &RunRecord, set: &ScheduleSet) -> [String; 10] {
+    [
+        run.id.to_string(),
+        run.schedule.clone(),
+        local(run.started_at.unwrap_or(run.planned_at), zone_of(set, &run.schedule)),
+        run.source.to_string(),
+        told::status(run),
+        run.reason.map_or_else(|| "-".to_owned(), |reason| reason.to_string()),
+        run.check.as_ref().map_or_else(|| "-".to_owned(), check),
+        run.duration_ms.map_or_else(|| "-".to_owned(), |ms| format!("{}.{:01} s", ms / 1000, ms % 1000 / 100)),
+        run.cost_usd.map_or_else(|| "-".to_owned(), cost),
+        run.session_id.map_or_else(|| "-".to_owned(), |session| session.to_string()),
+    ]
+}
+
+fn missed_row(instants: &MissedInstants, set: &ScheduleSet) -> [String; 10] {
+    let zone = zone_of(set, &instants.schedule);
+    let none = || "-".to_owned();
+    [
+        none(),
+        instants.schedule.clone(),
+        format!("{} to {}", local(instants.from, zone), local(instants.to, zone)),
+        Source::Cron.to_string(),
+        format!("{}, {} times", RunStatus::Missed, instants.count),
+        instants.reason.to_string(),
+        none(),
+        none(),
+        none(),
+        none(),
+    ]
+}
+
+/// What the newest runs said, and what could not be told.
+fn remarks(runs: &[RunRecord]) -> String {
+    let mut text = String::new();
     for run in runs.iter().take(3) {
         if let Some(said) = run.agent_message.as_ref().or(run.error.as_ref()) {
             let cut: String = said.chars().take(ANSWER).collect();

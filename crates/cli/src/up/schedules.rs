@@ -223,7 +223,7 @@ struct Filter {
 
 /// Scheduled runs, newest first.
 #[utoipa::path(get, path = "/v1/schedule-runs", operation_id = "list_schedule_runs", tag = "schedules", security(("bearer_auth" = [])), params(Filter), responses(
-    (status = 200, description = "`runs`, as `stakpak schedule history --json` has them, and `next_cursor`, null on the last page", body = Object),
+    (status = 200, description = "`runs`, as `stakpak schedule history --json` has them, `missed_ranges` between them, and `next_cursor`, null on the last page", body = Object),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 429, body = ErrorBody),
@@ -239,8 +239,9 @@ async fn runs(State(handle): State<Handle>, Query(filter): Query<Filter>) -> Res
     let before = filter.cursor.map(RunNumber);
     let wanted = HistoryFilter { schedule: filter.schedule.as_deref(), status, since: None, before };
     let runs = handle.history(wanted, limit).await?;
+    let missed = handle.missed_beside(wanted, limit, &runs).await?;
     let next_cursor = runs.last().filter(|_| runs.len() == limit as usize).map(|run| run.id);
-    Ok(Json(json!({ "runs": runs, "next_cursor": next_cursor })))
+    Ok(Json(json!({ "runs": runs, "missed_ranges": missed, "next_cursor": next_cursor })))
 }
 
 /// One scheduled run.
@@ -300,7 +301,8 @@ async fn decide(
 }
 
 /// Ends a run: at once if it waits for its turn, else when the server has confirmed it.
-#[utoipa::path(post, path = "/v1/schedule-runs/{id}/cancel", operation_id = "cancel_schedule_run", tag = "schedules", security(("bearer_auth" = [])), params(("id" = i64, Path)), responses(
+#[utoipa::path(post, path = "/v1/schedule-runs/{id}/cancel", operation_id = "cancel_schedule_run", tag = "schedules", security(("bearer_auth" = [])), params(("id" = i64, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "One cancel for one key: repeated, it is answered also after the end")), responses(
     (status = 202, description = "The run", body = Object),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
@@ -308,8 +310,8 @@ async fn decide(
     (status = 429, body = ErrorBody),
     (status = 503, body = ErrorBody),
 ))]
-async fn cancel(State(handle): State<Handle>, Path(id): Path<i64>) -> Result<Response, Failed> {
-    Ok((StatusCode::ACCEPTED, Json(handle.cancel(RunNumber(id)).await?)).into_response())
+async fn cancel(State(handle): State<Handle>, Path(id): Path<i64>, headers: HeaderMap) -> Result<Response, Failed> {
+    Ok((StatusCode::ACCEPTED, Json(handle.cancel(RunNumber(id), key_of(&headers)).await?)).into_response())
 }
 
 fn key_of(headers: &HeaderMap) -> Option<String> {

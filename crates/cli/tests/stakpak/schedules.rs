@@ -459,6 +459,35 @@ fn trigger_takes_no_check_and_force() {
     drop(up);
 }
 
+/// A-P7: instants that share a row stand in the history where they belong: behind the missed ones of their gap, before older runs.
+#[test]
+fn history_shows_the_missed_instants_that_have_no_rows_of_their_own() {
+    let desk = Desk::new("[[schedules]]\nname = \"a\"\ncron = \"@yearly\"\nprompt = \"status\"\n");
+    let up = desk.0.up();
+    (0..2).for_each(|_| drop(desk.json(&["trigger", "a", "--wait"])));
+    up.kill();
+    let ledger = rusqlite::Connection::open(desk.0.path(".stakpak/autopilot/autopilot.db")).unwrap();
+    let sql = "UPDATE runs SET nominal_at = id * 1000000";
+    assert_eq!(ledger.execute(sql, []).unwrap(), 2);
+    let sql = "INSERT INTO missed_ranges VALUES ('a', 1100000, 1900000, 312, 'window'), ('b', 1, 2, 7, 'limit')";
+    ledger.execute(sql, []).unwrap();
+    let range = json!({ "schedule_name": "a", "from": "1970-01-01T00:18:20Z", "to": "1970-01-01T00:31:40Z",
+                        "count": 312, "reason": "window" });
+    assert_eq!(desk.json(&["history", "a"])["missed_ranges"], json!([range]));
+    assert_eq!(desk.json(&["history", "--all"])["missed_ranges"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        desk.json(&["history", "a", "--limit", "1"])["missed_ranges"],
+        json!([]),
+        "it is older than what is shown"
+    );
+    let shown = stdout(&desk.0.run(&["schedule", "history", "a"]));
+    let first_words: Vec<&str> =
+        shown.lines().skip(1).take(3).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(first_words, ["2", "-", "1"], "{shown}");
+    let row = shown.lines().nth(2).unwrap();
+    assert!(row.contains("00:18:20 UTC to 1970-01-01 00:31:40 UTC") && row.contains("missed, 312 times"), "{shown}");
+}
+
 /// A-P37: `clean` takes out what has ended, beside a running instance, and touches nothing that has not.
 #[tokio::test(flavor = "multi_thread")]
 async fn clean_takes_out_runs_that_have_ended_and_no_other() {

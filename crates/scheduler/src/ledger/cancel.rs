@@ -28,12 +28,18 @@ pub enum CancelError {
 }
 
 impl Ledger {
-    /// Asks for the end of a run, durably; a scheduler that runs on this file has to be told to look.
+    /// Asks for the end of a run, durably; a scheduler that runs on this file has to be told to look. A request that is
+    /// repeated under its key asks for nothing anew, and is told where the run stands now.
     ///
     /// # Errors
     /// When it is unknown or has ended.
-    pub async fn cancel(&self, id: RunNumber, now: DateTime<Utc>) -> Result<RunRecord, CancelError> {
-        let cancelled = self.database.write(move |connection| cancel(connection, id, now)).await?;
+    pub async fn cancel(
+        &self,
+        id: RunNumber,
+        key: Option<String>,
+        now: DateTime<Utc>,
+    ) -> Result<RunRecord, CancelError> {
+        let cancelled = self.database.write(move |connection| cancel(connection, id, key, now)).await?;
         if let Ok(run) = &cancelled
             && run.status == RunStatus::Cancelled
         {
@@ -45,8 +51,17 @@ impl Ledger {
 
 type Cancelled = Result<RunRecord, CancelError>;
 
-fn cancel(connection: &Connection, id: RunNumber, now: DateTime<Utc>) -> Result<Cancelled, LedgerError> {
+fn cancel(
+    connection: &Connection,
+    id: RunNumber,
+    key: Option<String>,
+    now: DateTime<Utc>,
+) -> Result<Cancelled, LedgerError> {
     let Some(before) = run(connection, id)? else { return Ok(Err(CancelError::Unknown { run: id })) };
+    let sql = "SELECT EXISTS (SELECT 1 FROM cancels WHERE run_id = ?1 AND idempotency_key = ?2)";
+    if connection.query_row(sql, params![id.0, key], |row| row.get(0))? {
+        return Ok(Ok(before));
+    }
     let asked = connection.execute(
         "UPDATE runs SET cancel_reason = coalesce(cancel_reason, ?2), updated_at = ?3
          WHERE id = ?1 AND (status IN ('pending', 'running', 'paused') OR status = 'unknown' AND unconfirmed = 1)",
@@ -54,6 +69,9 @@ fn cancel(connection: &Connection, id: RunNumber, now: DateTime<Utc>) -> Result<
     )?;
     if asked == 0 {
         return Ok(Err(CancelError::Ended { run: id, status: before.status }));
+    }
+    if let Some(key) = key {
+        connection.execute("INSERT INTO cancels (run_id, idempotency_key) VALUES (?1, ?2)", params![id.0, key])?;
     }
     if before.status == RunStatus::Pending {
         dispatch::end(connection, id, RunStatus::Cancelled, Reason::User, None, now)?;

@@ -138,6 +138,7 @@ fn empty(connection: &Connection, id: RunNumber) -> Result<(), LedgerError> {
     for of_run in [
         "DELETE FROM attempts WHERE run_id = ?1",
         "DELETE FROM decisions WHERE run_id = ?1",
+        "DELETE FROM cancels WHERE run_id = ?1",
         "DELETE FROM outbox WHERE run_id = ?1",
     ] {
         connection.prepare_cached(of_run)?.execute([id.0])?;

@@ -3,8 +3,10 @@
 use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING, COST];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING, COST,
+    CANCELS,
+];
 
 const RUNS: Migration = Migration {
     name: "runs by fire key",
@@ -252,5 +254,17 @@ const COST: Migration = Migration {
         ALTER TABLE spending ADD COLUMN usd_micros INTEGER;
         ALTER TABLE runs ADD COLUMN cost_usd_micros INTEGER;
         ALTER TABLE runs ADD COLUMN cost_limit_micros INTEGER;
+    ",
+};
+
+/// Under which keys the end of a run was asked for.
+const CANCELS: Migration = Migration {
+    name: "cancels by key",
+    sql: "
+        CREATE TABLE cancels (
+            run_id          INTEGER NOT NULL,
+            idempotency_key TEXT NOT NULL,
+            PRIMARY KEY (run_id, idempotency_key)
+        ) STRICT;
     ",
 };
