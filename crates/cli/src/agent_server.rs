@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) mcp: mcp::Configured,
     /// Hides what this process knows to be secret.
     pub(crate) redactor: Redactor,
+    /// What other processes call this one.
+    pub(crate) name: String,
 }
 
 /// What lives beside the server in this process.
@@ -102,8 +104,9 @@ impl Bound {
     pub(crate) async fn start(self, home: &Home, beside: Beside) -> Result<AgentServer> {
         let Self { listener, options, address } = self;
         let Beside { protected, mounted, mut parts } = beside;
-        let path = home.autopilot("journal.db");
-        let journal = tokio::task::spawn_blocking(move || SqliteJournal::open(&path)).await?;
+        let (path, owners, name) = (home.autopilot("journal.db"), home.autopilot("owners"), options.name);
+        let open = move || SqliteJournal::open_beside_others(&path, &owners, &name);
+        let journal = tokio::task::spawn_blocking(open).await?;
         let journal = Arc::new(journal.context("the journal cannot be opened")?);
         parts.push(Arc::new(JournalFile(SqliteJournal::clone(&journal))));
         let tools = LocalToolsConfig {

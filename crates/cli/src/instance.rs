@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use chrono::{DateTime, Utc};
 use nix::{sys::signal::kill, unistd::Pid};
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub(crate) struct Facts {
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) version: String,
     pub(crate) url: String,
-    /// `up`, `serve`, `run`, or `gateway`.
+    /// `up`, `serve`, or `gateway`.
     pub(crate) mode: String,
     pub(crate) profile: String,
     /// What keeps it running; none in a terminal.
@@ -102,14 +102,18 @@ impl Lock {
 
 impl Lock {
     /// Asks again for a while as long as nobody says that the lock is theirs: a process that is starting has not written its
-    /// facts yet, and one that only looks holds the lock for a moment.
+    /// facts yet. And always once more: one that only looks is in the way for a moment, and the facts may be of a process
+    /// that was killed.
     pub(crate) async fn acquire_patiently(home: &Home, seat: Seat) -> Result<Owner> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut is_sure = false;
         loop {
             match Self::acquire(home, seat)? {
-                Owner::Other(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                Owner::Other(None) if tokio::time::Instant::now() < deadline => {}
+                Owner::Other(Some(_)) if !is_sure => is_sure = true,
                 owner => return Ok(owner),
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
@@ -133,15 +137,22 @@ impl Facts {
     }
 
     fn of(home: &Home, seat: Seat) -> Result<Option<Self>> {
-        match Lock::acquire(home, seat)? {
-            Owner::Us(_) => Ok(None),
-            Owner::Other(facts) => Ok(facts),
-        }
+        Ok(if is_free(home, seat)? { None } else { Self::read(home, seat) })
     }
 
-    /// Whether it serves others, and not only its own run.
-    pub(crate) fn is_server(&self) -> bool {
-        matches!(self.mode.as_str(), "up" | "serve")
+    /// The facts of the instance that lives, once it has written them; none when none lives.
+    pub(crate) async fn of_starting(home: &Home) -> Result<Option<Self>> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !is_free(home, Seat::Server)? {
+            if let Some(facts) = Self::read(home, Seat::Server) {
+                return Ok(Some(facts));
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("another process holds {}", Home::show(&home.autopilot(Seat::Server.lock())));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(None)
     }
 
     pub(crate) fn write(&self, home: &Home) -> Result<()> {
@@ -161,6 +172,22 @@ impl Facts {
 
     pub(crate) fn remove_as(home: &Home, seat: Seat) {
         remove_file(home, seat.facts());
+    }
+}
+
+/// Whether nobody holds the lock. Any number of processes may look at the same time.
+fn is_free(home: &Home, seat: Seat) -> Result<bool> {
+    let path = home.autopilot(seat.lock());
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        file => file.with_context(|| format!("cannot open {}", path.display()))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }
 

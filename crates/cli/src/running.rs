@@ -35,7 +35,7 @@ impl RunningGateway {
             let config = Place::standalone(home, facts.config.as_deref()).load()?;
             return Self::new(facts.url, config.server.token.expose()).map(Some);
         }
-        match Facts::of_running(home)?.filter(Facts::is_server) {
+        match Facts::of_running(home)? {
             Some(facts) => Self::new(facts.url, &AutopilotFile::load(home)?.token(home)?).map(Some),
             None => Ok(None),
         }

@@ -107,10 +107,10 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     let token = token(&home, &file, &args, bind)?;
     let lock = match Lock::acquire_patiently(&home, Seat::Server).await? {
         Owner::Us(lock) => lock,
-        Owner::Other(facts) => return already_running(facts, global.json),
+        Owner::Other(facts) => return already_running(facts, &mode, global.json),
     };
     let profiles = Arc::new(profiles(global, &args, &file, config.clone())?);
-    let options = options(&home, global, &file, bind, token.clone(), Arc::clone(&profiles))?;
+    let options = options(&home, global, &file, bind, token.clone(), Arc::clone(&profiles), &mode)?;
     let redactor = options.redactor.clone();
     let bound = Bound::new(options).await?;
     let logging = Logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
@@ -176,6 +176,7 @@ fn options(
     bind: SocketAddr,
     token: Option<String>,
     profiles: Arc<ConfigProfiles>,
+    mode: &Mode,
 ) -> Result<Options> {
     let named_tokens = token.as_deref().map(|token| file.named_tokens(token)).transpose()?.unwrap_or_default();
     let workdir = workdir(global)?;
@@ -195,6 +196,7 @@ fn options(
         resume_max_age: Some(file.server.resume_max_age),
         profile: global.profile.clone(),
         credential_variables: home.credential_variables(),
+        name: format!("`stakpak {}` (process {})", mode.name(), std::process::id()),
     })
 }
 
@@ -254,11 +256,12 @@ fn facts(url: &str, mode: &str, profile: &str, service: Option<Backend>) -> Fact
     }
 }
 
-/// `up` beside `up` is done already; beside a `run` it cannot start yet.
-fn already_running(facts: Option<Facts>, json: bool) -> Result<()> {
+/// `up` beside `up` is done already; any other pair is not what was asked for.
+fn already_running(facts: Option<Facts>, mode: &Mode, json: bool) -> Result<()> {
     let Some(facts) = facts else { bail!("another stakpak process is starting or stopping; try again in a moment") };
-    if !facts.is_server() {
-        bail!("`stakpak {}` (process {}) holds the journal; try again when it has ended", facts.mode, facts.pid);
+    if !(matches!(mode, Mode::Up) && facts.mode == mode.name()) {
+        let Facts { mode, pid, url, .. } = facts;
+        bail!("`stakpak {mode}` runs already: process {pid}, {url}; end it with `stakpak down`");
     }
     if json {
         say!("{}", serde_json::json!({ "event": "already_running", "pid": facts.pid, "url": facts.url }));

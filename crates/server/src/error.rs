@@ -106,6 +106,10 @@ impl From<JournalError> for ApiError {
                 ErrorCode::InvalidQuery,
                 "page: must be the `next` of an earlier page; leave it out to begin anew",
             ),
+            JournalError::Elsewhere { owner, .. } => Self::new(
+                ErrorCode::SessionAlreadyRunning,
+                format!("this session belongs to {owner} while it lives; reading works, everything else after its end"),
+            ),
             JournalError::Storage(_) => Self::internal(
                 ErrorCode::StorageUnavailable,
                 "the journal cannot be written; nothing was changed, try again",

@@ -166,6 +166,10 @@ impl Task {
                 }
                 Ok(Err(JournalError::StaleEpoch { .. })) => return,
                 Ok(Err(error)) => {
+                    if let JournalError::Elsewhere { owner, .. } = &error {
+                        tracing::info!(session_id = %self.session, owner, "left to its owner");
+                        return self.refuse_all(&error);
+                    }
                     if matches!(error, JournalError::Damaged { .. } | JournalError::UnknownSession(_)) {
                         return self.refuse_all(&error);
                     }
@@ -188,7 +192,9 @@ impl Task {
         let session = match self.residents.take(self.session) {
             Some(resident) => resident,
             None => {
-                Resident::open(self.agent.journal.as_ref(), self.session).await.inspect_err(|error| self.tell(error))?
+                let journal = self.agent.journal.as_ref();
+                journal.claim(self.session).await?;
+                Resident::open(journal, self.session).await.inspect_err(|error| self.tell(error))?
             }
         };
         // A run that nobody drives was left by another owner: its effects are settled before anything is started.
@@ -231,6 +237,9 @@ impl Task {
         while let Ok(job) = self.jobs.try_recv() {
             let error = match error {
                 JournalError::Damaged { session, seq } => JournalError::Damaged { session: *session, seq: *seq },
+                JournalError::Elsewhere { session, owner } => {
+                    JournalError::Elsewhere { session: *session, owner: owner.clone() }
+                }
                 _ => JournalError::UnknownSession(self.session),
             };
             let _ = job.reply.send(Err(RequestError::Journal(error)));
@@ -243,6 +252,11 @@ impl Task {
 pub(crate) async fn end_strays(agent: &Agent) -> Result<(), JournalError> {
     let mut strays = Vec::new();
     for (id, call) in agent.tools.orphans().await {
+        match agent.journal.claim(id).await {
+            Ok(()) | Err(JournalError::UnknownSession(_)) => {}
+            Err(JournalError::Elsewhere { .. }) => continue,
+            Err(error) => return Err(error),
+        }
         match Resident::open(agent.journal.as_ref(), id).await {
             Ok(resident) if is_running(resident.session(), &call) => {}
             Ok(_) | Err(JournalError::Damaged { .. }) => strays.push((id, call)),

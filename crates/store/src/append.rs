@@ -10,6 +10,7 @@ use stakpak_protocol::RunId;
 
 use crate::{
     failure::{Failure, storage},
+    owners::Owners,
     receipt,
     record::{self, Sealed},
     session::{self, Encoded},
@@ -43,12 +44,15 @@ impl PreparedAppend {
         Ok(Self { epoch, session: Encoded::new(session)?, after_seq, rows, run, receipt, snapshot, now })
     }
 
-    pub(crate) fn write(&self, conn: &Connection) -> Result<(), Failure> {
+    pub(crate) fn write(&self, conn: &Connection, owners: Option<&Owners>) -> Result<(), Failure> {
         let id = self.session.session.id;
         let head = session::head(conn, id)?;
         if self.epoch < head.epoch {
             let stale = JournalError::StaleEpoch { session: id, attempted: self.epoch, current: head.epoch };
             return Err(stale.into());
+        }
+        if let Some(owners) = owners {
+            owners.may_write(id, self.epoch, head.epoch)?;
         }
         if self.after_seq != head.last_seq {
             let (expected, found) = (head.last_seq + 1, self.after_seq + 1);

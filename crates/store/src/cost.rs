@@ -42,7 +42,7 @@ fn append_turn(conn: &Connection, session: &mut SessionRow) -> Result<(), Failur
     session.message_count += 2;
     session.last_event_id = EventId(session.last_seq);
     let append = Append { epoch: 0, session: session.clone(), rows, run: None, receipt: None, snapshot: None };
-    PreparedAppend::new(append, Utc::now())?.write(conn)
+    PreparedAppend::new(append, Utc::now())?.write(conn, None)
 }
 
 /// Steps of the machine that this takes.

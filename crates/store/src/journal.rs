@@ -1,6 +1,6 @@
 //! The journal as the agent uses it: each call is one job of the database.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,7 +15,9 @@ use stakpak_sqlite::{Database, Stats};
 use crate::{
     append::{PreparedAppend, PreparedSession},
     failure::Failure,
-    listing, receipt,
+    listing,
+    owners::Owners,
+    receipt,
     recent::Recent,
     record,
     schema::MIGRATIONS,
@@ -31,6 +33,9 @@ pub enum OpenError {
     /// The file is open, but no epoch could be taken.
     #[error("could not take an epoch of the journal")]
     Epoch(#[source] JournalError),
+    /// What tells other processes that this one lives could not be written.
+    #[error("could not lock a file of its own beside the journal")]
+    Owner(#[from] io::Error),
 }
 
 /// The journal in a SQLite file. Clones share it; it closes with the last.
@@ -42,6 +47,8 @@ pub struct SqliteJournal {
     epoch: u64,
     clock: Arc<dyn Clock>,
     recent: Arc<Recent>,
+    /// None: other processes cannot tell whether this one lives.
+    owners: Option<Arc<Owners>>,
 }
 
 impl SqliteJournal {
@@ -51,6 +58,18 @@ impl SqliteJournal {
     /// See [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::own(Database::open(path, MIGRATIONS)?)
+    }
+
+    /// The same for processes that use the file side by side, known to each other by lock files in `owners`: sessions that
+    /// one of them wrote last stay its own while it lives. `name` is what the others call this one.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_beside_others(path: &Path, owners: &Path, name: &str) -> Result<Self, OpenError> {
+        let owners = Owners::prepare(owners, name)?;
+        let journal = Self::open(path)?;
+        let owners = Some(Arc::new(owners.take(journal.epoch)?));
+        Ok(Self { owners, ..journal })
     }
 
     /// A journal that lives as long as its last clone.
@@ -84,7 +103,7 @@ impl SqliteJournal {
     fn own(database: Database) -> Result<Self, OpenError> {
         let epoch = futures_executor::block_on(database.write(take_epoch));
         let epoch = epoch.map_err(|failure| OpenError::Epoch(failure.into()))?;
-        Ok(Self { database, epoch, clock: Arc::new(SystemClock), recent: Arc::new(Recent::new()) })
+        Ok(Self { database, epoch, clock: Arc::new(SystemClock), recent: Arc::new(Recent::new()), owners: None })
     }
 
     pub(crate) async fn write<T: Send + 'static>(
@@ -125,9 +144,16 @@ impl Journal for SqliteJournal {
         let row = append.session.clone();
         self.recent.forget(row.id);
         let append = PreparedAppend::new(append, self.clock.now())?;
-        self.database.write_unguarded(move |conn| append.write(conn)).await?;
+        let owners = self.owners.clone();
+        self.database.write_unguarded(move |conn| append.write(conn, owners.as_deref())).await?;
         self.recent.put(row);
         Ok(())
+    }
+
+    async fn claim(&self, id: SessionId) -> Result<(), JournalError> {
+        let Some(owners) = self.owners.clone().filter(|_| self.recent.get(id).is_none()) else { return Ok(()) };
+        let own = self.epoch;
+        self.read(move |conn| Ok(owners.may_write(id, own, session::head(conn, id)?.epoch)?)).await
     }
 
     async fn probe(&self) -> Result<(), JournalError> {

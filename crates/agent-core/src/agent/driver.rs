@@ -134,7 +134,12 @@ impl<'a> Driver<'a> {
                         let _ = answer.send(Err(RequestError::Journal(error)));
                     }
                     Err(error) => {
-                        let told = JournalError::Storage(error.to_string().into());
+                        let told = match &error {
+                            JournalError::Elsewhere { session, owner } => {
+                                JournalError::Elsewhere { session: *session, owner: owner.clone() }
+                            }
+                            error => JournalError::Storage(error.to_string().into()),
+                        };
                         let _ = answer.send(Err(RequestError::Journal(told)));
                         return Err(error);
                     }

@@ -49,9 +49,9 @@ impl RunSpan {
         info!(session_id = %session.row.id, run_id = %run.accepted.run_id, model = run.accepted.model, "run accepted");
     }
 
-    /// Why the session is no longer driven. A process that lost its ownership has nothing to tell.
+    /// Why the session is no longer driven. A process that is not its owner has nothing to tell.
     pub(super) fn tell(&self, session: SessionId, error: &JournalError) {
-        if !matches!(error, JournalError::StaleEpoch { .. }) {
+        if !matches!(error, JournalError::StaleEpoch { .. } | JournalError::Elsewhere { .. }) {
             let error = error as &dyn std::error::Error;
             self.span.in_scope(|| tracing::error!(session_id = %session, error, "session cannot go on"));
         }

@@ -206,6 +206,14 @@ pub enum JournalError {
         /// The session's.
         current: u64,
     },
+    /// Another process that lives drives the session.
+    #[error("session {session} belongs to {owner}")]
+    Elsewhere {
+        /// The session.
+        session: SessionId,
+        /// What the process calls itself.
+        owner: String,
+    },
     /// The rows do not continue the sequence.
     #[error("session {session} continues at {expected}, not {found}")]
     OutOfSequence {
@@ -256,6 +264,12 @@ pub trait Journal: Send + Sync {
 
     /// Appends. Durable when it returns.
     async fn append(&self, append: Append) -> Result<(), JournalError>;
+
+    /// Refused while another process that lives drives the session: asked before anything is done for one that this process
+    /// did not write last. An append is refused for the same reason.
+    async fn claim(&self, _id: SessionId) -> Result<(), JournalError> {
+        Ok(())
+    }
 
     /// Writes something that nobody reads, durably: whether an append would succeed now.
     async fn probe(&self) -> Result<(), JournalError>;

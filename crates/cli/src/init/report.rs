@@ -66,7 +66,7 @@ impl<'a> Report<'a> {
         let mut next = Vec::new();
         let has_variable = matches!(model, Answer::Provider(provider) if matches!(provider.key, Key::Variable(_)))
             || chat.is_some_and(Chat::needs_variables);
-        let runs = Facts::of_running(self.home)?.is_some_and(|facts| facts.is_server());
+        let runs = Facts::of_running(self.home)?.is_some();
         let start = match (runs, has_variable) {
             (true, _) => self.config_written.then_some(("stakpak restart", "the running instance takes the model up")),
             (false, true) => Some(("stakpak up -d --import-env", "starts it, with the keys of this shell")),

@@ -1,4 +1,7 @@
 //! A client of the running instance, or of a server of our own on a free loopback port when none runs.
+//!
+//! Any number of such servers share the journal, with one another and with an instance that starts meanwhile: each drives its
+//! own sessions, and those of a process that lives are refused to the others.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
@@ -13,7 +16,7 @@ use crate::{
     args::Global,
     autopilot_file::AutopilotFile,
     home::Home,
-    instance::{Facts, Lock, Owner, Seat},
+    instance::Facts,
     mcp, output,
     profiles::ConfigProfiles,
     secrets,
@@ -33,7 +36,7 @@ pub(crate) struct Connected {
 
 enum Reached {
     Running(Facts),
-    Embedded { lock: Lock, server: AgentServer },
+    Embedded(AgentServer),
 }
 
 impl Connected {
@@ -51,17 +54,15 @@ impl Connected {
     /// The same, but never with a server of our own.
     pub(crate) async fn to_running(global: &Global) -> Result<Self> {
         let home = Home::open(global.home.clone(), global.config.clone())?;
-        if Facts::of_running(&home)?.is_none_or(|facts| !facts.is_server()) {
+        if Facts::of_running(&home)?.is_none() {
             bail!("--detach needs a running instance; start one with `stakpak up -d`");
         }
         Self::new(global).await
     }
 
     pub(crate) async fn end(self) {
-        if let Reached::Embedded { lock, server } = self.reached {
+        if let Reached::Embedded(server) = self.reached {
             server.stop(SETTLE).await;
-            Facts::remove(&self.home);
-            drop(lock);
         }
     }
 }
@@ -70,7 +71,7 @@ impl Reached {
     fn url(&self) -> String {
         match self {
             Self::Running(facts) => facts.url.clone(),
-            Self::Embedded { server, .. } => server.url(),
+            Self::Embedded(server) => server.url(),
         }
     }
 }
@@ -83,16 +84,9 @@ async fn reach(
     token: &str,
     workdir: &Path,
 ) -> Result<Reached> {
-    let lock = match Lock::acquire_patiently(home, Seat::Server).await? {
-        Owner::Us(lock) => lock,
-        Owner::Other(Some(facts)) if facts.is_server() => return Ok(Reached::Running(facts)),
-        Owner::Other(Some(facts)) => bail!(
-            "another `stakpak run` (process {}) is using {}; wait for its end, or start `stakpak up` so that several can run",
-            facts.pid,
-            Home::show(&home.autopilot(""))
-        ),
-        Owner::Other(None) => bail!("another process holds {}", Home::show(&home.autopilot("autopilot.lock"))),
-    };
+    if let Some(facts) = Facts::of_starting(home).await? {
+        return Ok(Reached::Running(facts));
+    }
     let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
     let mcp = mcp::Configured::find(home, workdir);
     if !output::is_quiet() {
@@ -112,19 +106,9 @@ async fn reach(
         credential_variables: home.credential_variables(),
         redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
         mcp,
+        name: format!("`stakpak run` (process {})", std::process::id()),
     })
     .await?;
     let server = bound.start(home, Beside::default()).await?;
-    Facts {
-        pid: std::process::id(),
-        started_at: chrono::Utc::now(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        url: server.url(),
-        mode: "run".to_owned(),
-        profile: global.profile.clone(),
-        service: None,
-        config: None,
-    }
-    .write(home)?;
-    Ok(Reached::Embedded { lock, server })
+    Ok(Reached::Embedded(server))
 }

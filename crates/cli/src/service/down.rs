@@ -24,9 +24,6 @@ const GONE: Duration = Duration::from_secs(5);
 pub(crate) async fn down(global: &Global, args: &DownArgs) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let facts = Facts::of_running(&home)?;
-    if let Some(facts) = facts.as_ref().filter(|facts| !facts.is_server()) {
-        bail!("`stakpak {}` (process {}) runs, not a service; stop it where it was started", facts.mode, facts.pid);
-    }
     let service = Service::installed(&home);
     let began = Instant::now();
     if let Some(service) = &service

@@ -21,7 +21,7 @@ pub(crate) async fn restart(global: &Global) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     AutopilotFile::load(&home)?;
     ConfigFile::load(home.config_toml())?;
-    let Some(facts) = Facts::of_running(&home)?.filter(Facts::is_server) else {
+    let Some(facts) = Facts::of_running(&home)? else {
         bail!("stakpak is not running; start it with: stakpak up -d");
     };
     let (Some(_), Some(service)) = (facts.service, Service::installed(&home)) else {

@@ -30,7 +30,7 @@ pub(super) async fn until_ready(home: &Home, backend: Backend) -> Result<Facts> 
     let failed = |why: &str| anyhow::anyhow!("{why}; the end of the log:\n{}", end_of_log(home));
     let mut answered = None;
     while Instant::now() < deadline {
-        if let Some(facts) = Facts::of_running(home)?.filter(Facts::is_server) {
+        if let Some(facts) = Facts::of_running(home)? {
             let health = Health::of(&client(&facts.url, Some(&token))).await;
             let since = *answered.get_or_insert_with(Instant::now);
             if health.is_reachable() && (!health.is_starting() || since.elapsed() > SETTLING) {

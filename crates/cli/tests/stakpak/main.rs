@@ -11,6 +11,7 @@
 mod disk;
 mod support;
 
+mod beside;
 mod channels;
 mod chat;
 mod config;
