@@ -138,8 +138,8 @@ pub(crate) enum AutopilotCommand {
     Logs(LogsArgs),
     /// What is running and how it goes, with which model, channels and schedules
     Status(StatusArgs),
-    /// Looks for damage in the journal, also while it is in use; changes nothing, fails if there is any
-    Doctor,
+    /// Looks for what is wrong with files, machine, schedules and channels, also beside a running instance
+    Doctor(DoctorArgs),
     /// Copies the journal to a file and verifies the copy, also while it is in use
     #[command(after_help = "Example:\n  stakpak autopilot backup /backups/stakpak-$(date +%F).db")]
     Backup(BackupArgs),
@@ -166,6 +166,16 @@ pub(crate) struct StatusArgs {
     /// Fail unless everything works
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Also ask providers and platforms whether they take the keys
+    #[arg(long)]
+    pub(crate) online: bool,
+    /// Make private files private again
+    #[arg(long)]
+    pub(crate) fix: bool,
 }
 
 #[derive(Debug, Args)]

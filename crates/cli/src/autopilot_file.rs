@@ -51,7 +51,8 @@ pub(crate) struct ServerTable {
     pub(crate) resume_max_age: Duration,
     show_token: IgnoredAny,
     no_auth: IgnoredAny,
-    sandbox_mode: IgnoredAny,
+    /// `persistent` or `ephemeral`.
+    pub(crate) sandbox_mode: Option<String>,
     url: IgnoredAny,
     pub(crate) log_format: LogFormat,
     #[serde(deserialize_with = "ceiling::deserialize")]
@@ -92,7 +93,7 @@ impl Default for ServerTable {
             resume_max_age: Duration::from_secs(3600),
             show_token: IgnoredAny,
             no_auth: IgnoredAny,
-            sandbox_mode: IgnoredAny,
+            sandbox_mode: None,
             url: IgnoredAny,
             log_format: LogFormat::default(),
             approval_ceiling: ApprovalCeiling::All,

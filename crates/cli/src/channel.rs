@@ -19,6 +19,7 @@ use crate::{
 
 pub(crate) use add::{Change, check_variable, given_profile, owner_code, refused, set_notifications};
 pub(crate) use list::{Overview, one_line, overview};
+pub(crate) use probe::identity;
 pub(crate) use tokens::given_by_environment;
 
 /// The app that Slack is told to make.

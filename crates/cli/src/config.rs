@@ -8,6 +8,7 @@ mod files;
 mod findings;
 mod keys;
 mod list;
+mod migrate;
 mod new;
 mod schema;
 mod set;
@@ -30,6 +31,7 @@ pub(crate) fn run(home: &Home, global: &Global, command: ConfigCommand) -> Resul
         ConfigCommand::Sample { file } => new::sample(global, file),
         ConfigCommand::New => new::run(home, global),
         ConfigCommand::Validate { strict } => validate::run(home, global, strict),
+        ConfigCommand::Migrate => migrate::run(home, global),
         ConfigCommand::Path => path(home, global),
         ConfigCommand::Get { key } => show::get(home, global, &key),
         ConfigCommand::Set { key, value } => set::run(home, global, &key, &value),

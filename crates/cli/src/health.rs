@@ -46,6 +46,10 @@ impl Health {
         matches!(self, Self::Known(ReadyChecks { scheduler: CheckState::Ok, .. }))
     }
 
+    pub(crate) fn channels_run(self) -> bool {
+        matches!(self, Self::Known(ReadyChecks { channels: CheckState::Ok | CheckState::Degraded, .. }))
+    }
+
     pub(crate) fn checks(self) -> Option<ReadyChecks> {
         match self {
             Self::Known(checks) => Some(checks),

@@ -24,6 +24,8 @@ use crate::{
 
 use self::{chat::Chat, duties::Duties, model::Answer, question::Asker, report::Report};
 
+pub(crate) use probe::models;
+
 pub(crate) async fn run(global: &Global, args: &InitArgs) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let autopilot = AutopilotFile::load(&home)?;

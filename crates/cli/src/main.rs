@@ -152,7 +152,7 @@ async fn autopilot(global: &Global, command: AutopilotCommand, started: Instant)
         AutopilotCommand::Restart => service::restart(global).await,
         AutopilotCommand::Logs(args) => logs::run(&home()?, global.json, &args).await,
         AutopilotCommand::Backup(args) => backup::run(&home()?, global.json, args).await,
-        AutopilotCommand::Doctor => doctor::run(&home()?, global.json).await,
+        AutopilotCommand::Doctor(args) => doctor::run(&home()?, global, &args).await,
         AutopilotCommand::Status(args) => status::run(global, &args).await,
         AutopilotCommand::Schedule(command) => schedule::run(&home()?, global, command).await,
         AutopilotCommand::Channel(command) => {

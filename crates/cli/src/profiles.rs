@@ -34,6 +34,11 @@ impl ConfigProfiles {
         Ok(profiles)
     }
 
+    /// The providers of a profile, ready to be asked.
+    pub(crate) fn providers(file: &ConfigFile, name: &str) -> Result<Vec<ProviderSettings>, ProfileError> {
+        of_profile(name, &file.profile(name).map_err(|error| unusable(name, &error))?)
+    }
+
     fn make(&self, name: &str) -> Result<Profile, ProfileError> {
         let profile = self.file.profile(name).map_err(|error| unusable(name, &error))?;
         if let Some((provider, finding)) = profile.invalid_providers.iter().next() {
@@ -42,9 +47,7 @@ impl ConfigProfiles {
             });
         }
         let is_boot = name == self.boot;
-        let providers = if profile.providers.is_empty() { of_environment() } else { profile.providers.clone() };
-        let settings = providers.iter().map(|(id, provider)| settings(name, id, provider));
-        let mut settings = settings.collect::<Result<Vec<_>, _>>()?;
+        let mut settings = of_profile(name, &profile)?;
         for settings in &mut settings {
             settings.prices = self.prices(&settings.id);
         }
@@ -102,6 +105,11 @@ fn grant(profile: &stakpak_config::Profile) -> Policy {
         None => Policy::with_defaults(),
     };
     granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str))
+}
+
+fn of_profile(name: &str, profile: &stakpak_config::Profile) -> Result<Vec<ProviderSettings>, ProfileError> {
+    let providers = if profile.providers.is_empty() { of_environment() } else { profile.providers.clone() };
+    providers.iter().map(|(id, provider)| settings(name, id, provider)).collect()
 }
 
 /// For a profile without a provider: those known by name whose key the environment has. Their models are theirs alone.

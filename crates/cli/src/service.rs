@@ -123,6 +123,25 @@ pub(crate) fn line(home: &Home) -> Option<String> {
     })
 }
 
+/// How the installed service stands to this program.
+pub(crate) struct ServiceState {
+    /// Program and PATH are those that would be installed now.
+    pub(crate) is_current: bool,
+    /// A user's systemd runs it.
+    pub(crate) has_user_manager: bool,
+    /// What keeps it running when its user logs out.
+    pub(crate) linger_hint: Option<String>,
+}
+
+/// None when none is installed.
+pub(crate) async fn state(home: &Home) -> Option<ServiceState> {
+    let service = Service::installed(home)?;
+    let has_user_manager = service.backend == Backend::Systemd;
+    let linger_hint = if has_user_manager { systemd::linger_hint().await } else { None };
+    let is_current = service.renewed().is_ok_and(|renewed| renewed == service);
+    Some(ServiceState { is_current, has_user_manager, linger_hint })
+}
+
 async fn choose(choice: ServiceChoice) -> Result<Backend> {
     let wanted = match choice {
         ServiceChoice::Auto if systemd::answers().await => return Ok(Backend::Systemd),

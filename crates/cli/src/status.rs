@@ -3,6 +3,9 @@
 use anyhow::Result;
 use chrono::Utc;
 use serde_json::{Value, json};
+use stakpak_agent_core::{Policy, Profiles};
+use stakpak_config::ConfigFile;
+use stakpak_protocol::Approval;
 use stakpak_scheduler::{HistoryFilter, Ledger, OutboxCounts, SpentToday, list};
 
 use crate::{
@@ -15,6 +18,7 @@ use crate::{
     home::Home,
     instance::Facts,
     offline,
+    profiles::ConfigProfiles,
     running::RunningGateway,
     schedule::{schedule_json, schedule_table},
     service::{self, Service},
@@ -137,6 +141,30 @@ impl Status<'_> {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
+    /// Those that the boot profile lets run without a question; its commands and rules aside.
+    fn allowed_tools(&self) -> usize {
+        let profile = ConfigFile::load(self.home.config_toml()).ok();
+        let profiles = profile.and_then(|file| ConfigProfiles::new(file, &self.global.profile, None, false).ok());
+        match profiles.and_then(|profiles| profiles.profile(None).ok()).map(|profile| profile.policy.clone()) {
+            Some(Policy::Custom { rules, .. }) => rules.values().filter(|rule| **rule == Approval::Auto).count(),
+            Some(Policy::All) => stakpak_tools::NAMES.len(),
+            Some(Policy::None) | None => 0,
+        }
+    }
+
+    /// With the place of each that notifications go to.
+    fn channels(&self, channels: &[channel::Overview]) -> Value {
+        let route = self.file.schedules.notifications.route.as_ref();
+        let mut list = json!(channels);
+        for channel in list.as_array_mut().into_iter().flatten() {
+            let told = route.filter(|route| channel["name"] == route.channel.as_str());
+            let target = told.and_then(|route| Some(route.to_string().split_once(':')?.1.to_owned()));
+            channel["target"] = json!(target.unwrap_or_else(|| "-".to_owned()));
+            channel["alerts_only"] = json!(false);
+        }
+        list
+    }
+
     fn mode(&self) -> &'static str {
         match &self.facts {
             Some(facts) => facts.service.map_or("foreground", Backend::name),
@@ -154,6 +182,8 @@ impl Status<'_> {
     fn json(&self, schedules: &[Value], runs: &Value, channels: &[channel::Overview]) -> Value {
         let model = self.model.as_ref();
         let url = self.facts.as_ref().map(|facts| &facts.url);
+        let sandbox_mode = self.file.server.sandbox_mode.as_deref().unwrap_or("persistent");
+        let scheduler_runs = self.health.scheduler_runs();
         json!({
             "command": "autopilot.status",
             "ok": true,
@@ -168,16 +198,26 @@ impl Status<'_> {
             "model": { "id": model, "offline": model.is_some_and(|model| offline::is_offline(model)) },
             "server_config": {
                 "listen": self.file.server.listen, "model": self.file.server.model,
-                "auto_approve_all": self.file.server.auto_approve_all, "no_auth": false, "show_token": false,
+                "auto_approve_all": self.file.server.auto_approve_all, "no_auth": false, "sandbox_mode": sandbox_mode,
+                "show_token": false,
+            },
+            "server_allowed_tool_count": self.allowed_tools(),
+            "sandbox": {
+                "consecutive_failures": null, "consecutive_ok": null, "healthy": null, "last_error": null,
+                "last_ok": null, "mode": sandbox_mode,
+            },
+            "gateway": {
+                "expected_enabled": !channels.is_empty(), "reachable": self.health.channels_run(), "url": url,
             },
             "server": { "expected_enabled": true, "reachable": self.health.is_reachable(), "url": url },
             "scheduler": {
                 "expected_enabled": true, "config_path": self.home.autopilot_toml(), "config_valid": true,
-                "trigger_count": schedules.len(), "running": self.health.scheduler_runs(), "db_path": self.home.autopilot("autopilot.db"),
-                "recent_runs": runs,
+                "trigger_count": schedules.len(), "running": scheduler_runs, "db_path": self.home.autopilot("autopilot.db"),
+                "error": null, "pid": self.facts.as_ref().filter(|_| scheduler_runs).map(|facts| facts.pid),
+                "recent_runs": runs, "stale_pid": false,
             },
             "schedules": schedules,
-            "channels": channels,
+            "channels": self.channels(channels),
             "outbox": self.outbox,
             "budget": self.budget(),
             "config_errors": self.file.schedules.errors().collect::<Vec<_>>(),

@@ -9,7 +9,7 @@ pub(crate) const STR_REPLACE: &str = "stakpak__str_replace";
 pub(crate) const VIEW: &str = "stakpak__view";
 
 /// Sorted.
-pub(crate) const NAMES: [&str; 4] = [CREATE, RUN_COMMAND, STR_REPLACE, VIEW];
+pub const NAMES: [&str; 4] = [CREATE, RUN_COMMAND, STR_REPLACE, VIEW];
 
 /// The name without the product's prefix.
 pub(crate) fn bare(name: &str) -> &str {

@@ -18,5 +18,6 @@ mod processes;
 mod read_only;
 mod text;
 
+pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
 pub use read_only::is_read_only_command;

@@ -28,6 +28,8 @@ pub(crate) enum ConfigCommand {
         #[arg(long)]
         strict: bool,
     },
+    /// Gives keys of earlier versions the names they have now; keeps a copy of the file
+    Migrate,
     /// Prints where the files are
     Path,
     /// Prints a value; a secret is not shown

@@ -273,10 +273,10 @@ pub(crate) struct ScheduleKeys {
     #[arg(long, value_name = "KIND")]
     pub(crate) interaction: Option<String>,
     /// Chat platform of its notices
-    #[arg(long, alias = "channel", value_name = "CHANNEL")]
+    #[arg(long, value_name = "CHANNEL")]
     pub(crate) notify_channel: Option<String>,
     /// Chat of its notices
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, alias = "channel", value_name = "TARGET")]
     pub(crate) notify_target: Option<String>,
     /// all, completions, failures, none, or events such as completed,failed
     #[arg(long, value_name = "EVENTS")]

@@ -99,6 +99,11 @@ async fn outcomes(config: &GatewayConfig, only: Option<&str>, deed: Deed<'_>) ->
     Ok(outcomes)
 }
 
+/// Whether the platform takes the channel's token; its words if not.
+pub(crate) async fn identity(config: &GatewayConfig, name: &str) -> Result<(), String> {
+    ask(config, name).await.map(drop).map_err(|problem| problem.error)
+}
+
 /// The adapter of one channel, and who its bot is.
 pub(super) async fn ask(config: &GatewayConfig, name: &str) -> Result<(Arc<dyn Channel>, ChannelTestResult), Problem> {
     ask_and(config, name, false).await

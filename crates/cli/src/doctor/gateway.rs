@@ -39,7 +39,12 @@ fn whole(path: &str, report: &StoreReport) -> String {
 }
 
 fn probe(status: Status, summary: String, details: Vec<String>) -> Probe {
+    let id = "gateway_database";
     let advice =
-        "Keep a copy of gateway.db aside and find out who changed it; of a damaged file, put a backup in its place.";
-    Probe { id: "gateway_database", status, summary, details, advice }
+        "keep a copy of gateway.db aside and find out who changed it; of a damaged file, put a backup in its place";
+    match status {
+        Status::Pass => Probe::pass(id, summary),
+        Status::Skip => Probe::skip(id, summary),
+        Status::Fail => Probe::blocking(id, summary, details, advice),
+    }
 }

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use serde_json::{Value, json};
 use stakpak_store::{Health, JournalFile};
 
-use super::{Probe, Status};
+use super::Probe;
 use crate::home::Home;
 
 /// The journal and what became of the look at it.
@@ -40,13 +40,15 @@ pub(super) async fn look(home: &Home) -> Result<Journal> {
 
 impl Journal {
     pub(super) fn probe(&self) -> Probe {
-        let status = match &self.found {
-            Found::Nothing => Status::Skip,
-            Found::Whole(_) => Status::Pass,
-            Found::Damaged(_) | Found::Unreadable(_) => Status::Fail,
-        };
-        let advice = "Stop `stakpak up`, keep the damaged journal.db aside, and put a backup in its place.";
-        Probe { id: "database_integrity", status, summary: self.summary(), details: self.details(), advice }
+        let (id, summary) = ("database_integrity", self.summary());
+        match &self.found {
+            Found::Nothing => Probe::skip(id, summary),
+            Found::Whole(_) => Probe::pass(id, summary),
+            Found::Damaged(_) | Found::Unreadable(_) => {
+                let advice = "stop `stakpak up`, keep the damaged journal.db aside, and put a backup in its place";
+                Probe::blocking(id, summary, self.details(), advice)
+            }
+        }
     }
 
     fn summary(&self) -> String {

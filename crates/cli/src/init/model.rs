@@ -228,7 +228,7 @@ async fn offered(args: &InitArgs, name: &str, endpoint: &str, key: &Key) -> Resu
     if args.no_test {
         return Ok(Vec::new());
     }
-    probe::models(endpoint, name, key.value().as_deref()).await
+    probe::offered(endpoint, name, key.value().as_deref()).await
 }
 
 /// The id without the provider.

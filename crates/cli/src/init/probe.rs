@@ -2,21 +2,42 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Why a provider does not tell its models.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unasked {
+    /// It does not take the key.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing is known about the key.
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
 /// Ids of the models on offer; none where the provider does not tell.
-pub(super) async fn models(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>> {
-    let url = Url::parse(endpoint).with_context(|| format!("--api-endpoint {endpoint}: not a URL"))?;
+pub(super) async fn offered(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>> {
+    match models(endpoint, provider, key).await {
+        Ok(models) => Ok(models),
+        Err(error @ Unasked::Refused(_)) => bail!("{error}; nothing was written"),
+        Err(error @ Unasked::NoAnswer(_)) => bail!("{error}; {NO_TEST}"),
+    }
+}
+
+/// The same, for whoever writes nothing.
+pub(crate) async fn models(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>, Unasked> {
+    let no_answer = |text: String| Unasked::NoAnswer(format!("{provider}: {text}"));
+    let url = Url::parse(endpoint).map_err(|error| no_answer(format!("api_endpoint {endpoint}: {error}")))?;
     let host = url.host_str().unwrap_or_default().to_owned();
     // OpenRouter lists its models to everybody; only this asks for the key.
     let path = if provider == "openrouter" { "key" } else { "models" };
     let is_local = matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]");
     let http = Client::builder().timeout(PATIENCE);
-    let http = if is_local { http.no_proxy() } else { http }.build()?;
+    let http = if is_local { http.no_proxy() } else { http }.build().map_err(|error| no_answer(error.to_string()))?;
     let mut request = http.get(format!("{}/{path}", endpoint.trim_end_matches('/')));
     if let Some(key) = key {
         request = request.bearer_auth(key);
@@ -26,16 +47,16 @@ pub(super) async fn models(endpoint: &str, provider: &str, key: Option<&str>) ->
     }
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => bail!("{provider}: {host} cannot be reached ({}); {NO_TEST}", cause(&error)),
+        Err(error) => return Err(no_answer(format!("{host} cannot be reached ({})", cause(&error)))),
     };
     match answer.status() {
         status if status.is_success() => Ok(ids(&answer.json().await.unwrap_or_default())),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(Vec::new()),
         // Gemini answers 400 to a key that is none.
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST) => {
-            bail!("{provider}: {host} refused the key ({status}); nothing was written")
+            Err(Unasked::Refused(format!("{provider}: {host} refused the key ({status})")))
         }
-        status => bail!("{provider}: {host} answered {status}; {NO_TEST}"),
+        status => Err(no_answer(format!("{host} answered {status}"))),
     }
 }
 

@@ -39,3 +39,33 @@ where
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// A-P24: neither a panic nor an error nor an early end is the end of a part; each start comes later than the one before.
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_panics_is_started_again() {
+        let (starts, stop) = (AtomicU32::new(0), CancellationToken::new());
+        let part = || {
+            let (start, stop) = (starts.fetch_add(1, Ordering::Relaxed), stop.clone());
+            async move {
+                match start {
+                    0 => panic!("on purpose"),
+                    1 => Err("on purpose"),
+                    2 => Ok(()),
+                    _ => {
+                        stop.cancel();
+                        Ok(())
+                    }
+                }
+            }
+        };
+        let begun = tokio::time::Instant::now();
+        supervise("test", stop.clone(), part).await;
+        assert_eq!((starts.load(Ordering::Relaxed), begun.elapsed().as_secs()), (4, 7));
+    }
+}

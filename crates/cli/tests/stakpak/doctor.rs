@@ -134,3 +134,41 @@ fn a_file_that_is_no_journal_is_named_and_kept() {
     assert_eq!(kept, b"somebody's notes, which are not a database at all");
     assert!(!home.path("copy.db").exists());
 }
+
+/// What is wrong is told with what it means: only what keeps `up` from its work fails the command.
+#[test]
+fn doctor_tells_what_is_wrong_and_how_bad_it_is() {
+    let home = Home::new();
+    home.write(
+        "autopilot.toml",
+        "[server]\nlisten = \"127.0.0.1:0\"\n[notifications]\nchannel = \"telegram\"\ntarget = \"42\"\n[[schedules]]\nname = \"a\"\n\
+         cron = \"@daily\"\nprompt = \"p\"\npause_on_approval = true\nprofile = \"gone\"\n[channels.telegram]\n\
+         token = \"123456:abcdefghijklmnopqrstuvwxyz012345678\"\n",
+    );
+    let file = home.path(".stakpak/autopilot.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let failed = |told: &Value| -> Vec<String> {
+        let probes = told["probes"].as_array().unwrap().iter().filter(|probe| probe["status"] == "fail");
+        let told =
+            probes.map(|probe| format!("{} {}", probe["severity"].as_str().unwrap(), probe["id"].as_str().unwrap()));
+        let of_machine = ["disk_space", "memory", "timezone_data"];
+        told.filter(|probe| !of_machine.iter().any(|id| probe.ends_with(id))).collect()
+    };
+    let doctor = home.run(&["doctor", "--json"]);
+    let told = json(&doctor);
+    assert_eq!(
+        (doctor.status.code(), failed(&told)),
+        (Some(0), ["config_permissions", "profile_references", "approvers"].map(|id| format!("warning {id}")).to_vec()),
+        "{told:#}"
+    );
+    let fixed = json(&home.run(&["doctor", "--fix", "--json"]));
+    assert_eq!(fixed["fixed"].as_array().unwrap().len(), 1, "{fixed:#}");
+    assert!(!failed(&fixed).contains(&"warning config_permissions".to_owned()));
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+    home.write("autopilot.toml", "[server\n");
+    let broken = home.run(&["doctor", "--json"]);
+    let told = json(&broken);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(failed(&told).contains(&"blocking config_parse".to_owned()), "{told:#}");
+}

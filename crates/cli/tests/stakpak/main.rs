@@ -17,6 +17,7 @@ mod chat;
 mod config;
 mod crash;
 mod doctor;
+mod earlier;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod gateway;
