@@ -70,7 +70,7 @@ fn migrated(path: &Path, copy: &Path, file: ConfigFileName) -> Result<Vec<String
         }
         Ok::<_, io::Error>(changes)
     });
-    Ok(changed.map_err(refused)?)
+    changed.map_err(refused)
 }
 
 fn config(document: &mut DocumentMut, changes: &mut Vec<String>) {

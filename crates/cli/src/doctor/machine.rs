@@ -12,6 +12,7 @@ const LITTLE_MEMORY: ByteSize = ByteSize::mib(256);
 
 pub(super) fn look(home: &Home) -> [Probe; 3] {
     let free = statvfs(&home.autopilot("")).ok().and_then(|disk| {
+        #[allow(clippy::useless_conversion, reason = "32 bits on macOS")]
         let blocks = u64::try_from(disk.blocks_available()).ok()?;
         Some(ByteSize(blocks.saturating_mul(disk.fragment_size())))
     });
