@@ -191,7 +191,11 @@ async fn what_the_gateway_has_queued_is_asked_for_until_it_is_told() {
         world.clock.advance(TimeDelta::seconds(5));
         eventually("it is asked for", async || chat.looked_at() == 1).await;
         chat.deliveries_are(json!({ "delivery_id": "d-1", "state": state, "error": error }));
-        world.clock.advance(TimeDelta::seconds(5));
+        eventually("it is asked for again", async || {
+            world.clock.advance(TimeDelta::seconds(5));
+            chat.looked_at() > 1
+        })
+        .await;
         let told = settled(&world).await.remove(0);
         assert_eq!((told.state, told.attempts), (expected, 1), "{state}");
         assert_eq!(told.last_error.as_deref(), error, "{state}");

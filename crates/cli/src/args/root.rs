@@ -142,7 +142,7 @@ mod tests {
             ("statsu", "stakpak status"),
             ("login", "not part"),
             ("--json warden", "--sandbox"),
-            ("mcp list", "not built yet"),
+            ("auth login", "not built yet"),
             ("init", "not built yet"),
         ] {
             let error = filled_in(line).unwrap_err();
