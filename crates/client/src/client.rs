@@ -118,7 +118,8 @@ impl StakpakClient {
         options: SendMessageOptions,
     ) -> Result<SendMessageResponse, ClientError> {
         let session = session_id(id)?;
-        let SendMessageOptions { model, message_type, run_id: run, sandbox, context, overrides } = options;
+        let SendMessageOptions { model, message_type, run_id: run, sandbox, context, overrides, notify_route } =
+            options;
         let body = PostMessageRequest {
             message: merged(messages)?,
             message_type: Some(message_type),
@@ -127,6 +128,7 @@ impl StakpakClient {
             sandbox,
             context: Some(context).filter(|context| !context.is_empty()),
             overrides,
+            notify_route,
         };
         let call = self.post(format!("sessions/{session}/messages")).json(&body)?;
         let response: wire::PostMessageResponse = self.transport()?.call(&call).await?;

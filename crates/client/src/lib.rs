@@ -49,7 +49,8 @@ pub use stakpak_protocol as protocol;
 pub use stakpak_protocol::{
     AutoApproveOverride, CallerContext as CallerContextInput, Config, DecisionOutcome, DecisionsRequest,
     DecisionsResponse, ErrorCode, EventEnvelope, GapDetected, Health as HealthResponse, Message, MessageContent,
-    MessagePart, MessageType, ModelInfo, Ready, Run, RunLimits, RunOverrides, RunState, RunStatus, ToolDecisionAction,
+    MessagePart, MessageType, ModelInfo, NotifyRoute, Ready, Run, RunLimits, RunOverrides, RunState, RunStatus,
+    ToolDecisionAction,
 };
-pub use stream::EventStream;
+pub use stream::{EventStream, StreamItem};
 pub use timing::Timing;

@@ -1,6 +1,6 @@
 //! What callers pass in.
 
-use stakpak_protocol::{CallerContext, MessageType, RunOverrides, ToolDecision, ToolDecisionAction};
+use stakpak_protocol::{CallerContext, MessageType, NotifyRoute, RunOverrides, ToolDecision, ToolDecisionAction};
 
 /// A new session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct SendMessageOptions {
     pub context: Vec<CallerContext>,
     /// For this run only.
     pub overrides: Option<RunOverrides>,
+    /// Where what the run has to tell on its way goes.
+    pub notify_route: Option<NotifyRoute>,
 }
 
 /// One decision about one call. For a scope or a person's name see

@@ -17,6 +17,15 @@ use crate::{ClientError, SseEvent, transport::Transport};
 
 type Frames = BoxStream<'static, Result<Frame, EventStreamError<reqwest::Error>>>;
 
+/// What comes from an [`EventStream`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StreamItem {
+    /// An event, or a control frame.
+    Event(SseEvent),
+    /// A lost connection was made anew; what was missed follows.
+    Reconnected,
+}
+
 /// The events of a session.
 pub struct EventStream {
     transport: Arc<Transport>,
@@ -71,11 +80,21 @@ impl EventStream {
     /// None is for good: after `session_deleted`, or when the server answers 401, 403 or 404.
     pub async fn next_event(&mut self) -> Option<SseEvent> {
         loop {
+            if let StreamItem::Event(event) = self.next_item().await? {
+                return Some(event);
+            }
+        }
+    }
+
+    /// As [`EventStream::next_event`], and tells when a lost connection was made anew: what its reader thinks to be so may
+    /// have changed meanwhile.
+    pub async fn next_item(&mut self) -> Option<StreamItem> {
+        loop {
             match &mut self.connection {
                 Connection::Open { frames, .. } => match frames.next().await {
                     Some(Ok(frame)) => {
                         if let Some(event) = self.accept(frame) {
-                            return Some(event);
+                            return Some(StreamItem::Event(event));
                         }
                     }
                     Some(Err(error)) => self.lost(Some(error)),
@@ -89,6 +108,7 @@ impl EventStream {
                     Ok(frames) => {
                         self.reconnects += 1;
                         self.connection = Connection::Open { frames, since: Instant::now() };
+                        return Some(StreamItem::Reconnected);
                     }
                     Err(error) => self.refused(error),
                 },

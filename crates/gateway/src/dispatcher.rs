@@ -9,6 +9,7 @@ mod attachments;
 #[cfg(test)]
 mod fixtures;
 mod follow;
+mod idle;
 mod live;
 mod notice;
 mod overheard;
@@ -77,8 +78,10 @@ enum StepError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Server(#[from] ClientError),
-    #[error("the session is busy with another run")]
-    Busy,
+    #[error("session {0} is busy with a run that was started elsewhere")]
+    Busy(String),
+    #[error("the server does not let this gateway read the events of its run")]
+    NoAccess,
     #[error("the session is gone from the server")]
     SessionGone,
 }
@@ -190,6 +193,11 @@ impl Worker for Conversations {
                 Ok(true) => backoff.reset(),
                 Ok(false) => return,
                 Err(error) => {
+                    if let StepError::Busy(session_id) = &error
+                        && self.until_idle(session_id).await
+                    {
+                        backoff.reset();
+                    }
                     let wait = backoff.next();
                     tracing::warn!(routing_key, error = %error, wait_ms = wait.as_millis(), "a step is repeated");
                     sleep(wait).await;

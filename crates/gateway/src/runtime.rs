@@ -205,7 +205,8 @@ impl Gateway {
         let deciding = approvals.start(stop.clone());
         deciding.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(approvals).keep_time()));
         conversing.spawn(stop.clone().run_until_cancelled_owned(release_prompts(Arc::clone(&self.parts))));
-        for lane in lanes {
+        // What was asked for while this began woke nobody.
+        for lane in lanes.into_iter().chain(store.queued_lanes().await?) {
             deliveries.wake(&lane);
         }
         for routing_key in conversations {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+use stakpak_protocol::NotifyRoute;
 use tokio::time::timeout;
 
 use crate::{Address, Channel, ChatType};
@@ -24,18 +25,46 @@ pub enum TargetError {
         /// The key.
         key: &'static str,
     },
+    /// Telegram knows people by their ids only.
+    #[error(
+        "`chat_id` of telegram is the id of a chat or a person, or the `@name` of a public group or channel; {given:?} is \
+         neither"
+    )]
+    NoChat {
+        /// What there is.
+        given: String,
+    },
+}
+
+/// Keys of the chat and of the part of it in a target.
+fn keys(channel: &str) -> Option<(&'static str, &'static str)> {
+    Some(match channel {
+        "telegram" => ("chat_id", "thread_id"),
+        "slack" => ("channel", "thread_ts"),
+        "discord" => ("channel_id", "thread_id"),
+        _ => return None,
+    })
+}
+
+/// An address as programs name it: what [`parse_target`] reads.
+pub(crate) fn route_of(address: &Address) -> NotifyRoute {
+    let (chat_key, thread_key) = keys(address.channel.as_str()).unwrap_or(("chat_id", "thread_id"));
+    let mut target = Map::new();
+    target.insert(chat_key.to_owned(), address.chat.clone().into());
+    if let Some(thread) = &address.thread {
+        target.insert(thread_key.to_owned(), thread.clone().into());
+    }
+    NotifyRoute { channel: address.channel.to_string(), target }
 }
 
 /// Reads the `target` object of `POST /send`; ids come as strings or numbers.
 pub fn parse_target(channel: &str, target: &Value) -> Result<Address, TargetError> {
-    let (chat_key, thread_key) = match channel {
-        "telegram" => ("chat_id", "thread_id"),
-        "slack" => ("channel", "thread_ts"),
-        "discord" => ("channel_id", "thread_id"),
-        other => return Err(TargetError::UnknownChannel(other.to_owned())),
-    };
+    let (chat_key, thread_key) = keys(channel).ok_or_else(|| TargetError::UnknownChannel(channel.to_owned()))?;
     let missing = || TargetError::MissingId { channel: channel.to_owned(), key: chat_key };
     let chat = id(&target[chat_key]).ok_or_else(missing)?;
+    if channel == "telegram" && !is_telegram_chat(&chat) {
+        return Err(TargetError::NoChat { given: chat });
+    }
     let thread = id(&target[thread_key]);
     // On Telegram the id of a private chat is the id of its person; those of groups are negative.
     let is_person = match channel {
@@ -45,6 +74,12 @@ pub fn parse_target(channel: &str, target: &Value) -> Result<Address, TargetErro
     };
     let direct = is_person.then(|| chat.as_str().into());
     Ok(Address { channel: channel.into(), chat, thread, direct })
+}
+
+/// A number, or the name of a public chat.
+fn is_telegram_chat(text: &str) -> bool {
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|it| it.is_ascii_alphanumeric() || it == '_');
+    text.parse::<i64>().is_ok() || text.strip_prefix('@').is_some_and(is_name)
 }
 
 /// Whether it is an id of Slack that begins so: they are upper case letters and digits, names are lower case.
@@ -127,7 +162,25 @@ mod tests {
         let name = parse_target("slack", &json!({"channel": "Users"})).unwrap();
         assert_eq!(name.direct, None);
         assert!(parse_target("telegram", &json!({"chat": 1})).is_err());
+        assert_eq!(parse_target("telegram", &json!({"chat_id": "@ops_room"})).unwrap().direct, None);
+        for wrong in ["ops_room", "@", "@ops room", "https://t.me/ops"] {
+            let error = parse_target("telegram", &json!({"chat_id": wrong})).unwrap_err();
+            assert!(error.to_string().contains("@name") && error.to_string().contains(wrong), "{error}");
+        }
         assert!(parse_target("whatsapp", &json!({})).is_err());
+    }
+
+    #[test]
+    fn an_address_is_the_target_that_names_it() {
+        for (channel, target) in [
+            ("telegram", json!({"chat_id": "42"})),
+            ("telegram", json!({"chat_id": "-100", "thread_id": "7"})),
+            ("slack", json!({"channel": "C1", "thread_ts": "17.1"})),
+            ("discord", json!({"channel_id": "5", "thread_id": "6"})),
+        ] {
+            let route = route_of(&parse_target(channel, &target).unwrap());
+            assert_eq!((route.channel.as_str(), Value::Object(route.target)), (channel, target));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stakpak_gateway::{PressAnswer, Role, Subject};
 use support::{
     ANN, BOB, EVE, Stage,
-    chat::{direct, group},
+    chat::{Shown, direct, group},
 };
 
 const APPROVERS: &str = "allow_users = [1, 3]\napprovers = [2]";
@@ -82,6 +82,48 @@ async fn a_press_counts_once_from_the_prompt_by_who_may() {
     stage.chat.press_as(BOB, group("-5"), &prompt.id, &allow, Some("once")).await;
     assert_eq!((stage.chat.answers(), stage.agent.posts()), (answers, 1));
     assert_eq!(stage.agent.decisions()["c1"]["action"], "accept");
+}
+
+/// A press may be heard of before the receipt of its prompt is: it counts, once, by who may, and from no message that is
+/// known to be another one.
+#[tokio::test]
+async fn a_press_that_is_faster_than_the_receipt_of_its_prompt_counts() {
+    let mut stage = Stage::new("", APPROVERS).await;
+    stage.agent.will_propose(vec![command("c0", "true")]);
+    stage.chat.say_in(group("-5"), ANN, "first").await;
+    let earlier = stage.chat.prompt(1).await;
+    stage.chat.press(BOB, &earlier, &earlier.payload("Deny")).await;
+    stage.agent.decision("c0").await;
+
+    stage.chat.hold_receipts(true);
+    stage.agent.will_propose(vec![command("c1", "ls")]);
+    stage.chat.say_in(group("-5"), ANN, "list").await;
+    let is_asked = |shown: &Shown| shown.text.contains("ls") && shown.buttons.len() > 1;
+    let prompt = stage.chat.wait_for("the prompt", is_asked).await;
+    let allow = prompt.payload("Allow");
+    assert!(refused(&stage.chat.press(EVE, &prompt, &allow).await).contains("not an approver"));
+    let elsewhere = stage.chat.press_as(BOB, direct(BOB), &prompt.id, &allow, None).await;
+    assert!(refused(&elsewhere).contains("not the message"));
+    let from_another = stage.chat.press_as(BOB, group("-5"), &earlier.id, &allow, None).await;
+    assert!(refused(&from_another).contains("not the message"));
+    assert_eq!(stage.agent.posts(), 1);
+    assert_eq!(stage.chat.press(BOB, &prompt, &allow).await, PressAnswer::Taken);
+    assert_eq!(stage.agent.decision("c1").await["action"], "accept");
+    let again = stage.chat.press(BOB, &prompt, &prompt.payload("Deny")).await;
+    assert!(refused(&again).contains("decided by Bob"));
+    stage.chat.hold_receipts(false);
+    let outcome = stage.chat.wait_for("the outcome", |shown| shown.id == prompt.id && shown.buttons.is_empty()).await;
+    assert!(outcome.text.starts_with("Allowed by Bob."), "{outcome:?}");
+
+    // Nothing was heard of the prompt when the process ended: it may be there.
+    stage.chat.hold_receipts(true);
+    stage.agent.will_propose(vec![command("c2", "df")]);
+    stage.chat.say_in(group("-5"), ANN, "disks").await;
+    let prompt = stage.chat.wait_for("the prompt", |shown| shown.text.contains("df") && shown.buttons.len() > 1).await;
+    stage.kill().await;
+    stage.start().await;
+    assert_eq!(stage.chat.press(BOB, &prompt, &prompt.payload("Allow")).await, PressAnswer::Taken);
+    assert_eq!(stage.agent.decision("c2").await["action"], "accept");
 }
 
 /// G-P29: a press after the end of its time is refused, and the end is a denial that the model hears of.

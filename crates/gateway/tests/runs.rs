@@ -168,3 +168,23 @@ async fn a_store_of_an_earlier_version_goes_on() {
     assert_eq!((posted_to.as_str(), stage.agent.created().len()), (session, 0));
     assert!(body["context"].to_string().contains("disk is full"), "{body}");
 }
+
+/// G-P21: a session that is busy with somebody else's run is waited for, not asked again and again; then what waits starts by
+/// itself, in order.
+#[tokio::test]
+async fn a_run_that_somebody_else_started_is_waited_for() {
+    let stage = Stage::new("", "allow_users = [1]").await;
+    stage.chat.say(ANN, "zero").await;
+    stage.chat.wait_for("an answer", |shown| shown.text == "All done.").await;
+    stage.agent.occupy();
+    stage.chat.say(ANN, "one").await;
+    stage.agent.wait_for_subscriptions(2).await;
+    stage.chat.say(ANN, "two").await;
+    assert_eq!(stage.agent.conflicts(), 1);
+    stage.agent.vacate();
+    stage.agent.wait_for_messages(3).await;
+    let texts: Vec<_> = stage.agent.messages().iter().map(|text| text.trim_matches('"').to_owned()).collect();
+    assert_eq!(texts, ["zero", "one", "two"]);
+    assert_eq!(stage.agent.conflicts(), 1, "its end was heard");
+    stage.chat.wait_for("no more", |_| count(&stage, |shown| shown.text == "All done.") == 3).await;
+}

@@ -65,12 +65,13 @@ async fn a_silent_platform_delays_no_answer_and_a_key_counts_once() {
     assert!(delivery["message_id"].is_string() && delivery.get("error").is_none(), "{delivery}");
 }
 
-/// What the platform refuses for good is said, nothing is run, and both can be tried again.
+/// What the platform refuses for good is said, and nothing is run: not when the text is sent again either, for the program
+/// may have started its run otherwise.
 #[tokio::test]
-async fn a_refused_text_starts_no_run_until_it_is_sent_again() {
+async fn a_refused_text_starts_no_run_nor_when_it_is_sent_again() {
     let stage = stage().await;
     stage.chat.refuse_texts(true);
-    let (status, body) = stage.api("POST", "/send", Some(&run("why?", &json!({})))).await;
+    let (status, body) = stage.send("k", &run("why?", &json!({}))).await;
     assert_eq!((status, &body["error"]), (502, &json!("delivery_failed")));
     let message = body["message"].as_str().unwrap();
     assert!(message.contains("chat not found"), "{message}");
@@ -81,10 +82,15 @@ async fn a_refused_text_starts_no_run_until_it_is_sent_again() {
     stage.chat.refuse_texts(false);
     let retry = stage.api("POST", &format!("/deliveries/{id}/retry"), None).await;
     assert_eq!(retry.0, 202, "{}", retry.1);
-    stage.agent.wait_for_messages(1).await;
-    stage.chat.wait_for("the answer", |shown| shown.text.contains("All done.")).await;
+    stage.chat.wait_for("the text", |shown| shown.text == "Disk 91 %").await;
+    let again = stage.send("k", &run("why?", &json!({}))).await;
+    assert_eq!((again.0, &again.1["error"]), (502, &json!("delivery_failed")), "its answer stays: {}", again.1);
     let state = stage.api("GET", &format!("/deliveries/{id}"), None).await.1;
     assert_eq!(state["state"], "sent", "{state}");
+    // What is said now is the first thing that the agent hears.
+    stage.chat.say(ANN, "and now?").await;
+    stage.agent.wait_for_messages(1).await;
+    assert!(stage.agent.messages()[0].contains("and now?"), "{:?}", stage.agent.messages());
     assert_eq!(stage.api("GET", "/deliveries/nothing", None).await.0, 404);
     assert_eq!(stage.api("POST", "/deliveries/nothing/retry", None).await.0, 404);
 }

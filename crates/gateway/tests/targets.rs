@@ -3,76 +3,10 @@
 
 mod support;
 
-use std::sync::Arc;
-
-use axum::{body::Body, http::Request};
 use serde_json::{Value, json};
-use stakpak_gateway::{Gateway, GatewayCliFlags, GatewayConfig};
-use stakpak_test_support::{FakeDiscord, Saying, SlackApi, SlackFault};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use tower::Service;
+use stakpak_test_support::{BotApi, FakeDiscord, Saying, SlackApi, SlackFault, Words};
 
-use support::agent::Agent;
-
-/// A gateway between an agent server and the platforms of its configuration.
-struct Line {
-    agent: Agent,
-    gateway: Arc<Gateway>,
-    running: JoinHandle<()>,
-    _home: tempfile::TempDir,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.running.abort();
-    }
-}
-
-impl Line {
-    async fn new(config: &str) -> Self {
-        let (home, agent) = (tempfile::tempdir().unwrap(), Agent::start().await);
-        let file = home.path().join("autopilot.toml");
-        std::fs::write(&file, config).unwrap();
-        let flags = GatewayCliFlags { store: Some(home.path().join("gateway.db")), ..GatewayCliFlags::default() };
-        let mut config = GatewayConfig::load(file.as_path(), &flags).unwrap().with_server(agent.url(), "token");
-        config.gateway.state_dir = home.path().to_owned();
-        let gateway = Arc::new(Gateway::new(config).unwrap());
-        let running = Arc::clone(&gateway);
-        let running = tokio::spawn(async move { running.run(CancellationToken::new()).await.unwrap() });
-        Self { agent, gateway, running, _home: home }
-    }
-
-    async fn slack(slack: &SlackApi) -> Self {
-        let (bot, app, url) = (SlackApi::BOT_TOKEN, SlackApi::APP_TOKEN, slack.base_url());
-        let line = Self::new(&format!(
-            "[gateway]\napproval_route = \"slack:#ops\"\n[channels.slack]\nbot_token = \"{bot}\"\napp_token = \"{app}\"\n\
-             api_base_url = \"{url}\"\nallow_users = [\"{ann}\"]\napprovers = [\"{ann}\"]\n",
-            ann = SlackApi::ANN
-        ))
-        .await;
-        slack.wait_for_sockets(2).await;
-        line
-    }
-
-    async fn send(&self, body: &Value) -> Value {
-        let request = Request::post("/send").header("authorization", "Bearer token");
-        let request = request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap();
-        let response = self.gateway.api_router().into_service::<Body>().call(request).await.unwrap();
-        let status = response.status().as_u16();
-        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        let answer: Value = serde_json::from_slice(&bytes).unwrap();
-        assert_eq!((status, &answer["delivered"]), (200, &json!(true)), "{answer}");
-        answer
-    }
-
-    /// The session that message number `number`, from 1, went to, and what it was told.
-    async fn arrived(&self, number: usize) -> (Value, String) {
-        self.agent.wait_for_messages(number).await;
-        let (session, body) = self.agent.posted().remove(number - 1);
-        (session.into(), body["context"].to_string())
-    }
-}
+use support::line::Line;
 
 fn told(channel: &str, target: &Value) -> Value {
     json!({"channel": channel, "target": target, "text": "Disk 91 %", "context": {"status": "failed"}})
@@ -185,4 +119,37 @@ async fn an_answer_to_what_was_sent_to_a_person_on_discord_lands_in_the_direct_s
     );
     fake.say(thread, ann, "and here?");
     assert_eq!(line.arrived(5).await.0, there["session_id"]);
+}
+
+/// A public group has a name; what is said there comes from its id. A server that cannot look names up tells it with the
+/// receipt.
+#[tokio::test]
+async fn an_answer_to_what_was_sent_to_a_name_on_telegram_lands_in_the_group() {
+    const ANN: i64 = 42;
+    const OPS: i64 = -1_001_234;
+    for cannot_look_up in [false, true] {
+        let telegram = BotApi::start().await;
+        telegram.publish(OPS, "@ops_room");
+        if cannot_look_up {
+            telegram.without("getchat");
+        }
+        let config = format!(
+            "[channels.telegram]\ntoken = \"1:x\"\napi_base_url = \"{}\"\nallow_users = [{ANN}]\n",
+            telegram.base_url()
+        );
+        let line = Line::new(&config).await;
+        telegram.wait_for("a poll", |bot| (!bot.offsets().is_empty()).then_some(())).await;
+        line.send(&told("telegram", &json!({"chat_id": "@Ops_Room"}))).await;
+        telegram.say_in_group(OPS, ANN, "which disk?");
+        let (session, context) = line.arrived(1).await;
+        assert!(context.contains("status: failed"), "{context}");
+
+        let run = line.send(&with_run(told("telegram", &json!({"chat_id": "@ops_room"})))).await;
+        let there = line.arrived(2).await.0;
+        assert_eq!(there, run["session_id"]);
+        assert_eq!(there == session, !cannot_look_up, "the session of the group, if its id is known in time");
+        let asked: i64 = run["message_id"].as_str().unwrap().parse().unwrap();
+        telegram.speak(Words::group(OPS, ANN, "and now?").in_reply_to(asked));
+        assert_eq!(line.arrived(3).await.0, run["session_id"]);
+    }
 }

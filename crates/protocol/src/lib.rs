@@ -31,8 +31,9 @@ pub use ready::{CheckState, Ready, ReadyChecks};
 pub use request::{
     AutoApproveOverride, CallerContext, CancelRequest, CancelResponse, CreateSessionRequest, DecidedBy,
     DecisionOutcome, DecisionRequest, DecisionScope, DecisionsRequest, DecisionsResponse, MessageType,
-    MessagesResponse, ModelsResponse, PendingToolsResponse, PostMessageRequest, PostMessageResponse, RunLimits,
-    RunOverrides, SwitchModelRequest, SwitchModelResponse, ToolDecision, ToolDecisionAction, UpdateSessionRequest,
+    MessagesResponse, ModelsResponse, NotifyRoute, PendingToolsResponse, PostMessageRequest, PostMessageResponse,
+    RunLimits, RunOverrides, SwitchModelRequest, SwitchModelResponse, ToolDecision, ToolDecisionAction,
+    UpdateSessionRequest,
 };
 pub use run::{LastError, LastErrorCode, Run, RunList, RunState, RunStatus};
 pub use session::{AutoApproveMode, Config, Health, Session, SessionDetail, SessionList, SessionStatus, Visibility};

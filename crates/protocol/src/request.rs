@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{EventId, Message, ModelInfo, ProposedToolCall, RunId, ToolCallId, Visibility};
@@ -52,6 +53,20 @@ pub struct PostMessageRequest {
     /// For this run only.
     #[serde(default)]
     pub overrides: Option<RunOverrides>,
+    /// Where what the run has to tell on its way goes.
+    // Without it a body is what it was before there was this field, and so is its hash under an idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_route: Option<NotifyRoute>,
+}
+
+/// A place on a chat platform, named as `POST /v1/gateway/send` does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NotifyRoute {
+    /// `telegram`, `slack`, `discord`.
+    pub channel: String,
+    /// The chat there.
+    #[schema(value_type = BTreeMap<String, Value>)]
+    pub target: Map<String, Value>,
 }
 
 /// What a posted message is.

@@ -4,8 +4,8 @@ use std::{path::Path, sync::Arc};
 
 use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, SessionRow};
 use stakpak_protocol::{
-    AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, PostMessageRequest,
-    Role, RunId, RunLimits, RunOverrides,
+    AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, NotifyRoute,
+    PostMessageRequest, Role, RunId, RunLimits, RunOverrides,
 };
 
 use crate::{ApiError, ApprovalCeiling, Server, prompt::BASE_PROMPT};
@@ -87,6 +87,17 @@ pub(crate) fn context(entries: &[CallerContext]) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Which platforms there are, and how each names its chats, is known to who sends there.
+fn notify_route(route: &NotifyRoute) -> Result<(), ApiError> {
+    if route.channel.trim().is_empty() {
+        return Err(invalid(ErrorCode::InvalidRequest, "notify_route.channel: must not be blank"));
+    }
+    if route.target.is_empty() {
+        return Err(invalid(ErrorCode::InvalidRequest, "notify_route.target: must name a chat"));
+    }
+    Ok(())
+}
+
 impl Server {
     /// The run that this message starts: every option resolved, so that a restart needs nothing else.
     pub(crate) fn accept(&self, request: &PostMessageRequest, session: &SessionRow) -> Result<RunAccepted, ApiError> {
@@ -98,6 +109,9 @@ impl Server {
                 ErrorCode::SandboxUnavailable,
                 "sandbox: no isolation is available on this server; the run was not started on the host",
             ));
+        }
+        if let Some(route) = &request.notify_route {
+            notify_route(route)?;
         }
         let limits = run_limits(overrides.limits.as_ref(), &self.limits().run)?;
         let info = profile.models.resolve(&model).map(|model| model.info().clone());

@@ -50,7 +50,8 @@ pub(super) async fn get(
     Ok(Json(body(&id, &delivery)))
 }
 
-/// Sends again what of a delivery was given up or parked; its run waits for that.
+/// Sends again what of a delivery was given up or parked. A run that was refused with it is not started: the answer of the
+/// request was final.
 #[utoipa::path(post, path = "/deliveries/{id}/retry", operation_id = "retry_delivery", tag = "gateway", security(("bearer_auth" = [])), params(("id" = String, Path)), responses(
     (status = 202, body = DeliveryAnswer),
     (status = 401, body = ErrorAnswer),

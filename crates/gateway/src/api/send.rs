@@ -334,7 +334,9 @@ fn answer_of(id: &str, delivery: Delivery) -> Result<Response, ApiError> {
         let message = format!("the agent server refused the run; the chat was told why (delivery {id})");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "interactive_start_failed", message));
     }
-    if state == "failed" && delivery.prompt != Some(PromptState::Taken) {
+    // Also once the text was sent after all: nothing was run, and nothing will be.
+    let was_dropped = delivery.prompt == Some(PromptState::Dropped);
+    if was_dropped || state == "failed" && delivery.prompt != Some(PromptState::Taken) {
         let reason = deliveries::reason(&delivery.parts).unwrap_or("refused by the platform");
         let message = format!("{reason} (delivery {id})");
         return Err(ApiError::new(StatusCode::BAD_GATEWAY, "delivery_failed", message));

@@ -6,6 +6,7 @@
 //! * Only `getMe`, `getUpdates` and `sendMessage` are needed; a server without the others does less and stays connected.
 //!   Of answers only what is needed is decoded.
 
+mod album;
 mod api;
 mod decode;
 mod failure;
@@ -23,6 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -39,6 +41,8 @@ use crate::{
 
 /// How long the platform holds a poll that has nothing to deliver.
 const LONG_POLL: Duration = Duration::from_secs(30);
+/// The pictures of an album follow each other at once.
+const ALBUM_WAIT: Duration = Duration::from_millis(500);
 
 /// A Telegram bot.
 #[derive(Debug)]
@@ -97,15 +101,32 @@ impl TelegramChannel {
         wait: Duration,
     ) -> Result<(), ChannelError> {
         let offset = inbound.position(stream).await?.map(|position| position + 1);
-        let updates = self.api.get_updates(offset, wait).await?;
+        let updates = self.updates(offset, wait).await?;
         self.health.connected();
         // An entry without a number can neither be kept nor be confirmed; the real platform sends none.
         let numbered: Vec<(i64, Value)> =
             updates.into_iter().filter_map(|update| Some((update_id(&update)?, update))).collect();
         let Some(position) = numbered.last().map(|(id, _)| *id) else { return Ok(()) };
         self.health.received();
-        let events = numbered.into_iter().filter_map(|(id, update)| decoder.decode(id, update)).collect();
+        let whole = album::gathered(numbered).into_iter();
+        let events = whole.filter_map(|(id, update)| decoder.decode(id, update)).collect();
         inbound.accept(InboundBatch { stream: stream.clone(), events, position: Some(position) }).await
+    }
+
+    /// From `offset` on. What may be the beginning of an album is asked for again until it has come to its end; none of it is
+    /// confirmed meanwhile.
+    async fn updates(&self, offset: Option<i64>, wait: Duration) -> Result<Vec<Value>, ChannelError> {
+        let mut updates = self.api.get_updates(offset, wait).await?;
+        while album::may_grow(&updates) {
+            sleep(ALBUM_WAIT).await;
+            let more = self.api.get_updates(offset, Duration::ZERO).await?;
+            let grew = more.len() > updates.len();
+            updates = more;
+            if !grew {
+                break;
+            }
+        }
+        Ok(updates)
     }
 
     async fn tell_moved(&self, inbound: &dyn InboundSink, stream: &StreamId) -> Result<(), ChannelError> {
@@ -154,6 +175,10 @@ impl Channel for TelegramChannel {
             () = cancel.cancelled() => Ok(()),
             outcome = self.receive(&*inbound) => outcome,
         }
+    }
+
+    async fn locate(&self, address: &Address) -> Result<Address, ChannelError> {
+        self.look_up(address).await
     }
 
     async fn send_with_receipt(&self, reply: OutboundReply) -> Result<DeliveryReceipt, ChannelError> {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use stakpak_client::{ClientError, EventStream, MessagesResponse, SseEvent, protocol::Event};
+use stakpak_client::{ClientError, EventStream, MessagesResponse, SseEvent, StreamItem, protocol::Event};
 use stakpak_protocol::Role;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -25,6 +25,8 @@ use crate::{
 
 /// After this long without an event the server is asked whether the run still goes on.
 const QUIET: Duration = Duration::from_secs(30);
+/// After a reconnect that found the run ended, its last events may still be on their way for so long.
+const SETTLING: Duration = Duration::from_secs(3);
 /// Messages read to find the answer of a run whose events are gone.
 const MESSAGES_READ: usize = 100;
 
@@ -42,6 +44,7 @@ struct Watch {
 /// What happens first.
 enum Next {
     Event(Option<SseEvent>),
+    Reconnected,
     Quiet,
     Show,
     TimedOut,
@@ -72,7 +75,11 @@ impl Watch {
             () = timed_out => Next::TimedOut,
             () = due => Next::Show,
             () = segment_due => Next::Show,
-            event = events.next_event() => Next::Event(event),
+            item = events.next_item() => match item {
+                Some(StreamItem::Event(event)) => Next::Event(Some(event)),
+                Some(StreamItem::Reconnected) => Next::Reconnected,
+                None => Next::Event(None),
+            },
             () = sleep_until(quiet) => Next::Quiet,
         }
     }
@@ -101,16 +108,12 @@ impl Conversations {
             segments: (self.progress == Progress::Messages).then(|| Segments::new(run.sent.clone())),
             deadline: self.deadline(run),
         };
-        let mut quiet = Instant::now() + QUIET;
-        let mut reconnects = 0;
+        let mut patience = QUIET;
+        let mut quiet = Instant::now() + patience;
         loop {
-            let next = watch.next(&mut events, quiet).await;
-            let lost = events.reconnects() - reconnects;
-            reconnects += lost;
-            self.deliveries.worker().tally.stream_reconnected(lost);
-            match next {
+            match watch.next(&mut events, quiet).await {
                 Next::Event(Some(event)) => {
-                    quiet = Instant::now() + QUIET;
+                    quiet = Instant::now() + patience;
                     if let Some(ending) = self.on_event(run, &mut watch, &event).await? {
                         return self.end(run, watch, ending).await;
                     }
@@ -119,7 +122,14 @@ impl Conversations {
                     return self.finish(run, Watch::default(), Ending::lost()).await;
                 }
                 // Access was refused; the operator can repair that.
-                Next::Event(None) => return Err(StepError::Busy),
+                Next::Event(None) => return Err(StepError::NoAccess),
+                Next::Reconnected => {
+                    self.deliveries.worker().tally.stream_reconnected(1);
+                    if self.ended_unheard(run).await?.is_some() {
+                        patience = SETTLING;
+                        quiet = quiet.min(Instant::now() + patience);
+                    }
+                }
                 Next::Quiet => {
                     quiet = Instant::now() + QUIET;
                     if let Some(ending) = self.ended_unheard(run).await? {

@@ -11,6 +11,7 @@ use crate::{
     clock::{millis, now_ms},
     config::ChannelRunConfig,
     store::{Batch, OpenRun, Request, RunOptions},
+    targeting::route_of,
 };
 
 /// What the server takes of caller context: entries, and the length of one.
@@ -80,7 +81,7 @@ impl Conversations {
                 sent: Sent::default(),
                 fresh: batch.attempts == 0,
             }),
-            Err(error) if error.code() == Some(ErrorCode::SessionAlreadyRunning) => Err(StepError::Busy),
+            Err(error) if error.code() == Some(ErrorCode::SessionAlreadyRunning) => Err(StepError::Busy(session_id)),
             Err(error) if error.code() == Some(ErrorCode::NotFound) => {
                 if self.store.forget_session(&batch.routing_key, &session_id).await? {
                     self.say(&batch.address, &format!("gone:{session_id}"), notice::SESSION_GONE).await?;
@@ -108,11 +109,12 @@ impl Defaults {
         let mut overrides = asked.overrides.unwrap_or_default();
         let asked_for_profile = overrides.profile.is_some();
         overrides.profile = overrides.profile.or(channel.profile);
-        if set_in_chat.is_some() && asked.model.is_none() {
-            overrides.model = set_in_chat;
-        } else if overrides.profile.is_none() {
-            overrides.model = asked.model.is_none().then_some(channel.model).flatten();
+        let has_profile = overrides.profile.is_some();
+        if !has_profile {
             overrides.auto_approve = overrides.auto_approve.or(channel.auto_approve.map(AutoApproveOverride::Tools));
+        }
+        if asked.model.is_none() {
+            overrides.model = set_in_chat.or(channel.model.filter(|_| !has_profile));
         }
         // The last resort must not hide the model of a profile.
         let last_resort = self.model.clone().filter(|_| overrides.profile.is_none() && overrides.model.is_none());
@@ -122,19 +124,24 @@ impl Defaults {
         RunOptions {
             title: None,
             model: asked.model.or(last_resort),
-            sandbox: asked.sandbox.or(if asked_for_profile { None } else { channel.sandbox }),
+            sandbox: match channel.sandbox {
+                // Nobody who asks for a run lifts it.
+                Some(true) => Some(true),
+                of_channel => asked.sandbox.or(of_channel.filter(|_| !asked_for_profile)),
+            },
             context,
             overrides: (overrides != RunOverrides::default()).then_some(overrides),
             files: Vec::new(),
             timeout_s: None,
+            notify_route: Some(route_of(&batch.address)),
             cwd: None,
         }
     }
 }
 
 fn to_send(options: RunOptions) -> SendMessageOptions {
-    let RunOptions { model, sandbox, context, overrides, .. } = options;
-    SendMessageOptions { model, sandbox, context, overrides, ..SendMessageOptions::default() }
+    let RunOptions { model, sandbox, context, overrides, notify_route, .. } = options;
+    SendMessageOptions { model, sandbox, context, overrides, notify_route, ..SendMessageOptions::default() }
 }
 
 /// Who speaks and what was said into the chat before. Both are data, not instructions.
@@ -210,6 +217,67 @@ fn is_final(error: &ClientError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Address,
+        store::{BatchKind, Payload},
+    };
+
+    fn batch(options: RunOptions, model: Option<&str>) -> Batch {
+        Batch {
+            id: "b".to_owned(),
+            kind: BatchKind::Api,
+            routing_key: "k".to_owned(),
+            address: Address { channel: "telegram".into(), chat: "-5".to_owned(), thread: None, direct: None },
+            sender: None,
+            payload: Payload { text: "go".to_owned(), options, ..Payload::default() },
+            context: None,
+            message_id: None,
+            attempts: 0,
+            model: model.map(str::to_owned),
+            session: None,
+            request: None,
+        }
+    }
+
+    fn asked(channel: ChannelRunConfig, options: RunOptions, model: Option<&str>) -> RunOptions {
+        Defaults { model: None, channels: HashMap::from([("telegram", channel)]) }.options(&batch(options, model))
+    }
+
+    /// G-P26: whatever else is asked for, the limits of the channel stay: its profile, its list of tools, its sandbox.
+    #[test]
+    fn nothing_that_is_asked_for_falls_back_to_a_wider_policy() {
+        let ask_for_all = ChannelRunConfig { auto_approve: Some(Vec::new()), ..ChannelRunConfig::default() };
+        let nothing = Some(AutoApproveOverride::Tools(Vec::new()));
+        for (model, in_chat) in [(None, None), (Some("m/x"), None), (None, Some("m/y")), (Some("m/x"), Some("m/y"))] {
+            let options = RunOptions { model: model.map(str::to_owned), ..RunOptions::default() };
+            let overrides = asked(ask_for_all.clone(), options, in_chat).overrides.unwrap();
+            assert_eq!(overrides.auto_approve, nothing, "{model:?} {in_chat:?}");
+        }
+
+        let limited = ChannelRunConfig {
+            profile: Some("ops".to_owned()),
+            sandbox: Some(true),
+            auto_approve: Some(vec!["create".to_owned()]),
+            ..ChannelRunConfig::default()
+        };
+        let of = |overrides: RunOverrides, sandbox| {
+            let overrides = Some(overrides);
+            asked(limited.clone(), RunOptions { overrides, sandbox, ..RunOptions::default() }, None)
+        };
+        let plain = of(RunOverrides::default(), None);
+        assert_eq!(plain.sandbox, Some(true));
+        let overrides = plain.overrides.unwrap();
+        assert_eq!((overrides.profile.as_deref(), overrides.auto_approve), (Some("ops"), None), "a profile wins");
+        let other = of(RunOverrides { profile: Some("readonly".to_owned()), ..RunOverrides::default() }, Some(false));
+        assert_eq!(other.sandbox, Some(true), "it never runs on the host");
+        assert_eq!(other.overrides.unwrap().profile.as_deref(), Some("readonly"));
+    }
+
+    #[test]
+    fn a_run_knows_where_its_notices_go() {
+        let route = asked(ChannelRunConfig::default(), RunOptions::default(), None).notify_route.unwrap();
+        assert_eq!(serde_json::to_string(&route).unwrap(), r#"{"channel":"telegram","target":{"chat_id":"-5"}}"#);
+    }
 
     #[test]
     fn more_context_than_the_server_takes_is_put_together_lowest_priority_first() {

@@ -331,8 +331,30 @@ pub(super) fn open(connection: &Connection) -> Result<Vec<Approval>, StoreError>
     select(connection, "state = 'open' ORDER BY created_at, id", &[])
 }
 
-/// The message with the buttons, once it is sent.
-pub(super) fn message_of(connection: &Connection, idem_key: &str) -> Result<Option<String>, StoreError> {
+/// The message with the buttons.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PromptMessage {
+    /// It has this id.
+    Is(String),
+    /// An attempt at it has begun, and nothing was heard of that yet.
+    NotTold,
+    /// It is nowhere.
+    None,
+}
+
+pub(super) fn prompt_message(connection: &Connection, idem_key: &str) -> Result<PromptMessage, StoreError> {
+    let sql = "SELECT platform_message_id, state IN ('sending', 'unknown') OR state = 'queued' AND uncertain > 0
+               FROM outbox WHERE idem_key = ?1";
+    let read = |row: &Row<'_>| -> Result<(Option<String>, bool), _> { Ok((row.get(0)?, row.get(1)?)) };
+    Ok(match connection.prepare_cached(sql)?.query_row([idem_key], read).optional()? {
+        Some((Some(message_id), _)) => PromptMessage::Is(message_id),
+        Some((None, true)) => PromptMessage::NotTold,
+        Some((None, false)) | None => PromptMessage::None,
+    })
+}
+
+/// The message that a part became, once it is sent.
+fn message_of(connection: &Connection, idem_key: &str) -> Result<Option<String>, StoreError> {
     let sql = "SELECT platform_message_id FROM outbox WHERE idem_key = ?1 AND state = 'sent'";
     Ok(connection.prepare_cached(sql)?.query_row([idem_key], |row| row.get(0)).optional()?.flatten())
 }

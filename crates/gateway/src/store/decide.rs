@@ -6,8 +6,11 @@ use stakpak_sqlite::rusqlite::Connection;
 use super::{
     GatewayStore, StoreError,
     access::{granted, has_approver, role},
-    approvals::{Approval, Decision, Stage, find, message_of, open, open_in, remember, was_shown, write},
+    approvals::{
+        Approval, Decision, PromptMessage, Stage, find, open, open_in, prompt_message, remember, was_shown, write,
+    },
     audit::{self, OPERATOR},
+    outbox,
     strangers::display_name,
 };
 use crate::{
@@ -262,7 +265,7 @@ fn refusal(
     if let Who::Presser { claim, message_id } = who {
         let same_chat =
             claim.address.channel == approval.address.channel && claim.address.chat == approval.address.chat;
-        if !same_chat || message_of(connection, &approval.prompt_key)?.as_deref() != Some(message_id) {
+        if !same_chat || !is_prompt(connection, approval, message_id)? {
             return Ok(Some(Refused::OtherMessage));
         }
     }
@@ -288,6 +291,17 @@ fn refusal(
     let remembers = wish.act == Act::Remember;
     let for_session = approval.undecided().iter().all(|(_, call)| call.may_be_remembered());
     Ok((remembers && !for_session).then_some(Refused::NotForSession))
+}
+
+/// Whether this message asks. A press may come before the platform has told which message the prompt is, or may be all that
+/// is ever heard of it: its payload is known to those alone who were shown the prompt, so any message will do that is no
+/// other one of the bot.
+fn is_prompt(connection: &Connection, approval: &Approval, message_id: &str) -> Result<bool, StoreError> {
+    Ok(match prompt_message(connection, &approval.prompt_key)? {
+        PromptMessage::Is(known) => known == message_id,
+        PromptMessage::NotTold => !outbox::is_any_message(connection, &approval.address, message_id)?,
+        PromptMessage::None => false,
+    })
 }
 
 /// An approver, or who asked where nobody is named to decide; and somebody else than who asked if two are needed.

@@ -119,6 +119,7 @@ impl GatewayStore {
                            FROM outbox WHERE lane = ?1 AND state IN ('queued', 'sending') ORDER BY id LIMIT 1";
                 let found = connection.prepare_cached(sql)?.query_row([&lane], |row| Ok(read_part(row))).optional()?;
                 let Some(part) = found.transpose()? else { return Ok(None) };
+                let part = prompts::in_thread(connection, part)?;
                 let obstacle = obstacle(&part);
                 if obstacle.is_none() {
                     let sql = "UPDATE outbox SET state = 'sending' WHERE id = ?1";
@@ -224,6 +225,18 @@ impl GatewayStore {
             .await
     }
 
+    /// Lanes with messages to be sent.
+    pub(crate) async fn queued_lanes(&self) -> Result<Vec<String>, StoreError> {
+        self.database
+            .read(|connection| {
+                let mut statement =
+                    connection.prepare_cached("SELECT DISTINCT lane FROM outbox WHERE state = 'queued'")?;
+                let lanes = statement.query_map([], |row| row.get(0))?;
+                Ok(lanes.collect::<Result<_, _>>()?)
+            })
+            .await
+    }
+
     /// The message that a part became; none while it is not sent.
     pub(crate) async fn message_of(&self, idem_key: &str) -> Result<Option<MessageRef>, StoreError> {
         let idem_key = idem_key.to_owned();
@@ -302,6 +315,13 @@ pub(super) fn is_message(
                AND address ->> '$.channel' = ?3 AND address ->> '$.chat' = ?4";
     let values = params![idem_key, message_id, place.channel.as_str(), place.chat];
     Ok(connection.prepare_cached(sql)?.exists(values)?)
+}
+
+/// Whether this message of a chat is known to be one of the bot's.
+pub(super) fn is_any_message(connection: &Connection, place: &Address, message_id: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM outbox WHERE platform_message_id = ?1
+               AND address ->> '$.channel' = ?2 AND address ->> '$.chat' = ?3";
+    Ok(connection.prepare_cached(sql)?.exists(params![message_id, place.channel.as_str(), place.chat])?)
 }
 
 /// In the transaction of what they follow from.

@@ -1,14 +1,14 @@
 //! The prompt of a delivery: it waits, `awaiting`, until the messages before it have come to an end.
 //!
-//! * With all of them sent, or perhaps sent, it is accepted. If one was refused for good, it is not run: the program was
-//!   told that nothing was started.
+//! * With all of them sent, or perhaps sent, it is accepted. If one was refused for good, it is not run, nor when that one
+//!   is sent again: the program was told that nothing was started, and may have started it otherwise.
 //! * One in a session of its own does not wait for a platform that is slow: the program's request releases it.
 //! * Who answers a message of the bot goes on in the conversation that the message belongs to.
 
 use stakpak_sqlite::rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    GatewayStore, StoreError,
+    GatewayStore, Part, StoreError,
     sends::{address_of, delivery_of, part_states, readdress},
 };
 use crate::Address;
@@ -106,14 +106,6 @@ pub(super) fn part_ended(
     Ok(state == "accepted")
 }
 
-/// The prompt of a delivery that was refused waits for another attempt.
-pub(super) fn wait_again(connection: &Connection, id: &str) -> Result<(), StoreError> {
-    let sql = "UPDATE inbox SET state = 'awaiting' WHERE id = (SELECT prompt FROM deliveries WHERE id = ?1)
-               AND state = 'dead' AND batch_id IS NULL";
-    connection.prepare_cached(sql)?.execute([id])?;
-    Ok(())
-}
-
 /// On Slack the first message of a delivery opens a thread: what follows it, and what is said there, belongs together.
 fn move_beneath(connection: &Connection, id: &str, message_id: &str) -> Result<(), StoreError> {
     let Some(from) = address_of(connection, id)? else { return Ok(()) };
@@ -121,6 +113,29 @@ fn move_beneath(connection: &Connection, id: &str, message_id: &str) -> Result<(
         Some(to) => move_delivery(connection, id, &from, &to),
         None => Ok(()),
     }
+}
+
+/// What a run says that began before the first message of its delivery was sent goes into the thread that it opened since.
+pub(super) fn in_thread(connection: &Connection, part: Part) -> Result<Part, StoreError> {
+    if part.address.beneath("").is_none() {
+        return Ok(part);
+    }
+    let mut words = part.idem_key.split(':');
+    let (sql, id) = match (words.next(), words.next()) {
+        (Some("run"), id) => ("SELECT address FROM runs WHERE run_id = ?1 AND address <> ?2", id),
+        // The prompt itself may be asked for in another chat.
+        (Some("approval"), id) => {
+            ("SELECT runs.address FROM approvals JOIN runs USING (run_id) WHERE approvals.id = ?1 AND origin = ?2", id)
+        }
+        _ => return Ok(part),
+    };
+    let address = serde_json::to_string(&part.address)?;
+    let found: Option<String> =
+        connection.prepare_cached(sql)?.query_row(params![id, address], |row| row.get(0)).optional()?;
+    let Some(place) = found.filter(|place| *place != address) else { return Ok(part) };
+    let sql = "UPDATE outbox SET address = ?2 WHERE id = ?1";
+    connection.prepare_cached(sql)?.execute(params![part.id, place])?;
+    Ok(Part { address: serde_json::from_str(&place)?, ..part })
 }
 
 /// What of a delivery is not sent yet, its prompt and its context belong to another place from here on.
@@ -132,6 +147,9 @@ pub(super) fn move_delivery(connection: &Connection, id: &str, from: &Address, t
     let (prompt, routing_key, created_at): (Option<i64>, Option<String>, i64) =
         connection.prepare_cached(sql)?.query_row(params![id, place], read)?;
     connection.prepare_cached("UPDATE inbox SET address = ?2 WHERE id = ?1")?.execute(params![prompt, place])?;
+    // A run that did not wait for the first message tells the rest there.
+    let sql = "UPDATE runs SET address = ?2 WHERE run_id = (SELECT run_id FROM inbox WHERE id = ?1)";
+    connection.prepare_cached(sql)?.execute(params![prompt, place])?;
     let sql = "UPDATE sessions SET channel_meta = json_set(channel_meta, '$.target_key', ?2) WHERE routing_key = ?1";
     connection.prepare_cached(sql)?.execute(params![routing_key, to.target_key()])?;
     let sql = "UPDATE OR REPLACE delivery_context SET target_key = ?3
@@ -166,10 +184,13 @@ pub(super) fn conversation_of(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::{
         Body, DeliveryContext, Queued,
-        store::{Content, NewInbox, NewPart, NewSend, Work},
+        dispatcher::Sent,
+        store::{Approval, Content, NewInbox, NewPart, NewSend, OpenRun, Stage, Work},
     };
 
     fn slack(chat: &str) -> Address {
@@ -237,6 +258,90 @@ mod tests {
         assert_eq!(of("slack:C1", "17.1").await.as_deref(), Some("slack:group:C1#d"));
         assert_eq!(of("slack:C1", "17.2").await.as_deref(), Some("slack:group:C1#d"));
         assert_eq!(of("slack:C2", "17.1").await, None);
+    }
+
+    /// A run in a session of its own does not wait for its first message; what it says does, in the thread of that message.
+    #[tokio::test]
+    async fn a_run_that_did_not_wait_answers_in_the_thread_all_the_same() {
+        let store = GatewayStore::open_in_memory().unwrap();
+        let (channel, elsewhere) = (slack("C1"), slack("C2"));
+        store.begin_send(send(&channel, true), 1).await.unwrap();
+        assert!(store.release_prompt("d").await.unwrap());
+        let work = store.next_work("slack:group:C1#d", Queued::Each, 2, |_| None).await.unwrap();
+        let Some(Work::Start(batch)) = work else { panic!("{work:?}") };
+        assert_eq!(batch.address, channel, "there is no thread yet");
+        let run = OpenRun { run_id: "r".to_owned(), address: channel.clone(), ..run() };
+        store.started(&batch, &run, None).await.unwrap();
+        let part = |key: &str, address: &Address| NewPart {
+            idem_key: key.to_owned(),
+            address: address.clone(),
+            content: Content::Text { body: Body::plain(key) },
+        };
+        let approval = approval("a", &run, &elsewhere);
+        let parts = vec![part("approval:a:note:0", &channel), part("approval:a:prompt", &elsewhere)];
+        store.ask(approval, parts).await.unwrap();
+        store.queue_parts(vec![part("run:r:0:0", &channel), part("send:e:text:0", &channel)], 3).await.unwrap();
+
+        let mut sent = Vec::new();
+        for lane in ["slack:C1", "slack:C2"] {
+            while let Some(part) = store.take_part(lane).await {
+                store.sent(part.id, Some(format!("17.{}", sent.len()))).await.unwrap();
+                sent.push((part.idem_key, part.address.thread));
+            }
+        }
+        let thread = || Some("17.0".to_owned());
+        assert_eq!(
+            sent,
+            [
+                ("send:d:text:0".to_owned(), None),
+                ("send:d:check:0".to_owned(), thread()),
+                ("approval:a:note:0".to_owned(), thread()),
+                ("run:r:0:0".to_owned(), thread()),
+                ("send:e:text:0".to_owned(), None),
+                ("approval:a:prompt".to_owned(), None),
+            ]
+        );
+        let answer = store.message_of("run:r:0:0").await.unwrap().unwrap();
+        assert_eq!(answer.address.thread, thread(), "edits find it");
+    }
+
+    fn run() -> OpenRun {
+        OpenRun {
+            run_id: String::new(),
+            session_id: "s".to_owned(),
+            address: slack("C1"),
+            cursor: 0,
+            started_at: 2,
+            question: None,
+            requester: None,
+            timeout_s: None,
+            sent: Sent::default(),
+            fresh: true,
+        }
+    }
+
+    fn approval(id: &str, run: &OpenRun, address: &Address) -> Approval {
+        Approval {
+            id: id.to_owned(),
+            run_id: run.run_id.clone(),
+            session_id: run.session_id.clone(),
+            routing_key: String::new(),
+            calls: Vec::new(),
+            cwd: None,
+            args_hash: String::new(),
+            policy_version: String::new(),
+            requester: None,
+            origin: run.address.clone(),
+            address: address.clone(),
+            prompt_key: format!("approval:{id}:prompt"),
+            file_key: None,
+            stage: Stage::Open,
+            decisions: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            created_at: 3,
+            remind_at: None,
+            expires_at: 4,
+        }
     }
 
     /// Without a run the context waits for whoever answers in the thread.

@@ -4,7 +4,7 @@
 //! batch and is the idempotency key of that call, so a crash between the two starts nothing twice.
 
 use serde::{Deserialize, Serialize};
-use stakpak_protocol::{CallerContext, RunOverrides};
+use stakpak_protocol::{CallerContext, NotifyRoute, RunOverrides};
 use stakpak_sqlite::{
     Migration,
     rusqlite::{Connection, OptionalExtension, Row, params},
@@ -62,6 +62,9 @@ pub(crate) struct RunOptions {
     /// The run is ended after this many seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timeout_s: Option<u64>,
+    /// Where what the run has to tell on its way goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) notify_route: Option<NotifyRoute>,
     /// Where the session works, if it is made for this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cwd: Option<String>,

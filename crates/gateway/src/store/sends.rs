@@ -133,8 +133,8 @@ impl GatewayStore {
             .await
     }
 
-    /// What of a delivery was given up or parked is sent again, and its prompt waits for that. Returns what the messages
-    /// wait behind; none if there is no such delivery.
+    /// What of a delivery was given up or parked is sent again; a prompt that was not run because of that stays so. Returns
+    /// what the messages wait behind; none if there is no such delivery.
     pub(crate) async fn retry_delivery(&self, id: &str, now: i64) -> Result<Option<String>, StoreError> {
         let id = id.to_owned();
         self.database
@@ -146,9 +146,7 @@ impl GatewayStore {
                     "UPDATE outbox SET state = 'queued', attempts = 0, uncertain = 0, created_at = ?3, next_at = ?3
                      WHERE idem_key >= ?1 AND idem_key < ?2 AND state IN ('failed', 'unknown', 'dropped') AND {NOT_REPLACED}"
                 );
-                if connection.prepare_cached(&sql)?.execute(params![start, end, now])? > 0 {
-                    prompts::wait_again(connection, &id)?;
-                }
+                connection.prepare_cached(&sql)?.execute(params![start, end, now])?;
                 Ok(Some(address.chat_key()))
             })
             .await

@@ -49,6 +49,9 @@ struct Core {
     /// What the messages of the session hold behind the question.
     answer: String,
     posts: usize,
+    /// Messages that met a run of somebody else.
+    conflicts: usize,
+    subscriptions: usize,
     down: bool,
 }
 
@@ -127,6 +130,32 @@ impl Agent {
         let mut core = self.shared.core();
         let id = core.runs.last().unwrap().id.clone();
         self.shared.publish(&mut core, &id, "TextComplete", json!({"turn": 1, "text": text}));
+        drop(core);
+        self.shared.change();
+    }
+
+    /// Somebody else starts a run.
+    pub fn occupy(&self) {
+        let id = Uuid::new_v4().to_string();
+        self.shared.core().runs.push(Run { id, calls: vec![("elsewhere", "t", json!({}))], ..Run::default() });
+    }
+
+    /// Messages that met a run of somebody else.
+    pub fn conflicts(&self) -> usize {
+        self.shared.core().conflicts
+    }
+
+    /// Waits until events were listened to this often.
+    pub async fn wait_for_subscriptions(&self, count: usize) {
+        let enough = || (self.shared.core().subscriptions >= count).then_some(());
+        super::until(&self.shared.changed, "a listener", enough).await;
+    }
+
+    /// The run of somebody else ends.
+    pub fn vacate(&self) {
+        let mut core = self.shared.core();
+        core.runs.last_mut().unwrap().decided.insert("elsewhere".to_owned(), json!({"action": "accept"}));
+        self.shared.end_if_decided(&mut core);
         drop(core);
         self.shared.change();
     }
@@ -310,8 +339,14 @@ async fn cancel(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({"cancelled": true, "run_id": id}))
 }
 
-async fn detail(Path(id): Path<String>) -> Json<Value> {
-    Json(json!({"session": describe(&id), "config": {"default_model": null, "auto_approve_mode": "none"}}))
+async fn detail(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Json<Value> {
+    let core = shared.core();
+    let mut session = describe(&id);
+    session["last_event_id"] = core.events.len().into();
+    if let Some(run) = core.runs.last().filter(|run| !run.over) {
+        session["run_status"] = json!({"state": "running", "run_id": run.id});
+    }
+    Json(json!({"session": session, "config": {"default_model": null, "auto_approve_mode": "none"}}))
 }
 
 async fn message(State(shared): State<Arc<Shared>>, Path(session): Path<String>, Json(body): Json<Value>) -> Response {
@@ -324,6 +359,7 @@ async fn message(State(shared): State<Arc<Shared>>, Path(session): Path<String>,
         return (StatusCode::SERVICE_UNAVAILABLE, Json(json!({}))).into_response();
     }
     if core.runs.last().is_some_and(|run| !run.over) {
+        core.conflicts += 1;
         let body = refusal("session_already_running");
         return (StatusCode::CONFLICT, Json(body)).into_response();
     }
@@ -412,6 +448,8 @@ async fn decide(State(shared): State<Arc<Shared>>, Json(body): Json<Value>) -> R
 
 async fn events(State(shared): State<Arc<Shared>>, Path(_id): Path<String>, headers: HeaderMap) -> Response {
     let after: usize = headers.get("last-event-id").map_or(0, |after| after.to_str().unwrap().parse().unwrap());
+    shared.core().subscriptions += 1;
+    shared.change();
     let changed = shared.changed.subscribe();
     let frames = stream::unfold((shared, changed, after), |(shared, mut changed, after)| async move {
         loop {

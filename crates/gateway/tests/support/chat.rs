@@ -44,6 +44,7 @@ struct State {
     refuses_texts: bool,
     refuses_prompts: bool,
     refuses_edits: bool,
+    holds_receipts: bool,
     silent: bool,
     events: i64,
 }
@@ -91,6 +92,12 @@ impl Chat {
 
     pub fn refuse_edits(&self) {
         self.state().refuses_edits = true;
+    }
+
+    /// Whether prompts are shown, and the gateway does not hear which message they are.
+    pub fn hold_receipts(&self, holds: bool) {
+        self.state().holds_receipts = holds;
+        self.change();
     }
 
     /// Whether nothing that is sent is answered.
@@ -309,7 +316,9 @@ impl Channel for Adapter {
         if self.0.state().refuses_prompts {
             return Err(ChannelError::Rejected { reason: "no buttons here".to_owned() });
         }
-        Ok(self.0.add(reply, &buttons, None))
+        let receipt = self.0.add(reply, &buttons, None);
+        super::until(&self.0.changed, "a receipt", || (!self.0.state().holds_receipts).then_some(())).await;
+        Ok(receipt)
     }
 
     async fn edit_message(

@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod chat;
+pub mod line;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -110,6 +110,36 @@ async fn photos_and_files_arrive_with_and_without_a_text() {
     assert!(matches!(too_large, Err(ChannelError::Rejected { .. })), "{too_large:?}");
 }
 
+/// An album comes as an update for each picture, of which one has the text and the mention; it is one message. Its parts may
+/// come one by one, and none is confirmed before the last is there.
+#[tokio::test]
+async fn an_album_is_one_message_with_all_its_files() {
+    let mut stage = Stage::with("require_mention = true").await;
+    let part = |text: &str| Words::group(GROUP, ANN, text).in_album("77");
+    stage.kill().await;
+    let first = stage.server.speak(part("").with_photo(b"one")).0;
+    let polls = stage.server.offsets().len();
+    stage.start();
+    while stage.server.offsets().len() == polls {
+        tokio::task::yield_now().await;
+    }
+    // The beginning was delivered by now, or is about to be.
+    stage.server.speak(part("@test_bot which is it?").with_photo(b"two"));
+    stage.server.speak(part("").with_document("log.txt", "text/plain", b"three"));
+    stage.server.speak(Words::group(GROUP, ANN, "@test_bot and now?"));
+    let messages = stage.sink.wait_for("both", |sink| Some(sink.messages()).filter(|all| all.len() == 2)).await;
+    let texts: Vec<_> = messages.iter().map(|message| message.text.as_str()).collect();
+    assert_eq!(texts, ["which is it?", "and now?"]);
+    let mut contents = Vec::new();
+    for file in &messages[0].attachments {
+        contents.push(stage.channel.fetch(file, 100).await.unwrap());
+    }
+    assert_eq!(contents, [b"one".to_vec(), b"two".to_vec(), b"three".to_vec()]);
+    let last = first + 3;
+    let offsets = stage.server.offsets();
+    assert!(offsets.iter().flatten().all(|offset| *offset > last), "confirmed before it was whole: {offsets:?}");
+}
+
 #[tokio::test]
 async fn a_server_in_local_mode_is_read_from_disk_only_if_the_file_says_so() {
     let folder = tempfile::tempdir().unwrap();

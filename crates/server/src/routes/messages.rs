@@ -98,6 +98,7 @@ fn unapplied_options(body: &PostMessageRequest) -> Vec<String> {
         ("sandbox", body.sandbox.is_some()),
         ("context", body.context.is_some()),
         ("overrides", body.overrides.is_some()),
+        ("notify_route", body.notify_route.is_some()),
     ];
     given.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect()
 }

@@ -19,7 +19,7 @@ use super::{
     params::{Params, number},
     record::BotCall,
     send, updates,
-    world::{World, user_json},
+    world::{World, chat_json, user_json},
 };
 
 /// What became of a call.
@@ -136,6 +136,10 @@ fn done(world: &mut World, method: &str, params: &Params) -> Outcome {
         "setmessagereaction" => send::reaction(world, params),
         "sendchataction" => send::action(world, params),
         "answercallbackquery" => send::answer(world, params),
+        "getchat" => {
+            let (chat, _) = place(world, params)?;
+            Ok(chat_json(chat, false))
+        }
         "getfile" => files::get(world, params),
         _ => Err(Refusal::new(StatusCode::NOT_FOUND, "Not Found")),
     }
@@ -153,7 +157,8 @@ fn cut() -> Response {
 
 /// The chat of a call, and the topic if it has one; refused as the real server refuses.
 pub(super) fn place(world: &mut World, params: &Params) -> Result<(i64, Option<i64>), Refusal> {
-    let id = params.number("chat_id").ok_or_else(|| Refusal::bad("chat not found"))?;
+    let named = || world.names.get(&params.text("chat_id")?.to_lowercase()).copied();
+    let id = params.number("chat_id").or_else(named).ok_or_else(|| Refusal::bad("chat not found"))?;
     let chat = world.chat(id);
     if chat.blocked {
         return Err(Refusal::new(StatusCode::FORBIDDEN, "Forbidden: bot was blocked by the user"));

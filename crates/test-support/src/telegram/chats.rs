@@ -76,6 +76,11 @@ impl BotApi {
         self.state.world().without.insert(method.to_ascii_lowercase());
     }
 
+    /// A group or channel gets a name, such as `@ops`.
+    pub fn publish(&self, chat: i64, name: &str) {
+        self.state.world().names.insert(name.to_lowercase(), chat);
+    }
+
     /// A person blocks the bot.
     pub fn block(&self, user: i64) {
         self.state.world().chat(user).blocked = true;

@@ -21,6 +21,7 @@ pub struct Words {
     thread: Option<i64>,
     reply_to: Option<i64>,
     file: Option<Attached>,
+    album: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -50,7 +51,14 @@ impl Words {
             thread: None,
             reply_to: None,
             file: None,
+            album: None,
         }
+    }
+
+    /// As a part of the album of this name.
+    #[must_use]
+    pub fn in_album(self, album: &str) -> Self {
+        Self { album: Some(album.to_owned()), ..self }
     }
 
     /// In a topic of the group.
@@ -217,7 +225,7 @@ impl BotApi {
 
 impl World {
     fn speak(&mut self, words: Words) -> (i64, Value) {
-        let Words { chat, user, text, entities, topic, thread, reply_to, file } = words;
+        let Words { chat, user, text, entities, topic, thread, reply_to, file, album } = words;
         let entities = entities.unwrap_or_else(|| found_entities(&text));
         let stored = file.map(|file| (self.store(&file.content), file));
         let sent = stored.as_ref().map(|(_, file)| SentFile {
@@ -233,6 +241,9 @@ impl World {
         let mut json = self.message_json(&message);
         if let Some(thread) = thread {
             json["message_thread_id"] = thread.into();
+        }
+        if let Some(album) = album {
+            json["media_group_id"] = album.into();
         }
         if let Some(replied) = replied {
             json["reply_to_message"] = self.message_json(&replied);

@@ -31,6 +31,8 @@ pub(super) struct World {
     /// Methods that this server does not have.
     pub(super) without: HashSet<String>,
     pub(super) chats: BTreeMap<i64, Chat>,
+    /// Names of public chats, in small letters, with the `@`.
+    pub(super) names: HashMap<String, i64>,
     pub(super) files: HashMap<String, Vec<u8>>,
     /// Where a server in local mode puts files.
     pub(super) local: Option<PathBuf>,
@@ -69,6 +71,7 @@ impl Default for World {
             revoked: false,
             without: HashSet::new(),
             chats: BTreeMap::new(),
+            names: HashMap::new(),
             files: HashMap::new(),
             local: None,
             presses: HashSet::new(),

@@ -254,6 +254,7 @@ impl Interactive {
             overrides: (overrides != RunOverrides::default()).then_some(overrides),
             files: Vec::new(),
             timeout_s: self.timeout_s()?,
+            notify_route: None,
             cwd: self.cwd.clone(),
         })
     }

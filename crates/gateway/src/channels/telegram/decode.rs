@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use self::content::{attachments, quoted};
 use super::{
     api::Me,
-    wire::{CallbackQuery, Chat, Entity, MemberUpdate, Message, User},
+    wire::{CallbackQuery, Chat, Entity, Media, MemberUpdate, Message, User},
 };
 use crate::{Address, InboundEvent, InboundMessage, Press, Sender};
 
@@ -93,6 +93,8 @@ impl Decoder {
             || entities.iter().any(|entity| self.names_bot(entity, &text));
         let text = self.without_name(if private { text } else { self.without_mention(text) });
         let mut files = attachments(&message.media);
+        let album = message.album.iter().filter_map(|other| Media::deserialize(other).ok());
+        files.extend(album.flat_map(|media| attachments(&media)));
         if !mentioned || for_another || (text.trim().is_empty() && files.is_empty()) {
             return None;
         }

@@ -31,7 +31,7 @@ impl TelegramChannel {
             })
         };
         let (sent, place) = self.deliver(address, send).await?;
-        Ok(place.receipt(sent.message_id))
+        Ok(place.receipt(&sent))
     }
 
     /// From the configured host only, or from this machine if its server says so.

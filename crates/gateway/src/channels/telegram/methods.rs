@@ -5,7 +5,7 @@ use serde_json::Value;
 use teloxide_core::requests::Payload;
 use teloxide_reqwest::multipart::{Form, Part};
 
-use super::api::Me;
+use super::{api::Me, wire::Chat};
 
 macro_rules! method {
     ($parameters:ty, $name:literal, $answer:ty) => {
@@ -20,6 +20,8 @@ macro_rules! method {
 #[derive(Debug, Deserialize)]
 pub(super) struct Sent {
     pub(super) message_id: i64,
+    #[serde(default)]
+    pub(super) chat: Option<Chat>,
 }
 
 /// Where a file is.
@@ -134,6 +136,12 @@ pub(super) struct AnswerCallbackQuery {
     pub(super) show_alert: bool,
 }
 method!(AnswerCallbackQuery, "answerCallbackQuery", Value);
+
+#[derive(Clone, Serialize)]
+pub(super) struct GetChat {
+    pub(super) chat_id: String,
+}
+method!(GetChat, "getChat", Chat);
 
 #[derive(Clone, Serialize)]
 pub(super) struct GetFile {

@@ -11,8 +11,8 @@ use super::{
     TelegramChannel,
     failure::Failure,
     methods::{
-        AnswerCallbackQuery, EditMessageText, ReactionType, ReplyParameters, SendChatAction, SendMessage,
-        SetMessageReaction,
+        AnswerCallbackQuery, EditMessageText, GetChat, ReactionType, ReplyParameters, SendChatAction, SendMessage,
+        Sent, SetMessageReaction,
     },
 };
 use crate::{
@@ -38,16 +38,34 @@ impl Place {
         self.chat.parse::<i64>().map_or_else(|_| self.chat.as_str().into(), Value::from)
     }
 
-    pub(super) fn receipt(self, message_id: i64) -> DeliveryReceipt {
+    /// Tells which chat a name stands for.
+    pub(super) fn receipt(self, sent: &Sent) -> DeliveryReceipt {
+        let named = sent.chat.as_ref().filter(|_| is_name(&self.chat));
         DeliveryReceipt {
-            message_id: message_id.to_string(),
+            message_id: sent.message_id.to_string(),
             thread_id: self.thread.map(|id| id.to_string()),
-            chat: None,
+            chat: named.map(|chat| chat.id.to_string()),
         }
     }
 }
 
+/// Public groups and channels have names beside their ids.
+fn is_name(chat: &str) -> bool {
+    chat.starts_with('@')
+}
+
 impl TelegramChannel {
+    /// The chat that a name stands for.
+    pub(super) async fn look_up(&self, address: &Address) -> Result<Address, ChannelError> {
+        if !is_name(&address.chat) {
+            return Ok(address.clone());
+        }
+        let found = self.api.try_call(GetChat { chat_id: address.chat.clone() }).await?;
+        let chat = found.id.to_string();
+        let direct = (found.kind == "private").then(|| chat.as_str().into());
+        Ok(Address { chat, direct, ..address.clone() })
+    }
+
     pub(super) async fn send_text(
         &self,
         reply: OutboundReply,
@@ -69,7 +87,7 @@ impl TelegramChannel {
             })
         };
         let (sent, place) = self.deliver(&address, send).await?;
-        Ok(place.receipt(sent.message_id))
+        Ok(place.receipt(&sent))
     }
 
     pub(super) async fn edit(

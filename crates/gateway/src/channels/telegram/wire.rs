@@ -1,6 +1,7 @@
 //! Updates as the platform sends them, of which only what is used.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Message {
@@ -30,6 +31,9 @@ pub(super) struct Message {
     pub(super) quote: Option<Quote>,
     #[serde(flatten)]
     pub(super) media: Media,
+    /// The other messages of its album: see [`super::album`].
+    #[serde(default)]
+    pub(super) album: Vec<Value>,
     #[serde(default)]
     pub(super) migrate_to_chat_id: Option<i64>,
     #[serde(default)]
