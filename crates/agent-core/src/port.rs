@@ -5,6 +5,7 @@
 mod clock;
 mod journal;
 mod model;
+mod sandbox;
 mod tool;
 mod upkeep;
 
@@ -17,5 +18,6 @@ pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
     Profiles, UnknownModel, longest_answer,
 };
+pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
 pub use tool::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 pub use upkeep::{Progress, Retention, Upkeep};

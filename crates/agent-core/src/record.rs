@@ -10,7 +10,7 @@ use stakpak_protocol::{
     RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
-use crate::{Effect, Policy, Row, RowClass, ToolCall, longest_answer};
+use crate::{Effect, Policy, Row, RowClass, Sandbox, ToolCall, longest_answer};
 
 /// One step of a session that folding reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +166,9 @@ pub struct RunAccepted {
     /// What it needs to know of the model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub terms: ModelTerms,
+    /// What confines its tools.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sandbox: Sandbox,
 }
 
 /// What a run needs to know of its model, as it was when the run began or the model was switched: a price that changes later

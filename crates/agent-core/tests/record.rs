@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use stakpak_agent_core::{
-    CallEnd, Effect, ModelTerms, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, ToolCall,
+    CallEnd, Effect, ModelTerms, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, Sandbox, ToolCall,
 };
 use stakpak_protocol::{
     Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
@@ -98,6 +98,7 @@ fn run_accepted(policy: Policy) -> Record {
         cwd: "/srv".into(),
         limits: RunLimits::default(),
         terms: ModelTerms::default(),
+        sandbox: Sandbox::default(),
     })
 }
 

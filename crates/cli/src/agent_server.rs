@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context, Result};
 use axum::Router;
-use stakpak_agent_core::{AgentConfig, Profiles, Retention, SystemClock, Tools};
+use stakpak_agent_core::{AgentConfig, Profiles, Retention, SandboxLevel, SystemClock, Tools};
 use stakpak_client::StakpakClient;
 use stakpak_mcp::{AllTools, Servers};
 use stakpak_redact::Redactor;
@@ -17,7 +17,10 @@ use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile, mcp};
+use crate::{
+    autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile, mcp,
+    sandbox::SandboxPart,
+};
 
 /// What the server is started with.
 pub(crate) struct Options {
@@ -45,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) redactor: Redactor,
     /// What other processes call this one.
     pub(crate) name: String,
+    /// Levels of sandbox that profiles ask for.
+    pub(crate) sandbox_levels: Vec<(String, SandboxLevel)>,
 }
 
 /// What lives beside the server in this process.
@@ -113,9 +118,12 @@ impl Bound {
             artefacts: home.autopilot("artefacts"),
             credential_variables: options.credential_variables,
             profile: Some(options.profile),
+            protected: home.protected(),
+            home: std::env::home_dir(),
         };
         let tools = Arc::new(LocalTools::new(tools, options.redactor.clone()));
         let tool_servers = options.mcp.start(home, &options.redactor);
+        parts.push(Arc::new(SandboxPart::new(LocalTools::clone(&tools), options.sandbox_levels)));
         let upkeep = UpkeepPorts { journal: Arc::clone(&journal), tools: Arc::clone(&tools) };
         let config = ServerConfig {
             token: options.token,

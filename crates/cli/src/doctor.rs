@@ -8,6 +8,7 @@ mod instance;
 mod journal;
 mod machine;
 mod online;
+mod sandbox;
 mod schedules;
 
 use anyhow::Result;
@@ -128,6 +129,7 @@ pub(crate) async fn run(home: &Home, global: &Global, args: &DoctorArgs) -> Resu
     probes.extend(files.probes());
     probes.extend(access::look(home));
     probes.extend(machine::look(home));
+    probes.push(sandbox::look(home));
     probes.extend(instance::look(home, files.autopilot.as_ref().ok()).await?);
     probes.extend(schedules::look(&files));
     probes.push(online::credentials(&files, global));

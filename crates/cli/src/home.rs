@@ -91,6 +91,11 @@ impl Home {
         referenced.chain(of_providers).chain(SECRET_VARIABLES.map(str::to_owned)).collect()
     }
 
+    /// What no tool in a sandbox may reach.
+    pub(crate) fn protected(&self) -> Vec<PathBuf> {
+        vec![self.root.clone(), self.config.clone()]
+    }
+
     /// The path as people write it.
     pub(crate) fn show(path: &Path) -> String {
         match std::env::home_dir().and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned)) {

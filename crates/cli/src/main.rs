@@ -33,6 +33,7 @@ mod place;
 mod profiles;
 mod run;
 mod running;
+mod sandbox;
 mod schedule;
 mod secrets;
 mod service;

@@ -6,12 +6,14 @@ use std::{
 };
 
 use anyhow::Result;
-use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles};
+use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, SandboxLevel};
 use stakpak_config::{ConfigFile, Price, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
 };
 use stakpak_protocol::ModelCost;
+
+use crate::sandbox;
 
 /// The profiles of a file, with what the command line says about the one it names.
 pub(crate) struct ConfigProfiles {
@@ -62,6 +64,7 @@ impl ConfigProfiles {
             policy: if self.approve_all && is_boot { Policy::All } else { grant(&profile) },
             system_prompt: profile.system_prompt.as_deref().map(Into::into),
             max_turns: profile.max_turns.map(u64::from),
+            sandbox: sandbox::of_profile(profile.sandbox.as_ref()),
         })
     }
 }
@@ -74,6 +77,11 @@ impl ConfigProfiles {
             Some((id.to_owned(), price.map(model_cost)))
         });
         of_provider.collect()
+    }
+
+    /// The levels of sandbox that profiles of the file ask for, each with the name of one that does.
+    pub(crate) fn sandbox_levels(&self) -> Vec<(String, SandboxLevel)> {
+        sandbox::levels(&self.file)
     }
 
     /// For a profile that names no model: that of the command line or of the boot profile, if the profile has its provider.

@@ -186,6 +186,7 @@ fn options(
         bind,
         redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()).chain(mcp.secrets()))?,
         mcp,
+        sandbox_levels: profiles.sandbox_levels(),
         token,
         named_tokens,
         profiles,

@@ -23,6 +23,7 @@ mod config_file;
 mod cost;
 mod profile;
 mod provider;
+mod sandbox;
 
 pub use config_file::{ConfigFile, ProfileError};
 pub use cost::Price;
@@ -34,6 +35,7 @@ pub use leaf::{Leaf, is_secret};
 pub use profile::Profile;
 pub use provider::{ProviderConfig, ProviderKind};
 pub use reference::{Environment, ReferenceError, resolve, resolve_secret};
+pub use sandbox::{SandboxConfig, SandboxLevel};
 pub use secret::Secret;
 /// The document type that [`edit`] hands out, and what is put into it.
 pub use toml_edit;

@@ -11,6 +11,7 @@ use crate::{
     document::{Codes, Document},
     finding::{Finding, Severity},
     provider::{ProviderConfig, ProviderKind},
+    sandbox::{SandboxConfig, SandboxLevel, Warden},
 };
 
 const CODES: Codes = Codes::all("E002");
@@ -30,6 +31,8 @@ pub struct Profile {
     pub system_prompt: Option<String>,
     /// 1 to 256.
     pub max_turns: Option<u32>,
+    /// What confines its tools.
+    pub sandbox: Option<SandboxConfig>,
     /// By the key in the file.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Providers that are configured and cannot be used. They must not be taken for absent.
@@ -52,8 +55,8 @@ struct ProfileTable {
     api_endpoint: IgnoredAny,
     api_key: IgnoredAny,
     provider: IgnoredAny,
-    sandbox: IgnoredAny,
-    warden: IgnoredAny,
+    sandbox: Option<SandboxConfig>,
+    warden: Warden,
     budget: IgnoredAny,
     on_unknown: IgnoredAny,
     models: IgnoredAny,
@@ -77,6 +80,7 @@ impl Profile {
             auto_approve: table.auto_approve,
             system_prompt: table.system_prompt,
             max_turns: table.max_turns,
+            sandbox: table.sandbox.or_else(|| table.warden.sandbox()),
             ..Self::default()
         };
         let path = ["profiles", name, "providers"];
@@ -94,9 +98,11 @@ impl Profile {
         Ok(profile)
     }
 
-    /// The same without what it grants: the safe set is what a profile without grants has.
+    /// The same without what it grants, and confined: the safe set is what a profile without grants has.
     pub(crate) fn granting_the_safe_set(self) -> Self {
-        Self { allowed_tools: None, auto_approve: None, ..self }
+        let sandbox = self.sandbox.filter(|sandbox| sandbox.level != SandboxLevel::Off);
+        let sandbox = sandbox.unwrap_or_else(|| SandboxConfig::new(SandboxLevel::Strongest));
+        Self { allowed_tools: None, auto_approve: None, sandbox: Some(sandbox), ..self }
     }
 
     /// This profile where it says something, `below` where it does not. Lists replace each other, providers
@@ -115,6 +121,7 @@ impl Profile {
             auto_approve: self.auto_approve.or(below.auto_approve),
             system_prompt: self.system_prompt.or(below.system_prompt),
             max_turns: self.max_turns.or(below.max_turns),
+            sandbox: self.sandbox.or(below.sandbox),
             providers,
             invalid_providers,
         }

@@ -3,7 +3,9 @@
 
 use std::{error::Error as _, fs};
 
-use stakpak_config::{ConfigFile, Document, Environment, Finding, ProfileError, ProviderKind};
+use stakpak_config::{
+    ConfigFile, Document, Environment, Finding, ProfileError, ProviderKind, SandboxConfig, SandboxLevel,
+};
 
 fn read(source: &str) -> ConfigFile {
     let set = |name: &str| (name == "KEY").then(|| "sk-value".to_owned());
@@ -187,6 +189,54 @@ auth = { type = "api", key = "k" }
         ["config.toml:28:1: warning[W301] profiles.default.allowed_tool: \
           unknown key, did you mean `allowed_tools`?"]
     );
+}
+
+#[test]
+fn a_sandbox_is_a_level_or_a_table_with_one() {
+    let sandbox = |line: &str| {
+        let config = read(&format!("[profiles.default]\n{line}\n"));
+        assert_eq!(config.findings(), [], "{line}");
+        config.profile("default").unwrap().sandbox
+    };
+    let landlock = SandboxConfig::new(SandboxLevel::Landlock);
+    assert_eq!(sandbox(""), None);
+    assert_eq!(sandbox("sandbox = \"landlock\""), Some(landlock.clone()));
+    assert_eq!(sandbox("sandbox = \"workspace\""), Some(landlock.clone()));
+    assert_eq!(sandbox("warden = { enabled = true, volumes = [] }"), Some(SandboxConfig::new(SandboxLevel::Container)));
+    assert_eq!(sandbox("warden = { enabled = false }"), None);
+    let table = "sandbox = { level = \"landlock\", read = [\"/srv\"], write = [\"/var/x\"], network = true, \
+                 unix_sockets = true, secrets = [\"aws\"] }";
+    let granted = SandboxConfig {
+        read: vec!["/srv".into()],
+        write: vec!["/var/x".into()],
+        network: true,
+        unix_sockets: true,
+        secrets: vec!["aws".into()],
+        ..landlock
+    };
+    assert_eq!(sandbox(table), Some(granted));
+    for (line, wrong) in [
+        ("sandbox = \"docker\"", "profiles.default.sandbox: "),
+        ("sandbox = true", "profiles.default.sandbox: "),
+        ("sandbox = { network = true }", "level"),
+        ("sandbox = { level = \"landlock\", netwrk = true }", "unknown field `netwrk`"),
+        ("sandbox = { level = \"landlok\" }", "profiles.default.sandbox.level: "),
+        ("sandbox = { level = \"landlock\", write = [\"var\"] }", "an absolute path"),
+    ] {
+        let config = read(&format!("[profiles.default]\n{line}\n"));
+        assert!(shown(&config)[0].contains("error[E002]"), "{:?}", shown(&config));
+        assert!(shown(&config)[0].contains(wrong), "{:?}", shown(&config));
+        assert!(config.profile("default").is_err(), "never less than what was meant");
+    }
+}
+
+/// `readonly` is confined by what there is, unless `default` says by what.
+#[test]
+fn the_read_only_profile_is_confined() {
+    let level = |text: &str| read(text).profile("readonly").unwrap().sandbox.unwrap().level;
+    assert_eq!(level(""), SandboxLevel::Strongest);
+    assert_eq!(level("[profiles.default]\nsandbox = \"off\"\n"), SandboxLevel::Strongest);
+    assert_eq!(level("[profiles.default]\nsandbox = \"landlock\"\n"), SandboxLevel::Landlock);
 }
 
 #[test]

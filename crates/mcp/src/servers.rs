@@ -11,7 +11,9 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
-use stakpak_agent_core::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+use stakpak_agent_core::{
+    Effect, InvalidCall, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+};
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
 use tokio::{task::spawn_blocking, time::timeout};
@@ -220,6 +222,10 @@ impl Tools for AllTools {
         let Some(tool) = self.foreign(&call.name) else { return self.own.needs_question(call, cwd) };
         let reason = "its server describes this tool in another way than when it was approved";
         self.servers.kept.has_changed(&call.name, &tool.hash).then(|| reason.to_owned())
+    }
+
+    fn settle_sandbox(&self, asked: &Sandbox, cwd: &Path) -> Result<Sandbox, SandboxUnavailable> {
+        self.own.settle_sandbox(asked, cwd)
     }
 
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {

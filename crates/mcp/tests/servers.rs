@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+use stakpak_agent_core::{Effect, InvalidCall, Sandbox, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 use stakpak_mcp::{AllTools, Places, Servers, parse};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::Redactor;
@@ -104,6 +104,7 @@ fn context() -> (ToolContext, mpsc::Receiver<String>) {
         session_id: SessionId(uuid::Uuid::from_u128(1)),
         run_id: RunId(uuid::Uuid::from_u128(2)),
         cwd: "/".into(),
+        sandbox: Sandbox::default(),
         cancel: CancellationToken::new(),
         progress,
     };

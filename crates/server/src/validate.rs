@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, SessionRow};
+use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, Sandbox, SessionRow};
 use stakpak_protocol::{
     AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, NotifyRoute,
     PostMessageRequest, Role, RunId, RunLimits, RunOverrides,
@@ -104,12 +104,6 @@ impl Server {
         let overrides = request.overrides.clone().unwrap_or_default();
         let profile = self.profile(&overrides)?;
         let model = self.model(request, &overrides, &profile, session)?;
-        if request.sandbox == Some(true) {
-            return Err(invalid(
-                ErrorCode::SandboxUnavailable,
-                "sandbox: no isolation is available on this server; the run was not started on the host",
-            ));
-        }
         if let Some(route) = &request.notify_route {
             notify_route(route)?;
         }
@@ -118,6 +112,7 @@ impl Server {
         let info = info.map_err(|error| invalid(ErrorCode::InvalidModel, format!("model: {error}")))?;
         let terms = terms(&info, &limits)?;
         let cwd = session.cwd.clone().unwrap_or_else(|| self.default_cwd().display().to_string());
+        let sandbox = self.sandbox(request, &profile, Path::new(&cwd))?;
         Ok(RunAccepted {
             run_id: RunId::random(),
             at: self.agent().clock.now(),
@@ -129,6 +124,17 @@ impl Server {
             cwd,
             limits,
             terms,
+            sandbox,
+        })
+    }
+
+    /// The profile's, or the strongest where only the message asks for one. A message cannot lower it.
+    fn sandbox(&self, request: &PostMessageRequest, profile: &Profile, cwd: &Path) -> Result<Sandbox, ApiError> {
+        let of_profile = profile.sandbox.clone();
+        let asked = if request.sandbox == Some(true) { of_profile.demanded() } else { of_profile };
+        self.agent().tools.settle_sandbox(&asked, cwd).map_err(|error| {
+            let message = format!("sandbox: {error}; the run was not started on the host");
+            invalid(ErrorCode::SandboxUnavailable, message)
         })
     }
 

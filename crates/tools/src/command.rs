@@ -24,11 +24,16 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::spool::ARTEFACT_PREFIX;
-use self::{output::Output, shell::Shell, spool::Spool};
+use self::{
+    output::Output,
+    shell::{Line, Shell},
+    spool::Spool,
+};
 use crate::{
     arguments::RunCommand,
     error::ToolError,
     processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID, in_span},
+    sandbox::Confined,
 };
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
@@ -62,12 +67,13 @@ impl Commands {
         Self { shell: Shell::find(withheld), redactor, artefacts, profile }
     }
 
-    /// Runs one. Its text is clean and redacted.
+    /// Runs one, confined if it is given a confinement. Its text is clean and redacted.
     pub(crate) async fn run(
         &self,
         arguments: RunCommand,
         call: &ToolCallId,
         context: ToolContext,
+        confined: Option<Confined>,
     ) -> Result<ToolOutcome, ToolError> {
         let directory = arguments.cwd.map_or_else(|| context.cwd.clone(), |cwd| context.cwd.join(cwd));
         if !tokio::fs::metadata(&directory).await.is_ok_and(|metadata| metadata.is_dir()) {
@@ -76,11 +82,19 @@ impl Commands {
         }
         let mut variables = vec![(CALL_ID, call.to_string()), (SESSION_ID, context.session_id.to_string())];
         variables.extend(self.profile.clone().map(|profile| ("STAKPAK_PROFILE", profile)));
-        let asked_for = arguments.env.unwrap_or_default();
+        let line = Line {
+            text: &arguments.command,
+            directory: &directory,
+            asked_for: &arguments.env.unwrap_or_default(),
+            variables: &variables,
+        };
+        let (confinement, home) = confined.map(|Confined { confinement, home }| (confinement, home)).unzip();
+        // Between fork and exec only a number comes back: of a confined shell it may be of either.
+        let code = if confinement.is_some() { "SANDBOX_UNAVAILABLE" } else { "COMMAND_FAILED" };
         let (child, pipe) = self
             .shell
-            .start(&arguments.command, &directory, &asked_for, &variables)
-            .map_err(|error| ToolError::new("COMMAND_FAILED", format!("The shell could not be started: {error}")))?;
+            .start(&line, confinement.zip(home.as_ref()))
+            .map_err(|error| ToolError::new(code, format!("The shell could not be started: {error}")))?;
 
         let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
         let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
@@ -89,6 +103,7 @@ impl Commands {
         let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
         let supervised = supervise(child, group, Duration::from_secs(seconds), &context.cancel, &eof, &stop);
         let ((end, ended), text) = tokio::join!(supervised, output.drain(pipe, &eof, &stop));
+        spawn_blocking(move || drop(home)).await.ok();
         Ok(outcome(&end, seconds, &text, &self.redactor.redact(&note(&ended))))
     }
 }

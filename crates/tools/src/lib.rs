@@ -6,6 +6,7 @@
 //! * No output is lost below the cap, and memory per call does not grow with the output.
 //! * A file is whole at every moment: a write lands by rename or not at all.
 //! * Every text that leaves has been through the redactor.
+//! * A call of a run with a sandbox runs inside it or not at all.
 //! * No path, pattern or id is ever part of a shell line.
 
 mod arguments;
@@ -16,8 +17,10 @@ mod files;
 mod local;
 mod processes;
 mod read_only;
+mod sandbox;
 mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
 pub use read_only::is_read_only_command;
+pub use sandbox::sandbox_support;

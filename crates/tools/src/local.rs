@@ -8,10 +8,12 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use stakpak_agent_core::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+use stakpak_agent_core::{
+    Effect, InvalidCall, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+};
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
-use tokio::task::spawn_blocking;
+use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -22,6 +24,7 @@ use crate::{
     files,
     processes::{Belongings, calls_with_processes, in_span},
     read_only::is_read_only_command,
+    sandbox::{Confined, Confinement, Sandboxes, remove_leftovers},
     text,
 };
 
@@ -35,6 +38,10 @@ pub struct LocalToolsConfig {
     pub credential_variables: Vec<String>,
     /// `STAKPAK_PROFILE` of child processes.
     pub profile: Option<String>,
+    /// What no sandbox opens, beside the usual places for secrets in `home`: state directory, configuration.
+    pub protected: Vec<PathBuf>,
+    /// The home of the user that this process belongs to.
+    pub home: Option<PathBuf>,
 }
 
 /// Commands and files of this machine. A clone shares everything.
@@ -42,6 +49,7 @@ pub struct LocalToolsConfig {
 pub struct LocalTools {
     specs: Arc<[ToolSpec]>,
     commands: Arc<Commands>,
+    sandboxes: Arc<Sandboxes>,
     redactor: Redactor,
     artefacts: PathBuf,
 }
@@ -50,9 +58,18 @@ impl LocalTools {
     /// Results and progress go through the redactor.
     #[must_use]
     pub fn new(config: LocalToolsConfig, redactor: Redactor) -> Self {
-        let LocalToolsConfig { artefacts, credential_variables, profile } = config;
+        let LocalToolsConfig { artefacts, credential_variables, profile, protected, home } = config;
+        let sandboxes = Arc::new(Sandboxes::new(protected, home));
         let commands = Commands::new(credential_variables, redactor.clone(), artefacts.clone(), profile);
-        Self { specs: catalogue::specs().into(), commands: Arc::new(commands), redactor, artefacts }
+        Self { specs: catalogue::specs().into(), commands: Arc::new(commands), sandboxes, redactor, artefacts }
+    }
+
+    /// What a level comes to on this machine, for people.
+    ///
+    /// # Errors
+    /// It is not to be had here, and what is missing.
+    pub fn sandbox_support(&self, level: SandboxLevel) -> Result<String, SandboxUnavailable> {
+        self.sandboxes.support(level)
     }
 
     async fn dispatch(&self, call: &ToolCall, context: ToolContext) -> Result<ToolOutcome, ToolError> {
@@ -60,21 +77,48 @@ impl LocalTools {
             .map_err(|InvalidCall { code, message }| ToolError { code, message })?;
         let path = |path: &str| files::resolve(&context.cwd, path);
         let text = match arguments {
-            Arguments::RunCommand(command) => return self.commands.run(command, &call.id, context).await,
+            Arguments::RunCommand(command) => {
+                let confined = self.confined_command(&context).await?;
+                return self.commands.run(command, &call.id, context, confined).await;
+            }
             Arguments::View(view) => {
-                let path = path(&view.path);
-                return look(view, path, context.cancel).await;
+                let (path, confinement) = (path(&view.path), self.confined_files(&context).await?);
+                return look(view, path, context.cancel, confinement).await;
             }
             Arguments::Create(create) => {
                 let path = path(&create.path);
-                off_worker(move || files::create(&create, &path)).await?
+                off_worker(self.confined_files(&context).await?, move || files::create(&create, &path)).await?
             }
             Arguments::StrReplace(edit) => {
                 let path = path(&edit.path);
-                off_worker(move || files::str_replace(&edit, &path)).await?
+                off_worker(self.confined_files(&context).await?, move || files::str_replace(&edit, &path)).await?
             }
         };
         Ok(ToolOutcome::text(text))
+    }
+
+    async fn confined_command(&self, context: &ToolContext) -> Result<Option<Confined>, SandboxUnavailable> {
+        let session = context.session_id;
+        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_command(sandbox, cwd, session)).await
+    }
+
+    async fn confined_files(&self, context: &ToolContext) -> Result<Option<Confinement>, SandboxUnavailable> {
+        let kept = self.artefacts.join(context.session_id.to_string());
+        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_files(sandbox, cwd, kept)).await
+    }
+
+    /// Off the workers: the paths of a grant are opened one by one.
+    async fn with_sandboxes<T: Send + 'static>(
+        &self,
+        context: &ToolContext,
+        confine: impl FnOnce(&Sandboxes, &Sandbox, &Path) -> Result<Option<T>, SandboxUnavailable> + Send + 'static,
+    ) -> Result<Option<T>, SandboxUnavailable> {
+        if context.sandbox.is_off() {
+            return Ok(None);
+        }
+        let (sandboxes, sandbox, cwd) = (Arc::clone(&self.sandboxes), context.sandbox.clone(), context.cwd.clone());
+        let confined = spawn_blocking(move || confine(&sandboxes, &sandbox, &cwd)).await;
+        confined.unwrap_or_else(|error| Err(SandboxUnavailable::new(error.to_string())))
     }
 
     fn cleaned(&self, text: &str) -> String {
@@ -87,18 +131,58 @@ impl LocalTools {
     }
 }
 
-async fn look(view: View, path: PathBuf, cancel: CancellationToken) -> Result<ToolOutcome, ToolError> {
+async fn look(
+    view: View,
+    path: PathBuf,
+    cancel: CancellationToken,
+    confinement: Option<Confinement>,
+) -> Result<ToolOutcome, ToolError> {
     let stopped = cancel.clone();
-    let text = off_worker(move || files::view(&view, &path, &stopped)).await;
+    let text = off_worker(confinement, move || files::view(&view, &path, &stopped)).await;
     if cancel.is_cancelled() { Ok(ToolOutcome::Cancelled) } else { text.map(ToolOutcome::text) }
 }
 
-async fn off_worker<F>(work: F) -> Result<String, ToolError>
+async fn off_worker<F>(confinement: Option<Confinement>, work: F) -> Result<String, ToolError>
 where
     F: FnOnce() -> Result<String, ToolError> + Send + 'static,
 {
-    let done = spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(ToolError::new("OUTCOME_UNKNOWN", format!("The tool broke off: {error}"))))
+    let broken =
+        |error: &dyn std::fmt::Display| Err(ToolError::new("OUTCOME_UNKNOWN", format!("The tool broke off: {error}")));
+    match confinement {
+        None => spawn_blocking(work).await.unwrap_or_else(|error| broken(&error)),
+        Some(confinement) => confined(confinement, work).await.unwrap_or_else(|error| broken(&error)),
+    }
+}
+
+/// Works on a thread that enters the confinement first: the kernel checks each path, and no link can be changed between a
+/// look and a step. The thread ends with the work, because what has entered cannot leave.
+async fn confined<F>(
+    mut confinement: Confinement,
+    work: F,
+) -> Result<Result<String, ToolError>, oneshot::error::RecvError>
+where
+    F: FnOnce() -> Result<String, ToolError> + Send + 'static,
+{
+    let (done, result) = oneshot::channel();
+    let unavailable = |error: io::Error| ToolError::from(SandboxUnavailable::new(error.to_string()));
+    let thread = std::thread::Builder::new().name("confined-files".to_owned()).spawn(in_span(move || {
+        let result = confinement.enter_for_files().map_err(unavailable).and_then(|()| work()).map_err(hinting);
+        let _ = done.send(result);
+    }));
+    match thread {
+        Ok(_) => result.await,
+        Err(error) => Ok(Err(unavailable(error))),
+    }
+}
+
+/// Says why a file may be out of reach.
+fn hinting(mut error: ToolError) -> ToolError {
+    if ["READ_ERROR", "WRITE_ERROR"].contains(&error.code) {
+        error
+            .message
+            .push_str(". This run is in a sandbox: only its working directory and what is granted can be reached");
+    }
+    error
 }
 
 #[async_trait]
@@ -129,6 +213,10 @@ impl Tools for LocalTools {
         files::question(&files::resolve(cwd, &path), cwd, &self.artefacts)
     }
 
+    fn settle_sandbox(&self, asked: &Sandbox, cwd: &Path) -> Result<Sandbox, SandboxUnavailable> {
+        self.sandboxes.settle(asked, cwd)
+    }
+
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
         let outcome =
             self.dispatch(call, context).await.unwrap_or_else(|error| ToolOutcome::error(error.code, &error.message));
@@ -146,7 +234,12 @@ impl Tools for LocalTools {
 
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize {
         let belongings = Belongings::of_call(call, session, None);
-        spawn_blocking(in_span(move || belongings.end().len())).await.unwrap_or_default()
+        let end = move || {
+            let count = belongings.end().len();
+            remove_leftovers(session);
+            count
+        };
+        spawn_blocking(in_span(end)).await.unwrap_or_default()
     }
 
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {

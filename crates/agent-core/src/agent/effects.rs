@@ -150,6 +150,7 @@ impl Effects {
             session_id: session.row.id,
             run_id: run.accepted.run_id,
             cwd: run.accepted.cwd.clone().into(),
+            sandbox: run.accepted.sandbox.clone(),
             cancel: cancel.clone(),
             progress,
         };

@@ -80,6 +80,7 @@ mod tests {
             cwd: "/".into(),
             limits: RunLimits::default(),
             terms: ModelTerms::default(),
+            sandbox: crate::Sandbox::default(),
         };
         session.evolve(2, &Record::RunAccepted(accepted));
         session

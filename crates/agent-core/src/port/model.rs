@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{FinishReason, Message, MessagePart, ModelInfo, SessionId, Usage};
 
-use super::ToolSpec;
+use super::{Sandbox, ToolSpec};
 use crate::Policy;
 
 /// One request to a model. Messages are a *view* of the history: well formed for any provider.
@@ -187,6 +187,8 @@ pub struct Profile {
     pub system_prompt: Option<Arc<str>>,
     /// 1 to 256.
     pub max_turns: Option<u64>,
+    /// What confines its tools; a message may ask for more.
+    pub sandbox: Sandbox,
 }
 
 impl fmt::Debug for Profile {

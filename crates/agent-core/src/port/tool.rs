@@ -12,6 +12,8 @@ use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::{Sandbox, SandboxUnavailable};
+
 /// A tool as the model sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolSpec {
@@ -66,6 +68,8 @@ pub struct ToolContext {
     pub run_id: RunId,
     /// The session's working directory.
     pub cwd: PathBuf,
+    /// What confines the call, as it was settled for the run.
+    pub sandbox: Sandbox,
     /// Fires when the result is no longer wanted: the call then ends what it started and returns soon.
     pub cancel: CancellationToken,
     /// New output as it comes, at most 4 KiB a piece and 4 pieces a second. A full channel drops progress, never the result.
@@ -124,7 +128,19 @@ pub trait Tools: Send + Sync {
     /// Why a call that policy approves still needs a person, such as a read of a file outside `cwd`; none if it does not.
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String>;
 
-    /// Runs the call. Never panics on bad input; errors are results.
+    /// The sandbox that a run in `cwd` gets where this one is asked for: of a level that exists, and can be set up whole.
+    ///
+    /// # Errors
+    /// It cannot, and why. The run must not start.
+    fn settle_sandbox(&self, asked: &Sandbox, cwd: &Path) -> Result<Sandbox, SandboxUnavailable> {
+        let _ = cwd;
+        if asked.is_off() {
+            return Ok(asked.clone());
+        }
+        Err(SandboxUnavailable::new("no isolation is available on this server"))
+    }
+
+    /// Runs the call, confined as its context says or not at all. Never panics on bad input; errors are results.
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome;
 
     /// Calls of which an earlier server process left processes, on this machine and of whatever journal.

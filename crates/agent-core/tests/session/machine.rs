@@ -215,6 +215,7 @@ impl Machine {
             cwd: "/work".into(),
             limits: self.limits.clone(),
             terms: self.terms(),
+            sandbox: stakpak_agent_core::Sandbox::default(),
         };
         let message = Message::user("go");
         let reply = self.handle(Request::Post { run_id: named, accepted: Box::new(accepted), message })?;

@@ -107,6 +107,7 @@ async fn reach(
         redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
         mcp,
         name: format!("`stakpak run` (process {})", std::process::id()),
+        sandbox_levels: Vec::new(),
     })
     .await?;
     let server = bound.start(home, Beside::default()).await?;

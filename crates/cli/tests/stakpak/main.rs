@@ -31,6 +31,8 @@ mod outage;
 mod platforms;
 mod provider;
 mod run;
+#[cfg(target_os = "linux")]
+mod sandbox;
 mod schedules;
 mod service;
 mod sessions;

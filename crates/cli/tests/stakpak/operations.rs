@@ -21,7 +21,7 @@ fn ready(up: &Up) -> (u16, Value) {
     (status, serde_json::from_str(&body).unwrap())
 }
 
-fn until_ready(up: &Up, status: u16, checks: &Value) {
+pub(crate) fn until_ready(up: &Up, status: u16, checks: &Value) {
     until(&format!("{status} {checks}"), || {
         let (found, body) = ready(up);
         (found == status && body["checks"] == *checks).then_some(())

@@ -113,7 +113,7 @@ fn a_key_in_the_environment_is_enough() {
     }
 }
 
-/// `readonly` is there without being written, and has none of the grants of `default`.
+/// `readonly` is there without being written, and has none of the grants of `default`. It is confined, too.
 #[test]
 fn readonly_grants_nothing_that_writes() {
     let home = Home::new();

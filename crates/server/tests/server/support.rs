@@ -15,8 +15,8 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
-    Models, Policy, Profile, ProfileError, Profiles, SystemClock, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
-    UnknownModel, Upkeep,
+    Models, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext, ToolOutcome,
+    ToolSpec, Tools, UnknownModel, Upkeep,
 };
 use stakpak_client::StakpakClient;
 use stakpak_protocol::{
@@ -345,6 +345,7 @@ impl TestServer {
             policy: Policy::with_defaults(),
             system_prompt: None,
             max_turns: None,
+            sandbox: Sandbox::default(),
         };
         let config = ServerConfig {
             token: Some(TOKEN.into()),

@@ -16,7 +16,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::arguments::OWN_VARIABLES;
+use crate::{
+    arguments::OWN_VARIABLES,
+    sandbox::{Confinement, PrivateHome},
+};
 
 /// Of the channels, beside `*_API_KEY`.
 const CHANNEL_TOKENS: [&str; 4] = ["TELEGRAM_BOT_TOKEN", "SLACK_BOT_TOKEN", "SLACK_APP_TOKEN", "DISCORD_BOT_TOKEN"];
@@ -42,6 +45,17 @@ pub(crate) struct Shell {
     withheld: Vec<String>,
 }
 
+/// A command line with where and with what it runs.
+#[derive(Debug)]
+pub(super) struct Line<'a> {
+    pub(super) text: &'a str,
+    pub(super) directory: &'a Path,
+    /// Variables that the call names.
+    pub(super) asked_for: &'a BTreeMap<String, String>,
+    /// Variables that nothing overrides.
+    pub(super) variables: &'a [(&'a str, String)],
+}
+
 impl Shell {
     pub(crate) fn find(withheld: Vec<String>) -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
@@ -51,13 +65,11 @@ impl Shell {
         Self { program: bash.unwrap_or_else(|| PathBuf::from("/bin/sh")), withheld }
     }
 
-    /// Starts a command line; the pipe carries both its outputs. `variables` come last.
-    pub(crate) fn start(
+    /// Starts a command line; the pipe carries both its outputs.
+    pub(super) fn start(
         &self,
-        line: &str,
-        directory: &Path,
-        asked_for: &BTreeMap<String, String>,
-        variables: &[(&str, String)],
+        line: &Line<'_>,
+        confined: Option<(Confinement, &PrivateHome)>,
     ) -> io::Result<(Child, Receiver)> {
         let (reader, writer) = io::pipe()?;
         // Before the start: nothing may fail once there is a process.
@@ -65,23 +77,31 @@ impl Shell {
         let mut command = Command::new(&self.program);
         command
             .arg("-c")
-            .arg(line)
-            .current_dir(directory)
+            .arg(line.text)
+            .current_dir(line.directory)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
+        let (confinement, home) = confined.unzip();
         for (name, _) in env::vars_os() {
-            let text = name.to_string_lossy();
-            if is_withheld(&text) || self.withheld.iter().any(|withheld| *withheld == text) {
+            if self.withholds(&name.to_string_lossy(), home) {
                 command.env_remove(&name);
             }
         }
-        command.envs(UNATTENDED).envs(asked_for).envs(variables.iter().map(|(name, value)| (name, value)));
-        isolate(&mut command)?;
+        let homes = home.into_iter().flat_map(|home| ["HOME", "TMPDIR"].map(|name| (name, home.path())));
+        let variables = line.variables.iter().map(|(name, value)| (name, value));
+        command.envs(UNATTENDED).envs(homes).envs(line.asked_for).envs(variables);
+        isolate(&mut command, confinement)?;
         let child = command.spawn()?;
         // Ours of the pipe's writing ends go with `command`: afterwards only the child's processes hold it open.
         drop(command);
         Ok((child, reader))
+    }
+
+    /// Whether a variable of the server stays with the server.
+    fn withholds(&self, name: &str, home: Option<&PrivateHome>) -> bool {
+        let is_out_of_reach = home.is_some_and(|home| !home.keeps(name));
+        is_out_of_reach || is_withheld(name) || self.withheld.iter().any(|withheld| withheld == name)
     }
 }
 
@@ -91,8 +111,8 @@ fn is_withheld(name: &str) -> bool {
     name.starts_with(OWN_VARIABLES) || name.ends_with("_API_KEY") || CHANNEL_TOKENS.contains(&name)
 }
 
-/// Own session and process group; bounded processes and files, no core dumps.
-fn isolate(command: &mut Command) -> io::Result<()> {
+/// Own session and process group; bounded processes and files, no core dumps; then the confinement.
+fn isolate(command: &mut Command, mut confinement: Option<Confinement>) -> io::Result<()> {
     let limits = [
         lowered(Resource::RLIMIT_NOFILE, MAX_OPEN_FILES)?,
         lowered(Resource::RLIMIT_NPROC, MAX_PROCESSES)?,
@@ -103,7 +123,7 @@ fn isolate(command: &mut Command) -> io::Result<()> {
         for (resource, limit) in limits {
             setrlimit(resource, limit, limit)?;
         }
-        Ok(())
+        confinement.as_mut().map_or(Ok(()), Confinement::enter)
     };
     #[expect(unsafe_code, reason = "there is no other way to set a session and limits between fork and exec")]
     // SAFETY: the closure only makes system calls, which are async-signal-safe; it neither allocates nor locks.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
-use stakpak_agent_core::{ToolCall, ToolContext, ToolOutcome, Tools};
+use stakpak_agent_core::{Sandbox, ToolCall, ToolContext, ToolOutcome, Tools};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::Redactor;
 use stakpak_tools::{LocalTools, LocalToolsConfig};
@@ -32,6 +32,8 @@ impl Setting {
             artefacts: directory.path().join("artefacts"),
             credential_variables: vec!["CARGO_PKG_VERSION".to_owned()],
             profile: Some("default".to_owned()),
+            protected: vec![directory.path().join("artefacts")],
+            home: Some(directory.path().join("home")),
         };
         let tools = LocalTools::new(config, Redactor::new([SECRET]).unwrap());
         Self { tools, session: SessionId::random(), directory }
@@ -80,6 +82,7 @@ impl Setting {
             session_id: self.session,
             run_id: RunId::random(),
             cwd: self.cwd(),
+            sandbox: Sandbox::default(),
             cancel: CancellationToken::new(),
             progress,
         };

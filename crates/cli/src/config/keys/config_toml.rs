@@ -2,7 +2,7 @@
 
 use super::{
     ANY, Key,
-    Kind::{Bool, Integer, Number, OneOf, Secret, Text, Texts},
+    Kind::{Bool, Integer, Mixed, Number, OneOf, Secret, Text, Texts},
     Table, default, example,
 };
 
@@ -52,6 +52,13 @@ const PROFILE: &[Key] = &[
     example("auto_approve", Texts, "[\"run_command(git status *)\"]", "Tools that need no approval besides those"),
     example("system_prompt", Text, "\"You look after the build machines.\"", "Put before every conversation"),
     default("max_turns", Integer, "64", "Most turns of a run, 1 to 256"),
+    default(
+        "sandbox",
+        Mixed,
+        "\"off\"",
+        "What confines its tools: off, landlock or container, or a table { level, read, write, network, unix_sockets, \
+         secrets }",
+    ),
 ];
 
 const PROVIDER: &[Key] = &[
