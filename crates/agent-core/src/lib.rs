@@ -15,6 +15,6 @@ mod view;
 
 pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, run_agent};
 pub use merged::{MergedRow, event_after, event_time, merge_deltas, merged_ids};
-pub use policy::{OWN_PREFIX, Policy, full_name};
+pub use policy::{KeyError, OWN_PREFIX, Policy, Subject, Verdict, check_key, full_name};
 pub use port::*;
 pub use record::{CallEnd, ModelTerms, Record, ResolvedCall, RunAccepted};

@@ -1,9 +1,22 @@
 //! What runs without a question, what asks, what never runs.
+//!
+//! * Actions are ordered: approve, ask, deny. Of several that apply the most restrictive wins.
+//! * A denial of the server holds under every override.
+//! * It is stored with each run; patterns in keys are compiled when a call is judged.
+
+mod judge;
+mod key;
+mod matching;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use stakpak_protocol::{Approval, AutoApproveMode};
+
+pub use judge::{Subject, Verdict};
+pub use key::{KeyError, check_key, full_name};
+
+use judge::Rules;
 
 /// Prefix of the product's own tools. A name without prefix means one of them; it never covers another server's tool.
 pub const OWN_PREFIX: &str = "stakpak__";
@@ -32,12 +45,15 @@ pub enum Policy {
     All,
     /// By rules.
     Custom {
-        /// Full tool name to what is done.
+        /// Key with the server's prefix to what is done: `stakpak__view`, `github__*`, `stakpak__run_command::git::push`.
         rules: BTreeMap<String, Approval>,
         /// Whether commands of the read-only list run without a question.
         read_only_commands: bool,
-        /// For tools without a rule.
+        /// For what no rule means.
         default: Approval,
+        /// Rules of the server below an override: what they deny stays denied, and nothing else of them counts.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        server: BTreeMap<String, Approval>,
     },
 }
 
@@ -45,57 +61,87 @@ impl Policy {
     /// The safe tools and the read-only commands run, the rest asks.
     #[must_use]
     pub fn with_defaults() -> Self {
-        Self::Custom { rules: rules(SAFE_TOOLS.iter().copied()), read_only_commands: true, default: Approval::Ask }
+        Self::custom(rules(SAFE_TOOLS.iter().copied()), true, Approval::Ask)
     }
 
-    /// These tools run, the rest asks. An empty list approves nothing; `*` approves everything.
+    /// These run, the rest asks. An empty list approves nothing; `*` approves everything.
     #[must_use]
-    pub fn approving<'a>(tools: impl IntoIterator<Item = &'a str>) -> Self {
-        let tools: Vec<&str> = tools.into_iter().map(str::trim).filter(|tool| !tool.is_empty()).collect();
-        if tools.contains(&"*") {
+    pub fn approving<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of_list(keys, Approval::Ask)
+    }
+
+    /// These run, the rest is denied. An empty list approves nothing; `*` approves everything.
+    #[must_use]
+    pub fn from_allowlist<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::of_list(keys, Approval::Deny)
+    }
+
+    fn of_list<'a>(keys: impl IntoIterator<Item = &'a str>, default: Approval) -> Self {
+        let keys: Vec<&str> = keys.into_iter().map(str::trim).filter(|key| !key.is_empty()).collect();
+        if keys.contains(&"*") {
             return Self::All;
         }
-        Self::Custom { rules: rules(tools), read_only_commands: false, default: Approval::Ask }
+        Self::custom(rules(keys), false, default)
     }
 
-    /// The same, and these tools run too.
+    fn custom(rules: BTreeMap<String, Approval>, read_only_commands: bool, default: Approval) -> Self {
+        Self::Custom { rules, read_only_commands, default, server: BTreeMap::new() }
+    }
+
+    /// The same, and these run too.
     #[must_use]
-    pub fn and_approving<'a>(mut self, tools: impl IntoIterator<Item = &'a str>) -> Self {
-        if let Self::Custom { rules: own, .. } = &mut self {
-            own.extend(rules(tools));
+    pub fn and_approving<'a>(self, keys: impl IntoIterator<Item = &'a str>) -> Self {
+        self.with_overrides(keys.into_iter().map(|key| (key, Approval::Auto)))
+    }
+
+    /// The same, with these rules in place of those of the same keys.
+    #[must_use]
+    pub fn with_overrides<'a>(self, pairs: impl IntoIterator<Item = (&'a str, Approval)>) -> Self {
+        let pairs = pairs.into_iter().map(|(key, action)| (key.trim(), action)).filter(|(key, _)| !key.is_empty());
+        let mut pairs = pairs.map(|(key, action)| (full_name(key), action)).peekable();
+        if pairs.peek().is_none() {
+            return self;
         }
-        self
+        let (mut rules, read_only_commands, default, server) = self.parts();
+        rules.extend(pairs);
+        Self::Custom { rules, read_only_commands, default, server }
     }
 
     /// The same, but what `other` denies stays denied.
     #[must_use]
     pub fn with_denials_of(self, other: &Self) -> Self {
-        let Self::Custom { rules: theirs, .. } = other else { return self };
-        let mut denied = theirs.iter().filter(|(_, rule)| **rule == Approval::Deny).peekable();
-        if denied.peek().is_none() {
+        let Self::Custom { rules: theirs, server: below, .. } = other else { return self };
+        if !theirs.values().chain(below.values()).any(|rule| *rule == Approval::Deny) {
             return self;
         }
-        let (mut rules, read_only_commands, default) = match self {
-            Self::None => (BTreeMap::new(), false, Approval::Ask),
-            Self::All => (BTreeMap::new(), false, Approval::Auto),
-            Self::Custom { rules, read_only_commands, default } => (rules, read_only_commands, default),
-        };
-        rules.extend(denied.map(|(tool, rule)| (tool.clone(), *rule)));
-        Self::Custom { rules, read_only_commands, default }
+        let (rules, read_only_commands, default, mut server) = self.parts();
+        server.extend(below.clone());
+        server.extend(theirs.clone());
+        Self::Custom { rules, read_only_commands, default, server }
     }
 
-    /// What is done with a call. `read_only`: the call is a command of the read-only list.
-    #[must_use]
-    pub fn decide(&self, tool: &str, read_only: bool) -> Approval {
+    fn parts(self) -> (BTreeMap<String, Approval>, bool, Approval, BTreeMap<String, Approval>) {
         match self {
-            Self::None => Approval::Ask,
-            Self::All => Approval::Auto,
-            Self::Custom { rules, read_only_commands, default } => match rules.get(tool) {
-                Some(rule) => *rule,
-                None if read_only && *read_only_commands => Approval::Auto,
-                None => *default,
-            },
+            Self::None => (BTreeMap::new(), false, Approval::Ask, BTreeMap::new()),
+            Self::All => (BTreeMap::new(), false, Approval::Auto, BTreeMap::new()),
+            Self::Custom { rules, read_only_commands, default, server } => (rules, read_only_commands, default, server),
         }
+    }
+
+    /// What is done with a call.
+    #[must_use]
+    pub fn judge(&self, subject: &Subject<'_>) -> Verdict {
+        let Self::Custom { rules, read_only_commands, default, server } = self else {
+            return Verdict::of(if *self == Self::All { Approval::Auto } else { Approval::Ask });
+        };
+        if !server.is_empty() {
+            let below = Rules { rules: server, read_only_commands: false, default: Approval::Ask };
+            let held = below.judge(subject);
+            if held.approval == Approval::Deny {
+                return held;
+            }
+        }
+        Rules { rules, read_only_commands: *read_only_commands, default: *default }.judge(subject)
     }
 
     /// Whether no call can ask.
@@ -115,66 +161,6 @@ impl Policy {
     }
 }
 
-fn rules<'a>(tools: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Approval> {
-    tools.into_iter().map(|tool| (full_name(tool), Approval::Auto)).collect()
-}
-
-/// The name with its server: one without a prefix is the product's own.
-#[must_use]
-pub fn full_name(tool: &str) -> String {
-    if tool.contains("__") { tool.to_owned() } else { format!("{OWN_PREFIX}{tool}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_bare_name_covers_only_the_products_own_tool() {
-        let policy = Policy::approving(["view"]);
-        assert_eq!(policy.decide("stakpak__view", false), Approval::Auto);
-        assert_eq!(policy.decide("evil__view", false), Approval::Ask);
-    }
-
-    #[test]
-    fn an_empty_or_blank_list_approves_nothing() {
-        for list in [vec![], vec![""], vec![" "]] {
-            let policy = Policy::approving(list);
-            assert_eq!(policy.decide("stakpak__view", false), Approval::Ask);
-            assert_eq!(policy.decide("stakpak__run_command", true), Approval::Ask);
-        }
-    }
-
-    /// P53: no override lifts a deny rule.
-    #[test]
-    fn a_denial_holds_under_every_override() {
-        let rules = BTreeMap::from([
-            ("stakpak__remove".to_owned(), Approval::Deny),
-            ("stakpak__view".to_owned(), Approval::Auto),
-        ]);
-        let server = Policy::Custom { rules, read_only_commands: true, default: Approval::Ask };
-        for (asked, view) in [
-            (Policy::All, Approval::Auto),
-            (Policy::None, Approval::Ask),
-            (Policy::approving(["remove", "create"]), Approval::Ask),
-        ] {
-            let held = asked.with_denials_of(&server);
-            assert_eq!(held.decide("stakpak__remove", false), Approval::Deny);
-            assert_eq!(held.decide("stakpak__view", false), view, "{held:?}");
-        }
-        assert_eq!(Policy::All.with_denials_of(&Policy::with_defaults()), Policy::All);
-    }
-
-    #[test]
-    fn read_only_commands_run_by_default_and_only_there() {
-        assert_eq!(Policy::with_defaults().decide("stakpak__run_command", true), Approval::Auto);
-        assert_eq!(Policy::with_defaults().decide("stakpak__run_command", false), Approval::Ask);
-        assert_eq!(Policy::None.decide("stakpak__run_command", true), Approval::Ask);
-        let denied = Policy::Custom {
-            rules: BTreeMap::from([("stakpak__run_command".to_owned(), Approval::Deny)]),
-            read_only_commands: true,
-            default: Approval::Ask,
-        };
-        assert_eq!(denied.decide("stakpak__run_command", true), Approval::Deny);
-    }
+fn rules<'a>(keys: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, Approval> {
+    keys.into_iter().map(|key| (full_name(key), Approval::Auto)).collect()
 }

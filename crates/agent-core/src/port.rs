@@ -19,5 +19,5 @@ pub use model::{
     Profiles, UnknownModel, longest_answer,
 };
 pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
-pub use tool::{Effect, InvalidCall, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+pub use tool::{Effect, InvalidCall, Place, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 pub use upkeep::{Progress, Retention, Upkeep};

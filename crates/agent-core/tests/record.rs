@@ -53,6 +53,7 @@ fn every_record() -> [Record; VARIANTS] {
             rules: BTreeMap::from([("stakpak__view".into(), Approval::Auto), ("mcp__drop".into(), Approval::Deny)]),
             read_only_commands: true,
             default: Approval::Ask,
+            server: BTreeMap::new(),
         }),
         Record::UserMessage { message: Message::user("How full is the disk?"), command: Some(2) },
         Record::ModelRequested { turn: 3, attempt: 2, restarts: 1 },

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, SandboxLevel};
+use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, SandboxLevel, check_key};
 use stakpak_config::{ConfigFile, Price, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
@@ -61,7 +61,7 @@ impl ConfigProfiles {
         Ok(Profile {
             name: name.to_owned(),
             models: Arc::new(models),
-            policy: if self.approve_all && is_boot { Policy::All } else { grant(&profile) },
+            policy: if self.approve_all && is_boot { Policy::All } else { grant(name, &profile)? },
             system_prompt: profile.system_prompt.as_deref().map(Into::into),
             max_turns: profile.max_turns.map(u64::from),
             sandbox: sandbox::of_profile(profile.sandbox.as_ref()),
@@ -107,12 +107,17 @@ impl Profiles for ConfigProfiles {
 }
 
 /// What runs without a question: `allowed_tools` in place of the safe set, and `auto_approve` besides.
-fn grant(profile: &stakpak_config::Profile) -> Policy {
+fn grant(name: &str, profile: &stakpak_config::Profile) -> Result<Policy, ProfileError> {
+    for (list, keys) in [("allowed_tools", &profile.allowed_tools), ("auto_approve", &profile.auto_approve)] {
+        for key in keys.iter().flatten().filter(|key| !key.trim().is_empty() && key.trim() != "*") {
+            check_key(key).map_err(|error| ProfileError { message: format!("profiles.{name}.{list}: {error}") })?;
+        }
+    }
     let granted = match &profile.allowed_tools {
-        Some(tools) => Policy::approving(tools.iter().map(String::as_str)),
+        Some(keys) => Policy::approving(keys.iter().map(String::as_str)),
         None => Policy::with_defaults(),
     };
-    granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str))
+    Ok(granted.and_approving(profile.auto_approve.iter().flatten().map(String::as_str)))
 }
 
 fn of_profile(name: &str, profile: &stakpak_config::Profile) -> Result<Vec<ProviderSettings>, ProfileError> {

@@ -6,15 +6,16 @@ use std::collections::BTreeSet;
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// What each crate may use of the others. `cli` may use all of them, `test-support` is for tests only, `bench` measures.
-const DRAWN: [(&str, &[&str]); 16] = [
+const DRAWN: [(&str, &[&str]); 17] = [
     ("protocol", &[]),
     ("sqlite", &[]),
     ("config", &[]),
     ("redact", &[]),
-    ("agent-core", &["protocol"]),
+    ("shell", &[]),
+    ("agent-core", &["protocol", "shell"]),
     ("store", &["agent-core", "protocol", "sqlite"]),
     ("models", &["agent-core", "protocol"]),
-    ("tools", &["agent-core", "protocol", "redact"]),
+    ("tools", &["agent-core", "protocol", "redact", "shell"]),
     ("mcp", &["agent-core", "protocol", "redact", "config"]),
     ("client", &["protocol"]),
     ("server", &["agent-core", "protocol", "redact"]),
@@ -29,6 +30,7 @@ const DRAWN: [(&str, &[&str]); 16] = [
             "sqlite",
             "config",
             "redact",
+            "shell",
             "agent-core",
             "store",
             "models",
@@ -43,7 +45,8 @@ const DRAWN: [(&str, &[&str]); 16] = [
 ];
 
 /// Heavy dependencies, each in the crates that may name it.
-const QUARANTINED: [(&str, &[&str]); 6] = [
+const QUARANTINED: [(&str, &[&str]); 7] = [
+    ("brush-parser", &["shell"]),
     ("opentelemetry_sdk", &["cli"]),
     ("genai", &["models"]),
     ("rmcp", &["mcp"]),

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    Effect, InvalidCall, Place, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
@@ -216,6 +216,10 @@ impl Tools for AllTools {
 
     fn effect(&self, call: &ToolCall) -> Effect {
         self.foreign(&call.name).map_or_else(|| self.own.effect(call), |tool| tool.effect)
+    }
+
+    fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place> {
+        if self.foreign(&call.name).is_some() { None } else { self.own.place(call, cwd) }
     }
 
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String> {

@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Effect, InvalidCall, Sandbox, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+use stakpak_agent_core::{Effect, InvalidCall, Place, Sandbox, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 use stakpak_mcp::{AllTools, Places, Servers, parse};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::Redactor;
@@ -36,6 +36,9 @@ impl Tools for Own {
     }
     fn effect(&self, _: &ToolCall) -> Effect {
         Effect::Pure
+    }
+    fn place(&self, _: &ToolCall, _: &Path) -> Option<Place> {
+        None
     }
     fn needs_question(&self, _: &ToolCall, _: &Path) -> Option<String> {
         None

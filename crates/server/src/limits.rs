@@ -63,7 +63,7 @@ pub enum ApprovalCeiling {
 }
 
 impl ApprovalCeiling {
-    /// Of a list of tool names; one without a server is the product's own.
+    /// Of a list of policy keys; one without a server is the product's own.
     #[must_use]
     pub fn tools<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self::Tools(names.into_iter().map(|name| full_name(name.trim())).collect())
@@ -74,7 +74,10 @@ impl ApprovalCeiling {
         let allows = |tool: &str| match self {
             Self::All => true,
             Self::None => false,
-            Self::Tools(tools) => tools.contains(tool),
+            // A key covers those that go on below it.
+            Self::Tools(tools) => tools.iter().any(|allowed| {
+                tool.strip_prefix(allowed.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            }),
         };
         match policy {
             Policy::None => None,

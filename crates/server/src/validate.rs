@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, Sandbox, SessionRow};
+use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, Sandbox, SessionRow, check_key};
 use stakpak_protocol::{
     AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, NotifyRoute,
     PostMessageRequest, Role, RunId, RunLimits, RunOverrides,
@@ -226,7 +226,14 @@ fn run_limits(asked: Option<&RunLimits>, server: &RunLimits) -> Result<RunLimits
 fn policy(overrides: &RunOverrides, profile: &Profile, ceiling: &ApprovalCeiling) -> Result<Policy, ApiError> {
     let asked = match &overrides.auto_approve {
         None => return Ok(profile.policy.clone()),
-        Some(AutoApproveOverride::Tools(tools)) => Policy::approving(tools.iter().map(String::as_str)),
+        Some(AutoApproveOverride::Tools(keys)) => {
+            for key in keys.iter().filter(|key| !key.trim().is_empty()) {
+                check_key(key).map_err(|error| {
+                    invalid(ErrorCode::InvalidOverrides, format!("overrides.auto_approve: {error}"))
+                })?;
+            }
+            Policy::approving(keys.iter().map(String::as_str))
+        }
         Some(AutoApproveOverride::Mode(mode)) => match mode.trim().to_ascii_lowercase().as_str() {
             "all" => Policy::All,
             "none" => Policy::None,

@@ -76,6 +76,18 @@ impl Arguments {
     }
 }
 
+impl Arguments {
+    /// The file that the call is about.
+    pub(crate) fn path(self) -> Option<String> {
+        match self {
+            Self::RunCommand(_) => None,
+            Self::View(view) => Some(view.path),
+            Self::Create(create) => Some(create.path),
+            Self::StrReplace(edit) => Some(edit.path),
+        }
+    }
+}
+
 /// What does not fit.
 struct Misfit(String);
 

@@ -14,7 +14,7 @@ mod write;
 pub(crate) use self::{
     create::create,
     edit::str_replace,
-    path::{question, resolve},
+    path::{is_secret, place, question, resolve},
     view::view,
 };
 

@@ -16,11 +16,10 @@ mod error;
 mod files;
 mod local;
 mod processes;
-mod read_only;
 mod sandbox;
+mod shell_question;
 mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
-pub use read_only::is_read_only_command;
 pub use sandbox::sandbox_support;

@@ -9,7 +9,8 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec,
+    Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
@@ -23,9 +24,8 @@ use crate::{
     error::ToolError,
     files,
     processes::{Belongings, calls_with_processes, in_span},
-    read_only::is_read_only_command,
     sandbox::{Confined, Confinement, Sandboxes, remove_leftovers},
-    text,
+    shell_question, text,
 };
 
 /// What the tools need to know.
@@ -198,18 +198,25 @@ impl Tools for LocalTools {
     fn effect(&self, call: &ToolCall) -> Effect {
         match Arguments::parse(&call.name, &call.arguments) {
             Ok(Arguments::View(_)) => Effect::Pure,
-            Ok(Arguments::RunCommand(run)) if run.env.is_none() && is_read_only_command(&run.command) => Effect::Pure,
+            Ok(Arguments::RunCommand(run)) if run.env.is_none() && stakpak_shell::read(&run.command).only_looks() => {
+                Effect::Pure
+            }
             _ => Effect::Unsafe,
         }
     }
 
+    fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place> {
+        let path = Arguments::parse(&call.name, &call.arguments).ok()?.path()?;
+        Some(Place { path: files::place(&files::resolve(cwd, &path)), cwd: files::place(cwd) })
+    }
+
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String> {
-        let path = match Arguments::parse(&call.name, &call.arguments).ok()? {
-            Arguments::RunCommand(_) => return None,
-            Arguments::View(view) => view.path,
-            Arguments::Create(create) => create.path,
-            Arguments::StrReplace(edit) => edit.path,
-        };
+        let arguments = Arguments::parse(&call.name, &call.arguments).ok()?;
+        if let Arguments::RunCommand(run) = &arguments {
+            let cwd = cwd.join(run.cwd.as_deref().unwrap_or_default());
+            return shell_question::secret_path(&run.command, &cwd);
+        }
+        let path = arguments.path()?;
         files::question(&files::resolve(cwd, &path), cwd, &self.artefacts)
     }
 

@@ -244,12 +244,16 @@ impl<'a> Driver<'a> {
     }
 
     /// What is decided now may go on at once if a slot is free: a run that starts needs no second append.
-    fn rules<'t>(&mut self, tools: &'t dyn Tools) -> Rules<'t> {
+    fn rules<'t>(&mut self, tools: &'t dyn Tools) -> Rules<'t>
+    where
+        'a: 't,
+    {
         let has_slot = self.slot.try_take();
         let config = &self.agent.config;
         Rules {
             now: self.agent.clock.now(),
             tools,
+            profiles: Some(self.agent.profiles.as_ref()),
             attempts: config.attempts,
             backoff: config.backoff,
             longest_wait: config.longest_wait,

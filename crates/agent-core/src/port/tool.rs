@@ -59,6 +59,15 @@ pub struct InvalidCall {
     pub message: String,
 }
 
+/// The file that a call is about. Both are canonical: every link is followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The working directory.
+    pub cwd: PathBuf,
+}
+
 /// What a call runs with.
 #[derive(Debug, Clone)]
 pub struct ToolContext {
@@ -124,6 +133,9 @@ pub trait Tools: Send + Sync {
 
     /// The call's effect class; [`Effect::Unsafe`] unless it is certain that nothing can change.
     fn effect(&self, call: &ToolCall) -> Effect;
+
+    /// The file that a call is about, for rules that name paths; none if it is about no file.
+    fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place>;
 
     /// Why a call that policy approves still needs a person, such as a read of a file outside `cwd`; none if it does not.
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String>;

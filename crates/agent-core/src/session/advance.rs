@@ -1,10 +1,10 @@
 //! What follows by itself: the next turn, the next call, the end.
 
 use serde_json::{Value, json};
-use stakpak_protocol::{Event, Message, MessageType, StopReason, ToolCallId};
+use stakpak_protocol::{Approval, Event, Message, MessageType, StopReason, ToolCallId};
 
 use super::{Call, CallStatus, Step, Transition, end::Ending};
-use crate::{CallEnd, Record};
+use crate::{CallEnd, Policy, Record, ToolCall};
 
 /// Calls of one turn that run side by side.
 const MAX_PARALLEL_CALLS: usize = 8;
@@ -108,9 +108,37 @@ impl Transition<'_> {
         let Some(run) = self.session.active().filter(|_| self.rules.has_slot) else { return false };
         let Some(call) = run.next_call().filter(|_| run.running_calls() < MAX_PARALLEL_CALLS) else { return false };
         let (id, tool_name) = (call.resolved.call.id.clone(), call.resolved.call.name.clone());
+        if let Some(reason) = self.denied_meanwhile(&call.resolved.call) {
+            let text = self.policy_rejects(&call.resolved.call.name, Some(&reason));
+            self.reject(&id, Value::String(text.clone()), &text, CallEnd::Rejected);
+            return true;
+        }
         self.record(&Record::CallStarted { call_id: id.clone(), attempt: 1 });
         self.event(Event::ToolExecutionStarted { run_id: self.run_id(), tool_call_id: id, tool_name });
         true
+    }
+
+    /// Why the profile denies a call now, whatever was said of it when it was proposed.
+    fn denied_meanwhile(&self, call: &ToolCall) -> Option<String> {
+        let accepted = &self.session.active()?.accepted;
+        let profile = self.rules.profiles?.profile(Some(&accepted.profile)).ok()?;
+        let now = Policy::All.with_denials_of(&profile.policy);
+        let verdict = self.judge(&now, call, &accepted.cwd);
+        (verdict.approval == Approval::Deny).then(|| verdict.reason.unwrap_or_default())
+    }
+
+    /// What a call that policy refuses gets as its result: the rule, and how to allow the call.
+    fn policy_rejects(&self, tool: &str, reason: Option<&str>) -> String {
+        let profile = self.profile();
+        match reason {
+            Some(reason) => format!(
+                "Tool call rejected by policy: {reason}. To allow it, change or remove that rule in profile {profile}"
+            ),
+            None => format!(
+                "Tool call rejected by policy: {tool} is not allowed in profile {profile}. To allow it, add it to \
+                 auto_approve there"
+            ),
+        }
     }
 
     /// Calls of the turn that can never run get their result at once.
@@ -120,12 +148,8 @@ impl Transition<'_> {
             let id = &call.resolved.call.id;
             match (&call.resolved.invalid, call.resolved.approval) {
                 (Some(error), _) => self.complete(id, Value::String(error.clone()), true, CallEnd::Invalid),
-                (None, stakpak_protocol::Approval::Deny) => {
-                    let text = format!(
-                        "Tool call rejected by policy: {} is not allowed in profile {}",
-                        call.resolved.call.name,
-                        self.profile()
-                    );
+                (None, Approval::Deny) => {
+                    let text = self.policy_rejects(&call.resolved.call.name, call.resolved.reason.as_deref());
                     self.reject(id, Value::String(text.clone()), &text, CallEnd::Rejected);
                 }
                 _ => {}

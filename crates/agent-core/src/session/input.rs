@@ -1,6 +1,6 @@
 //! What effects report. A report of an effect that is no longer owed is dropped.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use chrono::TimeDelta;
 use stakpak_protocol::{
@@ -9,7 +9,8 @@ use stakpak_protocol::{
 
 use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Transition, end::Ending};
 use crate::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Record, ResolvedCall, ToolCall, ToolOutcome,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Policy, Record, ResolvedCall, Subject, ToolCall,
+    ToolOutcome, Verdict,
 };
 
 /// How often restarts may repeat one request or one pure call.
@@ -244,16 +245,20 @@ impl Transition<'_> {
             return ResolvedCall { call, effect, approval, reason: None, deadline, invalid };
         };
         let effect = self.rules.tools.effect(&call);
-        // Whether a foreign tool has effects is no promise of ours: by default it asks all the same.
-        let read_only =
-            effect == Effect::Pure && crate::policy::full_name(&call.name).starts_with(crate::policy::OWN_PREFIX);
-        let mut approval = run.accepted.policy.decide(&call.name, read_only);
-        let mut reason = None;
+        let Verdict { mut approval, mut reason } = self.judge(&run.accepted.policy, &call, &run.accepted.cwd);
         if approval == Approval::Auto && !run.accepted.policy.approves_everything() {
             reason = self.rules.tools.needs_question(&call, run.accepted.cwd.as_ref());
             approval = if reason.is_some() { Approval::Ask } else { approval };
         }
         ResolvedCall { call, effect, approval, reason, deadline, invalid: None }
+    }
+
+    /// What a policy says of a call in this working directory.
+    pub(super) fn judge(&self, policy: &Policy, call: &ToolCall, cwd: &str) -> Verdict {
+        let cwd = Path::new(cwd);
+        let place = self.rules.tools.place(call, cwd);
+        let (path, cwd) = place.as_ref().map_or((None, cwd), |place| (Some(place.path.as_path()), &place.cwd));
+        policy.judge(&Subject { tool: &call.name, arguments: &call.arguments, path, cwd: Some(cwd) })
     }
 
     fn ask_failed(&mut self, error: &ModelError) {

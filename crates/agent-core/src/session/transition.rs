@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
 use super::{Fact, Session};
-use crate::{EventRecord, Record, Row, Tools, record::event_row};
+use crate::{EventRecord, Profiles, Record, Row, Tools, record::event_row};
 
 /// What deciding needs from outside.
 pub struct Rules<'a> {
@@ -14,6 +14,8 @@ pub struct Rules<'a> {
     pub now: DateTime<Utc>,
     /// The tools a call can name.
     pub tools: &'a dyn Tools,
+    /// The profiles as they are now: a denial that came after the run was accepted wins.
+    pub profiles: Option<&'a dyn Profiles>,
     /// Attempts a turn, the first included.
     pub attempts: u64,
     /// Wait before the second attempt; doubles.

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Policy, Record, Row, RowClass,
-    RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Place, Policy, Profiles, Record,
+    Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
     session::{CallStatus, DeltaKind, Input, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step, Stored},
 };
 use stakpak_protocol::{
@@ -50,6 +50,9 @@ impl Tools for Catalogue {
         if call.name.contains("act") { Effect::Unsafe } else { Effect::Pure }
     }
 
+    fn place(&self, _: &ToolCall, _: &Path) -> Option<Place> {
+        None
+    }
     fn needs_question(&self, _: &ToolCall, _: &Path) -> Option<String> {
         None
     }
@@ -83,6 +86,8 @@ pub(crate) struct Machine {
     pub(crate) queued_commands: usize,
     /// Whether a run that needs a slot gets one.
     pub(crate) slots_free: bool,
+    /// As they are now.
+    pub(crate) profiles: Option<&'static dyn Profiles>,
     has_slot: bool,
     runs: u128,
 }
@@ -104,6 +109,7 @@ impl Machine {
             jitter: 0.0,
             queued_commands: 1_000,
             slots_free: true,
+            profiles: None,
             has_slot: false,
             runs: 0,
         }
@@ -134,6 +140,7 @@ impl Machine {
         Rules {
             now: self.now,
             tools: &Catalogue,
+            profiles: self.profiles,
             attempts: 3,
             backoff: BACKOFF,
             longest_wait: LONGEST_WAIT,
@@ -488,5 +495,10 @@ fn policy() -> Policy {
         Some(("deny", _)) => Some(((*name).to_owned(), Approval::Deny)),
         _ => None,
     };
-    Policy::Custom { rules: TOOLS.iter().filter_map(rule).collect(), read_only_commands: false, default: Approval::Ask }
+    Policy::Custom {
+        rules: TOOLS.iter().filter_map(rule).collect(),
+        read_only_commands: false,
+        default: Approval::Ask,
+        server: BTreeMap::new(),
+    }
 }

@@ -3,6 +3,7 @@
 
 mod commands;
 mod decisions;
+mod denied;
 mod ending;
 mod lifecycle;
 mod limits;

@@ -15,7 +15,7 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
-    Models, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext, ToolOutcome,
+    Models, Place, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext, ToolOutcome,
     ToolSpec, Tools, UnknownModel, Upkeep,
 };
 use stakpak_client::StakpakClient;
@@ -228,6 +228,9 @@ impl Tools for FakeTools {
     fn effect(&self, call: &ToolCall) -> Effect {
         if call.name == "stakpak__look" { Effect::Pure } else { Effect::Unsafe }
     }
+    fn place(&self, _call: &ToolCall, _cwd: &Path) -> Option<Place> {
+        None
+    }
     fn needs_question(&self, _call: &ToolCall, _cwd: &Path) -> Option<String> {
         None
     }
@@ -342,7 +345,7 @@ impl TestServer {
         let profile = Profile {
             name: "default".into(),
             models: Arc::new(TwoModels(model.clone())),
-            policy: Policy::with_defaults(),
+            policy: Policy::with_defaults().and_approving(["look"]),
             system_prompt: None,
             max_turns: None,
             sandbox: Sandbox::default(),

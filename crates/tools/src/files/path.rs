@@ -33,7 +33,7 @@ pub(crate) fn question(path: &Path, cwd: &Path, artefacts: &Path) -> Option<Stri
 }
 
 /// Whether the name is that of a place for secrets. Case is ignored, as some file systems do.
-pub(super) fn is_secret(path: &Path) -> bool {
+pub(crate) fn is_secret(path: &Path) -> bool {
     let names: Vec<String> = path.iter().map(|name| name.to_string_lossy().to_lowercase()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     if names.iter().any(|name| SECRET_NAMES.contains(name))
@@ -55,7 +55,7 @@ fn is_artefact(place: &Path, artefacts: &Path) -> bool {
 }
 
 /// The path with every link followed that exists; what does not exist yet follows as it is written.
-fn place(path: &Path) -> PathBuf {
+pub(crate) fn place(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |place, component| match component {
         Component::Prefix(_) | Component::RootDir => place.join(component),
         Component::CurDir => place,

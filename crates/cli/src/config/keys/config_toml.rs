@@ -49,7 +49,12 @@ const PROFILE: &[Key] = &[
         "[\"view\"]",
         "Tools that need no approval, in place of the safe set; [] grants nothing",
     ),
-    example("auto_approve", Texts, "[\"run_command(git status *)\"]", "Tools that need no approval besides those"),
+    example(
+        "auto_approve",
+        Texts,
+        "[\"run_command::git::status\"]",
+        "Tools and commands that need no approval besides those",
+    ),
     example("system_prompt", Text, "\"You look after the build machines.\"", "Put before every conversation"),
     default("max_turns", Integer, "64", "Most turns of a run, 1 to 256"),
     default(
