@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec,
-    Tools,
+    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome,
+    ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
