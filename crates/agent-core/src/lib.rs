@@ -7,6 +7,7 @@ pub mod conformance;
 pub mod session;
 
 mod agent;
+mod approving;
 mod merged;
 mod policy;
 mod port;
@@ -14,6 +15,7 @@ mod record;
 mod view;
 
 pub use agent::{Agent, AgentConfig, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, run_agent};
+pub use approving::approval_of;
 pub use merged::{MergedRow, event_after, event_time, merge_deltas, merged_ids};
 pub use policy::{KeyError, OWN_PREFIX, Policy, Subject, Verdict, check_key, full_name};
 pub use port::*;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use stakpak_agent_core::{AgentConfig, Profiles, Retention, SandboxLevel, SystemClock, Tools};
 use stakpak_client::StakpakClient;
-use stakpak_mcp::{AllTools, Servers};
+use stakpak_mcp::{AllTools, Offer, Servers, Serving};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) credential_variables: Vec<String>,
     /// External tool servers.
     pub(crate) mcp: mcp::Configured,
+    /// Whether our own tools are offered at `/v1/mcp`.
+    pub(crate) offers_mcp: bool,
     /// Hides what this process knows to be secret.
     pub(crate) redactor: Redactor,
     /// What other processes call this one.
@@ -89,6 +91,7 @@ pub(crate) struct AgentServer {
     pub(crate) address: SocketAddr,
     upkeep: UpkeepPorts,
     tool_servers: Arc<Servers>,
+    own_tools: Option<Serving>,
     serving: JoinHandle<std::io::Result<()>>,
     shutdown: CancellationToken,
 }
@@ -114,6 +117,9 @@ impl Bound {
         let journal = tokio::task::spawn_blocking(open).await?;
         let journal = Arc::new(journal.context("the journal cannot be opened")?);
         parts.push(Arc::new(JournalFile(SqliteJournal::clone(&journal))));
+        let mut edge = options.edge;
+        edge.allowed_hosts.push(address.ip().to_string());
+        let profile = options.profiles.profile(None)?;
         let tools = LocalToolsConfig {
             artefacts: home.autopilot("artefacts"),
             credential_variables: options.credential_variables,
@@ -124,6 +130,17 @@ impl Bound {
         let tools = Arc::new(LocalTools::new(tools, options.redactor.clone()));
         let tool_servers = options.mcp.start(home, &options.redactor);
         parts.push(Arc::new(SandboxPart::new(LocalTools::clone(&tools), options.sandbox_levels)));
+        let own_tools = options.offers_mcp.then(|| {
+            Serving::new(Offer {
+                tools: tools.clone(),
+                policy: profile.policy.clone(),
+                sandbox: profile.sandbox.clone(),
+                profile: profile.name.clone(),
+                cwd: options.workdir.clone(),
+                redactor: options.redactor.clone(),
+                state: home.autopilot(""),
+            })
+        });
         let upkeep = UpkeepPorts { journal: Arc::clone(&journal), tools: Arc::clone(&tools) };
         let config = ServerConfig {
             token: options.token,
@@ -146,13 +163,13 @@ impl Bound {
             let resumed = server.recover().await.context("open runs cannot be taken over")?;
             tracing::info!(resumed, "runs of an earlier process go on");
         }
-        let mut edge = options.edge;
-        edge.allowed_hosts.push(address.ip().to_string());
+        let served = own_tools.as_ref().map(|tools| tools.router(&edge.allowed_hosts, &edge.allowed_origins));
+        let protected = protected.merge(served.unwrap_or_default());
         let router = stakpak_server::router(&server).merge(server.protect(protected)).merge(mounted);
         let router = edge::wrap(router, edge, Some(&server));
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
-        Ok(AgentServer { server, address, upkeep, tool_servers, serving, shutdown })
+        Ok(AgentServer { server, address, upkeep, tool_servers, own_tools, serving, shutdown })
     }
 }
 
@@ -171,7 +188,13 @@ impl AgentServer {
         let linger = edge::LINGER.min(budget / 5);
         self.server.drain(budget - linger).await;
         self.shutdown.cancel();
-        let (served, ()) = tokio::join!(tokio::time::timeout(linger, self.serving), self.tool_servers.stop(linger));
+        let end_calls = async {
+            if let Some(own) = &self.own_tools {
+                let _ = tokio::time::timeout(linger, own.stop()).await;
+            }
+        };
+        let served = tokio::time::timeout(linger, self.serving);
+        let (served, (), ()) = tokio::join!(served, self.tool_servers.stop(linger), end_calls);
         match served {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),

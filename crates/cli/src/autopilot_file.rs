@@ -55,6 +55,8 @@ pub(crate) struct ServerTable {
     pub(crate) sandbox_mode: Option<String>,
     url: IgnoredAny,
     pub(crate) log_format: LogFormat,
+    /// Whether `/v1/mcp` is there.
+    pub(crate) mcp: bool,
     #[serde(deserialize_with = "ceiling::deserialize")]
     pub(crate) approval_ceiling: ApprovalCeiling,
     pub(crate) limits: LimitsTable,
@@ -96,6 +98,7 @@ impl Default for ServerTable {
             sandbox_mode: None,
             url: IgnoredAny,
             log_format: LogFormat::default(),
+            mcp: false,
             approval_ceiling: ApprovalCeiling::All,
             limits: LimitsTable::default(),
         }

@@ -2,6 +2,8 @@
 //!
 //! A file or a server that cannot be used is told of and left out: it holds up nothing else.
 
+mod serve;
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +27,7 @@ const STOP: Duration = Duration::from_secs(2);
 pub(crate) struct Configured {
     settings: Vec<Settings>,
     secrets: Vec<String>,
+    variables: Vec<String>,
     left_out: Vec<String>,
 }
 
@@ -48,6 +51,7 @@ impl Configured {
     }
 
     fn take(&mut self, servers: &BTreeMap<String, ServerTable>) {
+        self.variables.extend(servers.values().flat_map(ServerTable::variables));
         for (name, table) in servers.iter().filter(|(_, table)| !table.disabled) {
             self.secrets.extend(table.secrets(&variable));
             match table.settings(name, &variable) {
@@ -65,6 +69,11 @@ impl Configured {
     /// Values that must not show anywhere.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &String> {
         self.secrets.iter()
+    }
+
+    /// Variables that no command sees: those with credentials of this process, those of the servers among them.
+    pub(crate) fn withheld(&self, home: &Home) -> Vec<String> {
+        home.credential_variables().into_iter().chain(self.variables.iter().cloned()).collect()
     }
 
     /// Makes them ready to be started.
@@ -93,8 +102,12 @@ struct Listed<'a> {
 pub(crate) async fn run(global: &Global, command: McpCommand) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
+    if matches!(command, McpCommand::Serve) {
+        return serve::stdio(global, &home, workdir).await;
+    }
     let found = stakpak_mcp::find(&workdir, home.root())?;
     match command {
+        McpCommand::Serve => Ok(()),
         McpCommand::List => list(global, &found),
         McpCommand::Trust => trust(global, &home, &found, &workdir),
         McpCommand::Test { name } => test(global, &home, found.file.as_ref(), name.as_deref()).await,

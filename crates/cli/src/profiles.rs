@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, SandboxLevel, check_key};
+use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, Sandbox, SandboxLevel, check_key};
 use stakpak_config::{ConfigFile, Price, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
@@ -104,6 +104,12 @@ impl Profiles for ConfigProfiles {
         made.insert(name.to_owned(), Arc::clone(&profile));
         Ok(profile)
     }
+}
+
+/// What a profile lets run, and in what sandbox, whether or not its models can be used.
+pub(crate) fn terms(file: &ConfigFile, name: &str) -> Result<(Policy, Sandbox), ProfileError> {
+    let profile = file.profile(name).map_err(|error| unusable(name, &error))?;
+    Ok((grant(name, &profile)?, sandbox::of_profile(profile.sandbox.as_ref())))
 }
 
 /// What runs without a question: `allowed_tools` in place of the safe set, and `auto_approve` besides.

@@ -182,11 +182,13 @@ fn options(
     let workdir = workdir(global)?;
     let mcp = mcp::Configured::find(home, &workdir);
     mcp.left_out().iter().for_each(|reason| tracing::warn!("{reason}"));
+    let credential_variables = mcp.withheld(home);
     Ok(Options {
         bind,
         redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()).chain(mcp.secrets()))?,
         mcp,
         sandbox_levels: profiles.sandbox_levels(),
+        offers_mcp: file.server.mcp,
         token,
         named_tokens,
         profiles,
@@ -196,8 +198,8 @@ fn options(
         approval_ceiling: file.server.approval_ceiling.clone(),
         resume_max_age: Some(file.server.resume_max_age),
         profile: global.profile.clone(),
-        credential_variables: home.credential_variables(),
         name: format!("`stakpak {}` (process {})", mode.name(), std::process::id()),
+        credential_variables,
     })
 }
 

@@ -8,6 +8,7 @@ use rmcp::{
         ServerResult,
     },
     service::{PeerRequestOptions, ServiceError},
+    transport::streamable_http_client::StreamableHttpError,
 };
 use serde_json::{Value, json};
 use stakpak_agent_core::{ToolCall, ToolContext, ToolOutcome};
@@ -174,11 +175,27 @@ fn failure(server: &str, error: &ServiceError) -> ToolOutcome {
         ServiceError::McpError(error) => {
             ToolOutcome::error("TOOL_FAILED", &format!("{} (code {})", error.message, error.code.0))
         }
+        error if limit_passed(error).is_some() => ToolOutcome::error(
+            TOO_LARGE,
+            &format!(
+                "the server's answer has more than {} bytes; ask it for less. The call itself has run.",
+                limit_passed(error).unwrap_or_default()
+            ),
+        ),
         error => ToolOutcome::error(
             "OUTCOME_UNKNOWN",
             &format!(
                 "The connection to the tool server `{server}` failed during the call ({error}). It is not repeated: look whether it has happened."
             ),
         ),
+    }
+}
+
+/// Over HTTP the transport itself reads no answer beyond its limit.
+fn limit_passed(error: &ServiceError) -> Option<usize> {
+    let ServiceError::TransportSend(error) = error else { return None };
+    match error.error.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+        Some(StreamableHttpError::ResponseBodyTooLarge { max_size }) => Some(*max_size),
+        _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! Tools of other programs, over the Model Context Protocol.
+//! Tools of other programs, over the Model Context Protocol; and the product's own tools for other programs.
 //!
 //! Invariants:
 //! * A server that is slow, dead or hostile holds up nothing but its own calls, and exhausts nothing: its answers, its list and its
@@ -28,8 +28,11 @@ mod result;
 mod server;
 mod servers;
 
+mod serve;
+
 pub use names::{NameError, check_server_name};
 pub use place::{File, Found, PlaceError, find, trust};
+pub use serve::{Offer, ServeError, Serving};
 pub use servers::{AllTools, Places, ServerReport, Servers};
 pub use settings::{Protocol, ServerError, ServerTable, Settings, SettingsError, ToolEffect, parse};
 pub use variables::UnsetVariable;

@@ -228,19 +228,24 @@ impl ServerTable {
         })
     }
 
-    /// Values of variables that it names: to be hidden wherever they turn up.
+    /// Variables that it names, but for those that every program has: they may hold secrets.
     #[must_use]
-    pub fn secrets(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+    pub fn variables(&self) -> Vec<String> {
         let named = std::cell::RefCell::new(Vec::new());
         let noting = |name: &str| {
-            let value = variable(name);
-            named.borrow_mut().extend(value.clone().filter(|_| !ORDINARY.contains(&name)));
-            value
+            named.borrow_mut().extend((!ORDINARY.contains(&name)).then(|| name.to_owned()));
+            Some(String::new())
         };
         for value in self.env.values().chain(self.headers.values()) {
             let _ = expand(value, &noting);
         }
         named.into_inner()
+    }
+
+    /// Values of those variables: to be hidden wherever they turn up.
+    #[must_use]
+    pub fn secrets(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+        self.variables().iter().filter_map(|name| variable(name)).collect()
     }
 
     /// All that the child sees.

@@ -332,7 +332,7 @@ async fn a_server_that_floods_its_stderr_still_answers() {
 }
 
 #[tokio::test]
-async fn progress_is_passed_on_and_resets_the_silence() {
+async fn progress_is_passed_on() {
     let server = ScriptedMcp::start(&["progress"]).await;
     let setting = Setting::new(&stdio(&server, "timeout = \"1h\""));
     let tools = setting.tools.for_run().await.unwrap();
@@ -408,5 +408,59 @@ async fn tools_are_allowed_and_denied_by_glob_and_effects_are_as_configured() {
     assert_eq!(names(tools.as_ref()), ["stakpak__view", "test__delete", "test__list_a"]);
     assert_eq!(tools.effect(&call("test__list_a", json!({}))), Effect::Pure);
     assert_eq!(tools.effect(&call("test__delete", json!({}))), Effect::Unsafe);
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn signs_of_life_reset_the_silence_and_the_longest_time_ends_the_call_all_the_same() {
+    let server = ScriptedMcp::start(&["tick"]).await;
+    let setting = Setting::new(&stdio(&server, "timeout = \"1s\""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let (context, mut pieces) = context();
+    let made = call("test__tick", json!({"every_ms": 50}));
+    let begun = Instant::now();
+    let (outcome, ()) = tokio::join!(tools.run(&made, context), async {
+        while begun.elapsed() < Duration::from_secs(3) {
+            if pieces.recv().await.is_none() {
+                break;
+            }
+        }
+        server.open_gate();
+    });
+    assert_eq!(outcome, ToolOutcome::text("done"), "three times the silence have passed");
+    let directory = setting.stop().await;
+
+    let server = ScriptedMcp::start(&["tick"]).await;
+    let setting = Setting::again(directory, &stdio(&server, "timeout = \"1s\"\nmax_timeout = \"2s\""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let ended = tokio::time::timeout(LONG, run(tools.as_ref(), "test__tick", json!({"every_ms": 50}))).await;
+    let (text, is_error) = ended.expect("its time is limited");
+    assert!(is_error && text.starts_with("TOOL_TIMEOUT\n") && text.contains("did not finish within 2 s"), "{text}");
+    until("it is cancelled", || server.received_of("notifications/cancelled").len() == 1).await;
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn a_servers_word_that_a_tool_only_looks_counts_where_it_is_trusted() {
+    let server = ScriptedMcp::start(&["echo", "look", "look_too"]).await;
+    for (more, effect) in [("", Effect::Unsafe), ("trust_annotations = true", Effect::Pure)] {
+        let setting = Setting::new(&stdio(&server, &format!("{more}\neffects = {{ look_too = \"unsafe\" }}")));
+        let tools = setting.tools.for_run().await.unwrap();
+        assert_eq!(tools.effect(&call("test__look", json!({}))), effect, "{more}");
+        assert_eq!(tools.effect(&call("test__echo", json!({}))), Effect::Unsafe, "it says nothing");
+        assert_eq!(tools.effect(&call("test__look_too", json!({}))), Effect::Unsafe, "the file wins");
+        setting.stop().await;
+    }
+}
+
+/// C-P62
+#[tokio::test]
+async fn a_result_of_100_mb_over_http_is_an_error_and_the_next_call_works() {
+    let server = ScriptedMcp::start(&["echo", "flood"]).await;
+    let setting = Setting::new(&format!("[mcpServers.test]\nurl = \"{}\"\n", server.url()));
+    let tools = setting.tools.for_run().await.unwrap();
+    let (text, is_error) = run(tools.as_ref(), "test__flood", json!({"bytes": 100_000_000})).await;
+    assert!(is_error && text.starts_with("RESULT_TOO_LARGE\n"), "{}", &text[..text.len().min(300)]);
+    assert_eq!(run(tools.as_ref(), "test__echo", json!({"text": "still"})).await, ("still".into(), false));
     setting.stop().await;
 }

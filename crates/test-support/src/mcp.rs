@@ -26,8 +26,8 @@ use tokio::{
 
 /// The server. Its tools, whatever they are called, do what a part of their name says: `hang` never answers, `die` ends the
 /// connection, `flood` answers with `bytes` bytes, `fail` fails, `meta` answers with the request's `_meta`, `progress` tells
-/// progress three times and answers when [`ScriptedMcp::open_gate`] was called, `structured` answers without text; any other
-/// answers with its `text`.
+/// progress three times and answers when [`ScriptedMcp::open_gate`] was called, `tick` tells it every `every_ms` until then,
+/// `structured` answers without text; any other answers with its `text`. One that is said to `look` is annotated as read-only.
 #[derive(Debug, Clone)]
 pub struct ScriptedMcp {
     shared: Arc<Shared>,
@@ -242,22 +242,34 @@ impl Shared {
                 self.tell_progress(params, send).await;
                 text("done")
             }
+            () if says("tick") => {
+                let every = std::time::Duration::from_millis(arguments["every_ms"].as_u64().unwrap_or(100));
+                let mut gate = self.gate.subscribe();
+                while tokio::time::timeout(every, gate.wait_for(|open| *open)).await.is_err() {
+                    tell(params, 1, send).await;
+                }
+                text("done")
+            }
             () => text(arguments["text"].as_str().unwrap_or("no text")),
         }
     }
 
     async fn tell_progress(&self, params: &Value, send: Option<&mpsc::Sender<String>>) {
         for step in 1..=3 {
-            let note = json!({
-                "jsonrpc": "2.0",
-                "method": "notifications/progress",
-                "params": {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3, "message": "working"},
-            });
-            if let Some(send) = send {
-                let _ = send.send(format!("{note}\n")).await;
-            }
+            tell(params, step, send).await;
         }
         let _ = self.gate.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+async fn tell(params: &Value, step: u64, send: Option<&mpsc::Sender<String>>) {
+    let note = json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/progress",
+        "params": {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3, "message": "working"},
+    });
+    if let Some(send) = send {
+        let _ = send.send(format!("{note}\n")).await;
     }
 }
 
@@ -281,7 +293,11 @@ async fn posted(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(mess
 }
 
 fn tool(name: &str, description: &str) -> Value {
-    json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}})
+    let mut tool = json!({"name": name, "description": description, "inputSchema": {"type": "object", "properties": {"text": {"type": "string"}}}});
+    if name.contains("look") {
+        tool["annotations"] = json!({"readOnlyHint": true});
+    }
+    tool
 }
 
 #[expect(clippy::expect_used, reason = "a test cannot go on without its server")]

@@ -9,8 +9,8 @@ use stakpak_protocol::{
 
 use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Transition, end::Ending};
 use crate::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Policy, Record, ResolvedCall, Subject, ToolCall,
-    ToolOutcome, Verdict,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Policy, Record, ResolvedCall, ToolCall,
+    ToolOutcome, Verdict, approval_of, approving::of_policy,
 };
 
 /// How often restarts may repeat one request or one pure call.
@@ -245,20 +245,14 @@ impl Transition<'_> {
             return ResolvedCall { call, effect, approval, reason: None, deadline, invalid };
         };
         let effect = self.rules.tools.effect(&call);
-        let Verdict { mut approval, mut reason } = self.judge(&run.accepted.policy, &call, &run.accepted.cwd);
-        if approval == Approval::Auto && !run.accepted.policy.approves_everything() {
-            reason = self.rules.tools.needs_question(&call, run.accepted.cwd.as_ref());
-            approval = if reason.is_some() { Approval::Ask } else { approval };
-        }
+        let cwd = run.accepted.cwd.as_ref();
+        let Verdict { approval, reason } = approval_of(self.rules.tools, &run.accepted.policy, &call, cwd);
         ResolvedCall { call, effect, approval, reason, deadline, invalid: None }
     }
 
     /// What a policy says of a call in this working directory.
     pub(super) fn judge(&self, policy: &Policy, call: &ToolCall, cwd: &str) -> Verdict {
-        let cwd = Path::new(cwd);
-        let place = self.rules.tools.place(call, cwd);
-        let (path, cwd) = place.as_ref().map_or((None, cwd), |place| (Some(place.path.as_path()), &place.cwd));
-        policy.judge(&Subject { tool: &call.name, arguments: &call.arguments, path, cwd: Some(cwd) })
+        of_policy(self.rules.tools, policy, call, Path::new(cwd))
     }
 
     fn ask_failed(&mut self, error: &ModelError) {

@@ -103,11 +103,12 @@ async fn reach(
         approval_ceiling: file.server.approval_ceiling.clone(),
         resume_max_age: None,
         profile: global.profile.clone(),
-        credential_variables: home.credential_variables(),
+        credential_variables: mcp.withheld(home),
         redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
         mcp,
         name: format!("`stakpak run` (process {})", std::process::id()),
         sandbox_levels: Vec::new(),
+        offers_mcp: false,
     })
     .await?;
     let server = bound.start(home, Beside::default()).await?;

@@ -25,6 +25,7 @@ mod init;
 mod interactive;
 mod logs;
 mod mcp;
+mod mcp_serve;
 mod newcomer;
 mod operations;
 mod outage;

@@ -71,3 +71,37 @@ async fn a_projects_servers_are_not_started_before_they_are_trusted() {
     run(&["run", "hello"]);
     assert!(offers(&llm, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_json_is_listed_and_its_servers_run() {
+    let (home, llm, server) = desk().await;
+    let servers = json!({"mcpServers": {
+        "git": {"command": "bash", "args": ["-c", server.stdio_command()]},
+        "off": {"url": "http://127.0.0.1:9/mcp", "disabled": true},
+    }});
+    home.write("mcp.json", &servers.to_string());
+    let output = home.run(&["mcp", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(listed["config"].as_str().unwrap().ends_with("mcp.json"), "{listed}");
+    let told: Vec<_> =
+        listed["servers"].as_array().unwrap().iter().map(|s| (&s["name"], &s["transport"], &s["disabled"])).collect();
+    assert_eq!(told, [(&json!("git"), &json!("stdio"), &json!(false)), (&json!("off"), &json!("http"), &json!(true))]);
+    script(&llm);
+    assert!(home.run(&["run", "--tool", "git__echo", "say it"]).status.success());
+    assert!(llm.requests()[1].body["messages"].to_string().contains("from the server"));
+}
+
+/// C-P33
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_do_not_see_the_variables_that_servers_get_their_credentials_from() {
+    let (home, llm, _server) = desk().await;
+    home.write("mcp.toml", "[mcpServers.docs]\nurl = \"http://127.0.0.1:9/mcp\"\nheaders = { Authorization = \"Bearer ${DOCS_TOKEN}\" }\nenv = { H = \"$HOME\" }\n");
+    let line = "echo token=${DOCS_TOKEN+seen} other=${OTHER+seen} home=${HOME+seen}";
+    llm.push(Reply::tool_calls(&[("call", "stakpak__run_command", json!({"command": line}))]));
+    llm.push(Reply::text(["Done."]));
+    let mut command = home.command(&["run", "--tool", "run_command", "look"]);
+    let output = command.env("DOCS_TOKEN", "docs-token-docs-token").env("OTHER", "x").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let told = llm.requests()[1].body["messages"].to_string();
+    assert!(told.contains("token= other=seen home=seen"), "{told}");
+}

@@ -42,6 +42,7 @@ const SERVER: &[Key] = &[
     ),
     default("drain_timeout", Duration, "\"10s\"", "How long active runs may go on after Ctrl-C"),
     default("resume_max_age", Duration, "\"1h\"", "How old an unfinished run may be that is taken up again"),
+    default("mcp", Bool, "false", "Offers the tools of this machine to MCP clients, at /v1/mcp"),
     default("log_format", OneOf(&["text", "json"]), "\"text\"", "How the log files are written"),
 ];
 

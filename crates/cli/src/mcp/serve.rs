@@ -1,0 +1,37 @@
+//! `mcp serve`: the tools of this machine over stdin and stdout. Nothing but the conversation is written to stdout.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Result;
+use stakpak_config::ConfigFile;
+use stakpak_mcp::{Offer, Serving};
+use stakpak_tools::{LocalTools, LocalToolsConfig};
+
+use super::Configured;
+use crate::{args::Global, autopilot_file::AutopilotFile, home::Home, profiles, secrets, up::StopSignals};
+
+pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Result<()> {
+    let config = ConfigFile::load(home.config_toml())?;
+    let (policy, sandbox) = profiles::terms(&config, &global.profile)?;
+    let token = AutopilotFile::load(home)?.token(home)?;
+    let servers = Configured::find(home, &workdir);
+    let redactor = secrets::redactor(home, [&token].into_iter().chain(servers.secrets()))?;
+    let tools = LocalToolsConfig {
+        artefacts: home.autopilot("artefacts"),
+        credential_variables: servers.withheld(home),
+        profile: Some(global.profile.clone()),
+        protected: home.protected(),
+        home: std::env::home_dir(),
+    };
+    let offer = Offer {
+        tools: Arc::new(LocalTools::new(tools, redactor.clone())),
+        policy,
+        sandbox,
+        profile: global.profile.clone(),
+        cwd: workdir,
+        redactor,
+        state: home.autopilot(""),
+    };
+    let mut signals = StopSignals::new()?;
+    Ok(Serving::new(offer).stdio(signals.next()).await?)
+}
