@@ -16,7 +16,7 @@ pub use journal::{
 };
 pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
-    Profiles, UnknownModel, longest_answer,
+    Profiles, Replay, UnknownModel, longest_answer,
 };
 pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
 pub use tool::{Effect, InvalidCall, Place, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};

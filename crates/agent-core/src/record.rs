@@ -259,6 +259,15 @@ impl Record {
         }
     }
 
+    /// What the provider said beside the message.
+    #[must_use]
+    pub fn reasoning(&self) -> Option<&Value> {
+        match self {
+            Self::ModelAnswered { reasoning, .. } => reasoning.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The row's `kind`: for people and tools that read the file.
     fn kind(&self) -> &'static str {
         match self {

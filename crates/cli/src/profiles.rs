@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, Sandbox, SandboxLevel, check_key};
-use stakpak_config::{ConfigFile, Price, ProviderConfig, ProviderKind as Kind};
+use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
 };
@@ -140,11 +140,11 @@ fn of_environment() -> BTreeMap<String, ProviderConfig> {
     kinds.collect()
 }
 
-/// All that is spoken to speak the protocol of OpenAI, those known by name at an endpoint of theirs.
+/// A provider known by name is spoken to as its vendor has it, any other as servers that follow OpenAI have it.
 fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<ProviderSettings, ProfileError> {
     let unusable = |text: String| ProfileError { message: format!("profiles.{profile}.providers.{id}: {text}") };
     let known = KnownProvider::named(provider.kind.name());
-    if known.is_none() && provider.kind != Kind::Custom {
+    if known.is_none() && !matches!(provider.kind, Kind::Custom | Kind::Stakpak) {
         return Err(unusable(format!(
             "type {:?} is not supported by this version; use openai, anthropic, gemini, openrouter, or custom with an \
              OpenAI-compatible api_endpoint",
@@ -155,7 +155,15 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
     let Some(endpoint) = own_endpoint.or(known.map(|known| known.endpoint)) else {
         return Err(unusable("api_endpoint is missing".to_owned()));
     };
-    let mut settings = ProviderSettings::new(id, ProviderKind::Custom, endpoint);
+    let kind = match (provider.kind, provider.api) {
+        (Kind::OpenAi | Kind::Custom, Some(ProviderApi::Chat)) => ProviderKind::Chat,
+        (Kind::OpenAi | Kind::Custom, Some(ProviderApi::Responses)) => ProviderKind::Responses,
+        (_, Some(_)) => return Err(unusable("api is for types openai and custom: leave it out".to_owned())),
+        // Servers that are told to be OpenAI have chat completions; few have responses.
+        (Kind::OpenAi, None) if KnownProvider::at(endpoint).is_none() => ProviderKind::Chat,
+        (_, None) => known.map_or(ProviderKind::Chat, |known| known.kind),
+    };
+    let mut settings = ProviderSettings::new(id, kind, endpoint);
     settings.api_key = match (&provider.api_key, known) {
         (Some(key), _) => Some(key.expose().to_owned()),
         (None, Some(known)) => std::env::var(known.variable).ok().filter(|key| !key.is_empty()),

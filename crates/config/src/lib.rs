@@ -33,7 +33,7 @@ pub use file::{FileError, create_if_absent, private_dir, write_private};
 pub use finding::{Finding, Location, Severity};
 pub use leaf::{Leaf, is_secret};
 pub use profile::Profile;
-pub use provider::{ProviderConfig, ProviderKind};
+pub use provider::{ProviderApi, ProviderConfig, ProviderKind};
 pub use reference::{Environment, ReferenceError, resolve, resolve_secret};
 pub use sandbox::{SandboxConfig, SandboxLevel};
 pub use secret::Secret;

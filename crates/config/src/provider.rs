@@ -58,6 +58,16 @@ impl ProviderKind {
     }
 }
 
+/// Which of its two protocols an OpenAI endpoint is spoken to in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProviderApi {
+    /// `chat`: chat completions.
+    Chat,
+    /// `responses`
+    Responses,
+}
+
 /// Access to one provider.
 #[derive(Clone, Debug, Deserialize)]
 pub struct ProviderConfig {
@@ -67,6 +77,9 @@ pub struct ProviderConfig {
     /// Its key; without one the environment is asked.
     #[serde(default)]
     pub api_key: Option<Secret>,
+    /// For types `openai` and `custom`; without it responses at OpenAI's own endpoint, else chat.
+    #[serde(default)]
+    pub api: Option<ProviderApi>,
     /// Base URL; always there for [`ProviderKind::Custom`].
     #[serde(default)]
     pub api_endpoint: Option<String>,
@@ -97,6 +110,7 @@ impl ProviderConfig {
         Self {
             kind,
             api_key: None,
+            api: None,
             api_endpoint: None,
             models: Vec::new(),
             headers: BTreeMap::new(),

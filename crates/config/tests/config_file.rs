@@ -4,7 +4,7 @@
 use std::{error::Error as _, fs};
 
 use stakpak_config::{
-    ConfigFile, Document, Environment, Finding, ProfileError, ProviderKind, SandboxConfig, SandboxLevel,
+    ConfigFile, Document, Environment, Finding, ProfileError, ProviderApi, ProviderKind, SandboxConfig, SandboxLevel,
 };
 
 fn read(source: &str) -> ConfigFile {
@@ -123,6 +123,7 @@ api_key = "${NOPE}"
 type = "custom"
 [profiles.default.providers.google]
 type = "google"
+api = "responses"
 [profiles.default.providers.odd]
 type = "odd"
 "#,
@@ -130,6 +131,7 @@ type = "odd"
     let profile = config.profile("default").unwrap();
     assert_eq!(profile.providers.keys().collect::<Vec<_>>(), ["google"]);
     assert_eq!(profile.providers["google"].kind, ProviderKind::Gemini);
+    assert_eq!(profile.providers["google"].api, Some(ProviderApi::Responses));
     assert_eq!(profile.invalid_providers.keys().collect::<Vec<_>>(), ["local", "odd", "openai"]);
     let findings = shown(&config);
     assert_eq!(
@@ -141,7 +143,7 @@ type = "odd"
              required for type \"custom\"",
         ]
     );
-    assert!(findings[2].starts_with("config.toml:13:8: error[E002] profiles.default.providers.odd.type"));
+    assert!(findings[2].starts_with("config.toml:14:8: error[E002] profiles.default.providers.odd.type"));
     assert_eq!(findings.len(), 3);
     assert_eq!(read("[profiles.default]\n").findings(), []);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stakpak_agent_core::{Model, Models, UnknownModel};
 use stakpak_protocol::{ModelInfo, ModelLimit};
 
-use crate::{OfflineModel, ProviderSettings, SettingsError, chat::ChatModel, provider::Provider};
+use crate::{OfflineModel, ProviderSettings, SettingsError, provider::Provider, remote::RemoteModel};
 
 /// The models behind a list of providers; without providers, the offline model alone.
 ///
@@ -121,5 +121,5 @@ fn model(provider: &Arc<Provider>, id: &str) -> Arc<dyn Model> {
         limit: ModelLimit::default(),
         release_date: None,
     };
-    Arc::new(ChatModel::new(Arc::clone(provider), info))
+    Arc::new(RemoteModel::new(Arc::clone(provider), info))
 }

@@ -1,14 +1,18 @@
-//! Providers that are known by name: their endpoint in the protocol of OpenAI, the variable of their key, and a model.
+//! Providers that are known by name: their protocol and endpoint, the variable of their key, and a model.
 //!
-//! Endpoints: <https://platform.openai.com/docs/api-reference/chat>,
-//! <https://platform.claude.com/docs/en/api/openai-sdk>, <https://ai.google.dev/gemini-api/docs/openai>,
+//! Endpoints: <https://platform.openai.com/docs/api-reference/responses>,
+//! <https://platform.claude.com/docs/en/api/messages>, <https://ai.google.dev/api/generate-content>,
 //! <https://openrouter.ai/docs/api-reference/overview>.
+
+use crate::{ProviderKind, provider::addresses};
 
 /// A provider of which only the key has to be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KnownProvider {
     /// `type` in its table, and the usual key of that table.
     pub name: &'static str,
+    /// What is spoken there.
+    pub kind: ProviderKind,
     /// Base URL.
     pub endpoint: &'static str,
     /// Environment variable of the key.
@@ -21,19 +25,28 @@ pub struct KnownProvider {
 pub const KNOWN_PROVIDERS: [KnownProvider; 4] = [
     KnownProvider {
         name: "anthropic",
+        kind: ProviderKind::Anthropic,
         endpoint: "https://api.anthropic.com/v1",
         variable: "ANTHROPIC_API_KEY",
         model: "claude-sonnet-4-5",
     },
-    KnownProvider { name: "openai", endpoint: "https://api.openai.com/v1", variable: "OPENAI_API_KEY", model: "gpt-5" },
+    KnownProvider {
+        name: "openai",
+        kind: ProviderKind::Responses,
+        endpoint: "https://api.openai.com/v1",
+        variable: "OPENAI_API_KEY",
+        model: "gpt-5",
+    },
     KnownProvider {
         name: "gemini",
-        endpoint: "https://generativelanguage.googleapis.com/v1beta/openai",
+        kind: ProviderKind::Gemini,
+        endpoint: "https://generativelanguage.googleapis.com/v1beta",
         variable: "GEMINI_API_KEY",
         model: "gemini-2.5-pro",
     },
     KnownProvider {
         name: "openrouter",
+        kind: ProviderKind::Chat,
         endpoint: "https://openrouter.ai/api/v1",
         variable: "OPENROUTER_API_KEY",
         model: "openrouter/auto",
@@ -45,5 +58,12 @@ impl KnownProvider {
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         KNOWN_PROVIDERS.iter().find(|known| known.name == name)
+    }
+
+    /// The one whose base URL this is.
+    #[must_use]
+    pub fn at(endpoint: &str) -> Option<&'static Self> {
+        let (base, _) = addresses(endpoint)?;
+        KNOWN_PROVIDERS.iter().find(|known| addresses(known.endpoint).is_some_and(|(its, _)| its == base))
     }
 }

@@ -6,8 +6,10 @@ mod prices;
 mod provider;
 mod settings_error;
 
-mod chat;
+mod dialect;
 mod offline;
+mod remote;
+mod replay;
 
 mod call_id;
 mod estimate;

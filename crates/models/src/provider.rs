@@ -11,28 +11,35 @@ use std::{
     time::Duration,
 };
 
-use genai::{Client, ModelIden, ServiceTarget, adapter::AdapterKind, resolver::AuthData, resolver::Endpoint};
+use genai::{Client, ModelIden, ServiceTarget, resolver::AuthData, resolver::Endpoint};
 use reqwest::header::{HeaderName, HeaderValue};
 use stakpak_agent_core::{ErrorClass, ModelError};
 use stakpak_protocol::ModelCost;
 use url::{Host, Url};
 
-use crate::{KNOWN_PROVIDERS, KnownProvider, SettingsError, prices::list_price};
+use crate::{KnownProvider, SettingsError, prices::list_price};
 
-/// The protocol a provider speaks: `type` in its table of the configuration.
+/// The protocol a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderKind {
-    /// OpenAI chat completions at an endpoint of the user's.
-    Custom,
+    /// Chat completions of OpenAI, which nearly every server has.
+    Chat,
+    /// Responses of OpenAI.
+    Responses,
+    /// Messages of Anthropic.
+    Anthropic,
+    /// The Gemini API.
+    Gemini,
 }
 
-impl FromStr for ProviderKind {
-    type Err = SettingsError;
-
-    fn from_str(kind: &str) -> Result<Self, Self::Err> {
-        match kind {
-            "custom" => Ok(Self::Custom),
-            other => Err(SettingsError::UnsupportedKind { kind: other.to_owned() }),
+impl ProviderKind {
+    /// Its name, as it is stored with what goes back to a provider.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Responses => "responses",
+            Self::Anthropic => "anthropic",
+            Self::Gemini => "gemini",
         }
     }
 }
@@ -44,9 +51,9 @@ pub struct ProviderSettings {
     pub id: String,
     /// Its protocol.
     pub kind: ProviderKind,
-    /// Base URL, normally ending in `/v1`; a query is kept.
+    /// Base URL, normally ending in its version such as `/v1`; a query is kept.
     pub endpoint: String,
-    /// Sent as bearer token.
+    /// Sent as the protocol has it: as bearer token, or in a header of its own.
     pub api_key: Option<String>,
     /// Ids of its catalogue; other ids work too.
     pub models: Vec<String>,
@@ -107,12 +114,12 @@ const MIN_SECRET: usize = 8;
 /// A provider ready for use.
 pub(crate) struct Provider {
     pub(crate) id: String,
+    pub(crate) kind: ProviderKind,
     pub(crate) requires_done: bool,
     pub(crate) timeouts: Timeouts,
     /// `host:port`, which may be shown.
     pub(crate) address: String,
     base: Url,
-    chat_url: Url,
     headers: BTreeMap<String, String>,
     /// Values that no message may repeat.
     secrets: Vec<String>,
@@ -124,43 +131,31 @@ pub(crate) struct Provider {
 
 impl Provider {
     pub(crate) fn new(settings: ProviderSettings) -> Result<Self, SettingsError> {
-        let ProviderSettings {
-            id,
-            kind: ProviderKind::Custom,
-            endpoint,
-            api_key,
-            prices,
-            headers,
-            requires_done,
-            timeouts,
-            models: _,
-        } = settings;
+        let ProviderSettings { id, kind, endpoint, api_key, prices, headers, requires_done, timeouts, models: _ } =
+            settings;
         if id.is_empty() || id.contains('/') || id == crate::OFFLINE_PROVIDER {
             return Err(SettingsError::ProviderId { id });
         }
-        let Some((base, chat_url, address)) = addresses(&endpoint) else {
+        let Some((base, address)) = addresses(&endpoint) else {
             return Err(SettingsError::Endpoint { id });
         };
-        let is_here = |known: &&KnownProvider| addresses(known.endpoint).is_some_and(|(its, ..)| its == base);
-        let known = KNOWN_PROVIDERS.iter().find(is_here).map(|known| known.name);
+        let known = KnownProvider::at(&endpoint).map(|known| known.name);
         let api_key = api_key.filter(|key| !key.is_empty());
         let secrets =
             api_key.iter().chain(headers.values()).filter(|value| value.len() >= MIN_SECRET).cloned().collect();
-        let mut sent = BTreeMap::new();
-        if let Some(key) = api_key {
-            sent.insert("authorization".to_owned(), format!("Bearer {key}"));
-        }
+        let mut sent: BTreeMap<String, String> =
+            kind.headers(api_key.as_deref()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         sent.extend(headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)));
         if let Some((name, _)) = sent.iter().find(|(name, value)| !is_header(name, value)) {
             return Err(SettingsError::Header { id, name: name.clone() });
         }
         Ok(Self {
             id,
+            kind,
             requires_done,
             timeouts,
             address,
             base,
-            chat_url,
             headers: sent,
             secrets,
             client: Mutex::new(None),
@@ -177,16 +172,27 @@ impl Provider {
         }
     }
 
+    /// Who gets back what it said: another protocol at the same place could not read it.
+    pub(crate) fn identity(&self) -> String {
+        format!("{} ({})", self.id, self.kind.name())
+    }
+
+    /// OpenAI takes one; other servers may refuse what they do not know.
+    pub(crate) fn takes_cache_key(&self) -> bool {
+        self.known == Some("openai") || self.kind == ProviderKind::Responses
+    }
+
     /// Everything spelled out, so that no name decides which adapter, endpoint or key is used.
-    pub(crate) fn target(&self, model: &str) -> ServiceTarget {
-        ServiceTarget {
+    pub(crate) fn target(&self, model: &str) -> Result<ServiceTarget, ModelError> {
+        let url = self.kind.url(&self.base, model).ok_or_else(|| self.unusable("no URL could be made"))?;
+        Ok(ServiceTarget {
             endpoint: Endpoint::from_owned(self.base.as_str()),
             auth: AuthData::RequestOverride {
-                url: self.chat_url.to_string(),
+                url: url.to_string(),
                 headers: self.headers.clone().into_iter().collect::<Vec<_>>().into(),
             },
-            model: ModelIden::new(AdapterKind::OpenAI, model.to_owned()),
-        }
+            model: ModelIden::new(self.kind.adapter(), model.to_owned()),
+        })
     }
 
     /// The client, made by the first request: reading the certificates of the system takes milliseconds.
@@ -207,12 +213,12 @@ impl Provider {
         let built = http.build().map(|http| Client::builder().with_reqwest(http).build());
         match built {
             Ok(Ok(made)) => Ok(client.insert(made).clone()),
-            _ => Err(ModelError {
-                class: ErrorClass::BadRequest,
-                message: format!("{}: no HTTP client could be made", self.id),
-                retry_after: None,
-            }),
+            _ => Err(self.unusable("no HTTP client could be made")),
         }
+    }
+
+    fn unusable(&self, why: &str) -> ModelError {
+        ModelError { class: ErrorClass::BadRequest, message: format!("{}: {why}", self.id), retry_after: None }
     }
 
     /// A provider's words, fit to be shown: one short line without URLs, and without our secrets.
@@ -234,8 +240,8 @@ impl fmt::Debug for Provider {
     }
 }
 
-/// Base URL (its last segment survives a join only with a slash behind it), URL of chat completions, `host:port`.
-fn addresses(endpoint: &str) -> Option<(Url, Url, String)> {
+/// Base URL (its last segment survives a join only with a slash behind it) and `host:port`.
+pub(crate) fn addresses(endpoint: &str) -> Option<(Url, String)> {
     let mut base = Url::parse(endpoint.trim()).ok()?;
     if !matches!(base.scheme(), "http" | "https") {
         return None;
@@ -244,10 +250,8 @@ fn addresses(endpoint: &str) -> Option<(Url, Url, String)> {
         let path = format!("{}/", base.path());
         base.set_path(&path);
     }
-    let mut chat_url = base.join("chat/completions").ok()?;
-    chat_url.set_query(base.query());
     let address = format!("{}:{}", base.host_str()?, base.port_or_known_default()?);
-    Some((base, chat_url, address))
+    Some((base, address))
 }
 
 fn is_header(name: &str, value: &str) -> bool {

@@ -5,15 +5,6 @@ use stakpak_agent_core::UnknownModel;
 /// Settings that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// The product will know this type one day, or it is a typing error.
-    #[error(
-        "provider type `{kind}` is not supported yet by this build: use `custom`, with the address of an \
-         OpenAI-compatible server as api_endpoint"
-    )]
-    UnsupportedKind {
-        /// What was written.
-        kind: String,
-    },
     /// Empty, with a slash, or taken by the built-in models.
     #[error("`{id}` cannot be the name of a provider: it must not be empty, hold `/`, or be `builtin`")]
     ProviderId {

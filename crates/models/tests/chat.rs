@@ -13,7 +13,7 @@ use stakpak_test_support::{Gate, Reply, ScriptedLlm};
 const KEY: &str = "sk-test-key-0123456789";
 
 fn settings(llm: &ScriptedLlm) -> ProviderSettings {
-    let mut settings = ProviderSettings::new("custom", ProviderKind::Custom, llm.base_url());
+    let mut settings = ProviderSettings::new("custom", ProviderKind::Chat, llm.base_url());
     settings.api_key = Some(KEY.to_owned());
     settings
 }
@@ -30,6 +30,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         system: "be brief".into(),
         messages,
+        replays: Vec::new(),
         tools: vec![tool].into(),
         max_output_tokens: Some(100),
         session_id: SessionId::random(),

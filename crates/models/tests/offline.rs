@@ -19,6 +19,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
         system: "be brief".into(),
         messages,
+        replays: Vec::new(),
         tools: vec![tool("stakpak__run_command"), tool("stakpak__view")].into(),
         max_output_tokens: None,
         session_id: SessionId::random(),

@@ -1,9 +1,11 @@
-//! A scripted model server: OpenAI chat completions over a real socket, streamed, and able to misbehave.
+//! A scripted model server: chat completions and responses of OpenAI, messages of Anthropic, and Gemini, over a real
+//! socket, streamed, and able to misbehave.
 //!
 //! Requests are answered from a queue in order of arrival, then with the standing reply, else with an echo. What was asked
 //! is recorded. A test that has many requests under way answers them by a function instead; see [`ScriptedLlm::answer_with`].
 //! A reply can wait at a [`Gate`] that the test opens; nothing sleeps but a reply that is told to take its time.
 
+mod frames;
 mod reply;
 
 use std::{
@@ -105,6 +107,9 @@ impl ScriptedLlm {
         let script = Arc::new(Script::default());
         let router = Router::new()
             .route("/v1/chat/completions", post(answer))
+            .route("/v1/responses", post(answer))
+            .route("/v1/messages", post(answer))
+            .route("/v1beta/models/{call}", post(answer))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&script));
         let server = tokio::spawn(async move {
@@ -117,6 +122,12 @@ impl ScriptedLlm {
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
+    }
+
+    /// The same for the Gemini API.
+    #[must_use]
+    pub fn gemini_url(&self) -> String {
+        format!("http://{}/v1beta", self.address)
     }
 
     /// Host and port.

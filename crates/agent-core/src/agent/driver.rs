@@ -186,8 +186,8 @@ impl<'a> Driver<'a> {
         self.agent.journal.append(append).await?;
         self.tail = tail;
         self.run_span.follow(&self.session, &outcome.facts);
-        for (index, message) in outcome.messages {
-            self.history.put(index, message);
+        for (index, message, reasoning) in outcome.messages {
+            self.history.put(index, message, reasoning);
         }
         self.history.grow(stored);
         self.agent.publisher.observe(&outcome.facts);
@@ -229,9 +229,11 @@ impl<'a> Driver<'a> {
         let profile = self.agent.profiles.profile(Some(&run.accepted.profile)).map_err(|error| model_error(&error))?;
         let model = profile.models.resolve(&run.accepted.model).map_err(|error| model_error(&error))?;
         self.history.load(self.agent.journal.as_ref(), &self.session.row).await.map_err(unreadable)?;
+        let (messages, replays) = crate::view::render(self.history.entries());
         let request = crate::ModelRequest {
             system: run.accepted.system_prompt.as_str().into(),
-            messages: crate::view::render(self.history.messages()),
+            messages,
+            replays,
             tools: Arc::default(),
             max_output_tokens: crate::longest_answer(model.info()),
             session_id: self.session.row.id,

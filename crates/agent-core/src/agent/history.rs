@@ -1,7 +1,8 @@
 //! The messages of a session while it is driven: read once, then followed.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
+use serde_json::Value;
 use stakpak_protocol::{Message, MessagePart, ToolCallId};
 use uuid::Uuid;
 
@@ -13,10 +14,13 @@ const MAX_CALL_ID: usize = 64;
 #[derive(Debug)]
 pub(super) struct History {
     /// None until it was needed.
-    messages: Option<Vec<Option<Message>>>,
+    entries: Option<Vec<Option<Entry>>>,
     /// Length of the messages' rows.
     bytes: usize,
 }
+
+/// A message, and what the provider said beside it.
+type Entry = (Message, Option<Arc<Value>>);
 
 pub(super) enum HistoryError {
     Journal(JournalError),
@@ -32,7 +36,7 @@ impl From<JournalError> for HistoryError {
 impl History {
     /// The history of this session: there is nothing to read of one without messages.
     pub(super) fn of(session: &SessionRow) -> Self {
-        Self { messages: (session.message_count == 0).then(Vec::new), bytes: 0 }
+        Self { entries: (session.message_count == 0).then(Vec::new), bytes: 0 }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -41,45 +45,48 @@ impl History {
 
     /// Reads the history unless it is here already.
     pub(super) async fn load(&mut self, journal: &dyn Journal, session: &SessionRow) -> Result<(), JournalError> {
-        if self.messages.is_some() {
+        if self.entries.is_some() {
             return Ok(());
         }
         let rows = journal.message_rows(session.id, 0, session.message_count).await?;
-        let mut messages = Vec::with_capacity(rows.len());
+        let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
             self.bytes += row.payload.len();
             let record =
                 Record::from_row(&row).map_err(|_| JournalError::Damaged { session: session.id, seq: row.seq })?;
-            messages.push(record.message().cloned());
+            let reasoning = record.reasoning().cloned().map(Arc::new);
+            entries.push(record.message().cloned().map(|message| (message, reasoning)));
         }
-        self.messages = Some(messages);
+        self.entries = Some(entries);
         Ok(())
     }
 
     /// Follows a message that is durable. Results may come before earlier ones.
-    pub(super) fn put(&mut self, index: u64, message: Message) {
-        let Some(messages) = &mut self.messages else { return };
+    pub(super) fn put(&mut self, index: u64, message: Message, reasoning: Option<Value>) {
+        let Some(entries) = &mut self.entries else { return };
         let index = usize::try_from(index).unwrap_or(usize::MAX - 1);
-        if messages.len() <= index {
-            messages.resize(index + 1, None);
+        if entries.len() <= index {
+            entries.resize(index + 1, None);
         }
-        messages[index] = Some(message);
+        entries[index] = Some((message, reasoning.map(Arc::new)));
     }
 
     /// Counts messages that were put.
     pub(super) fn grow(&mut self, stored: usize) {
-        if self.messages.is_some() {
+        if self.entries.is_some() {
             self.bytes += stored;
         }
     }
 
-    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
-        self.messages.iter().flatten().flatten()
+    /// The messages, each with what the provider said beside it.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&Message, Option<&Arc<Value>>)> {
+        self.entries.iter().flatten().flatten().map(|(message, reasoning)| (message, reasoning.as_ref()))
     }
 
     /// Some providers repeat their ids every turn; ours are unique in the session.
     pub(super) fn make_call_ids_unique(&self, answer: &mut ModelAnswer) {
-        let used: HashSet<&ToolCallId> = self.messages().flat_map(Message::parts).filter_map(call_id).collect();
+        let used: HashSet<&ToolCallId> =
+            self.entries().flat_map(|(message, _)| message.parts()).filter_map(call_id).collect();
         let mut fresh = Vec::new();
         for part in &mut answer.parts {
             let MessagePart::ToolCall { id, .. } = part else { continue };

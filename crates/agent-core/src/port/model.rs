@@ -18,12 +18,25 @@ pub struct ModelRequest {
     pub system: Arc<str>,
     /// Starts with a user message; every call is answered exactly once, right after its message.
     pub messages: Vec<Message>,
+    /// What providers said beside these messages, in order. Each takes back only what is its own.
+    pub replays: Vec<Replay>,
     /// The run's tools, sorted by name.
     pub tools: Arc<[ToolSpec]>,
     /// Longest answer in tokens; none: the provider's default.
     pub max_output_tokens: Option<u64>,
     /// Key for the provider's prompt cache.
     pub session_id: SessionId,
+}
+
+/// [`ModelAnswer::reasoning`] of an answer in a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// Index of the message that holds the answer.
+    pub message: usize,
+    /// Index of the answer's first part in that message.
+    pub first_part: usize,
+    /// As it was given.
+    pub reasoning: Arc<Value>,
 }
 
 /// A piece of an answer.

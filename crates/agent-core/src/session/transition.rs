@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
 use super::{Fact, Session};
@@ -47,8 +48,8 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// The events among them.
     pub events: Vec<EventRecord>,
-    /// The messages among them, with their place in the history.
-    pub messages: Vec<(u64, Message)>,
+    /// The messages among them, with their place in the history and what the provider said beside them.
+    pub messages: Vec<(u64, Message, Option<Value>)>,
     /// What counters are told once the rows are durable.
     pub facts: Vec<Fact>,
     /// Whether the run's projection changed, and not only deltas were added.
@@ -83,7 +84,7 @@ impl<'a> Transition<'a> {
         self.outcome.rows.push(record.to_row(seq, index));
         self.outcome.run_changed = true;
         if let (Some(index), Some(message)) = (index, record.message()) {
-            self.outcome.messages.push((index, message.clone()));
+            self.outcome.messages.push((index, message.clone(), record.reasoning().cloned()));
         }
         self.session.row.updated_at = self.rules.now;
         self.session.evolve(seq, record);

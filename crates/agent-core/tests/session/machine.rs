@@ -183,7 +183,7 @@ impl Machine {
 
     fn keep(&mut self, outcome: Outcome) {
         let places = outcome.rows.iter().filter_map(|row| row.message_index);
-        assert!(places.eq(outcome.messages.iter().map(|(index, _)| *index)), "messages are those of the rows");
+        assert!(places.eq(outcome.messages.iter().map(|(index, ..)| *index)), "messages are those of the rows");
         let ids = outcome.rows.iter().filter(|row| row.class == RowClass::Event).map(|row| EventId(row.seq));
         assert!(ids.eq(outcome.events.iter().map(|event| event.id)), "events are those of the rows");
         self.rows.extend(outcome.rows);

@@ -49,8 +49,8 @@ async fn model(providers: &[ProviderSettings]) -> Probe {
         return Probe::skip(id, "no provider is configured");
     }
     let asked = providers.iter().map(|provider| async move {
-        let ProviderSettings { id, endpoint, api_key, .. } = provider;
-        match tokio::time::timeout(PATIENCE, models(endpoint, id, api_key.as_deref())).await {
+        let ProviderSettings { id, kind, endpoint, api_key, .. } = provider;
+        match tokio::time::timeout(PATIENCE, models(endpoint, id, *kind, api_key.as_deref())).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(format!("{error:#}")),
             Err(_) => Some(format!("{id}: no answer in {} s", PATIENCE.as_secs())),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use reqwest::{Client, StatusCode, Url};
 use serde_json::Value;
+use stakpak_models::{KnownProvider, ProviderKind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,7 +22,8 @@ pub(crate) enum Unasked {
 
 /// Ids of the models on offer; none where the provider does not tell.
 pub(super) async fn offered(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>> {
-    match models(endpoint, provider, key).await {
+    let kind = KnownProvider::named(provider).map_or(ProviderKind::Chat, |known| known.kind);
+    match models(endpoint, provider, kind, key).await {
         Ok(models) => Ok(models),
         Err(error @ Unasked::Refused(_)) => bail!("{error}; nothing was written"),
         Err(error @ Unasked::NoAnswer(_)) => bail!("{error}; {NO_TEST}"),
@@ -29,7 +31,12 @@ pub(super) async fn offered(endpoint: &str, provider: &str, key: Option<&str>) -
 }
 
 /// The same, for whoever writes nothing.
-pub(crate) async fn models(endpoint: &str, provider: &str, key: Option<&str>) -> Result<Vec<String>, Unasked> {
+pub(crate) async fn models(
+    endpoint: &str,
+    provider: &str,
+    kind: ProviderKind,
+    key: Option<&str>,
+) -> Result<Vec<String>, Unasked> {
     let no_answer = |text: String| Unasked::NoAnswer(format!("{provider}: {text}"));
     let url = Url::parse(endpoint).map_err(|error| no_answer(format!("api_endpoint {endpoint}: {error}")))?;
     let host = url.host_str().unwrap_or_default().to_owned();
@@ -39,11 +46,8 @@ pub(crate) async fn models(endpoint: &str, provider: &str, key: Option<&str>) ->
     let http = Client::builder().timeout(PATIENCE);
     let http = if is_local { http.no_proxy() } else { http }.build().map_err(|error| no_answer(error.to_string()))?;
     let mut request = http.get(format!("{}/{path}", endpoint.trim_end_matches('/')));
-    if let Some(key) = key {
-        request = request.bearer_auth(key);
-        if provider == "anthropic" {
-            request = request.header("x-api-key", key).header("anthropic-version", "2023-06-01");
-        }
+    for (name, value) in kind.headers(key) {
+        request = request.header(name, value);
     }
     let answer = match request.send().await {
         Ok(answer) => answer,
@@ -63,8 +67,9 @@ pub(crate) async fn models(endpoint: &str, provider: &str, key: Option<&str>) ->
 const NO_TEST: &str = "nothing was written, and with --no-test it is written without a test";
 
 fn ids(listed: &Value) -> Vec<String> {
-    let models = listed["data"].as_array().into_iter().flatten();
-    let ids = models.filter_map(|model| model["id"].as_str());
+    // Gemini has its own names for them.
+    let models = listed["data"].as_array().or(listed["models"].as_array()).into_iter().flatten();
+    let ids = models.filter_map(|model| model["id"].as_str().or(model["name"].as_str()));
     ids.map(|id| id.strip_prefix("models/").unwrap_or(id).to_owned()).collect()
 }
 

@@ -83,6 +83,44 @@ async fn a_known_provider_takes_its_key_from_the_environment() {
     assert!(stderr(&keyless).contains("OPENAI_API_KEY"), "{}", stderr(&keyless));
 }
 
+/// C-P64: each type is spoken to as its vendor has it, under the exact id; `api` says otherwise where there is a choice.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_type_is_spoken_to_in_its_protocol() {
+    let llm = ScriptedLlm::start().await;
+    let (v1, v1beta) = (llm.base_url(), llm.gemini_url());
+    let claude = || Reply::anthropic(&[json!({ "type": "text", "text": "done" })], "end_turn");
+    let gemini = || Reply::gemini(&[json!([{ "text": "done" }])], "STOP");
+    let message = json!({ "type": "message", "id": "m", "content": [{ "type": "output_text", "text": "done" }] });
+    let responses = || Reply::responses(std::slice::from_ref(&message), "completed");
+    for (kind, endpoint, more, id, path, reply) in [
+        ("anthropic", &v1, "", "claude-x-max", "/v1/messages", claude()),
+        ("google", &v1beta, "", "x-max", "/v1beta/models/x-max:streamGenerateContent?alt=sse", gemini()),
+        ("gemini", &v1beta, "", "x", "/v1beta/models/x:streamGenerateContent?alt=sse", gemini()),
+        ("openai", &v1, "", "x", "/v1/chat/completions", Reply::text(["done"])),
+        ("openai", &v1, "api = \"responses\"\n", "x", "/v1/responses", responses()),
+        ("openrouter", &v1, "", "a/b", "/v1/chat/completions", Reply::text(["done"])),
+        ("custom", &v1, "api = \"responses\"\n", "x-max", "/v1/responses", responses()),
+        ("stakpak", &v1, "", "x", "/v1/chat/completions", Reply::text(["done"])),
+    ] {
+        let home = Home::new();
+        let table = format!(
+            "[profiles.default]\nmodel = \"p/{id}\"\n[profiles.default.providers.p]\ntype = \"{kind}\"\n\
+             api_key = \"secret-key-0123456789\"\napi_endpoint = \"{endpoint}\"\n{more}"
+        );
+        home.write("config.toml", &table);
+        llm.push(reply);
+        let run = home.run(&["run", "hello"]);
+        assert!(stdout(&run).contains("done"), "{kind}: {}{}", stdout(&run), stderr(&run));
+        let asked = llm.requests().pop().unwrap();
+        assert_eq!(asked.path, path, "{kind}");
+        assert!(path.contains(id) || asked.body["model"] == id, "{kind}");
+    }
+    let home = Home::new();
+    home.write("config.toml", "[profiles.default.providers.p]\ntype = \"gemini\"\napi_key = \"k\"\napi = \"chat\"\n");
+    let run = home.run(&["run", "hello"]);
+    assert!(stderr(&run).contains("api is for types openai and custom"), "{}", stderr(&run));
+}
+
 /// A configured provider that cannot be used never falls back to the offline model.
 #[test]
 fn an_unsupported_provider_is_an_error() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::support::{Step, TestServer, names};
 use serde_json::json;
 use stakpak_agent_core::AgentConfig;
-use stakpak_protocol::Event;
+use stakpak_protocol::{Event, MessagePart};
 use tokio::sync::Semaphore;
 
 /// The wait before a request is repeated is not what these tests are about.
@@ -103,6 +103,45 @@ async fn a_crash_in_a_pure_call_runs_it_again() {
     let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
     while !stream.next_event().await.unwrap().is_run_terminal() {}
     assert_eq!(server.tools.acted.lock().unwrap().as_slice(), ["a".into()]);
+}
+
+/// C-P14: what a provider said beside its answer survives a crash and goes back with it, and no reader ever sees it.
+#[tokio::test]
+async fn what_goes_back_to_a_provider_survives_a_crash() {
+    let reasoning = json!({ "items": [{ "position": 0, "data": { "signature": "c2VjcmV0" } }] });
+    let call = MessagePart::ToolCall {
+        id: "a".into(),
+        name: "stakpak__look".into(),
+        arguments: json!({ "gated": true }),
+        metadata: None,
+        provider_options: None,
+    };
+    let server = TestServer::start([Step::Reason(vec![call], reasoning.clone())]).await;
+    let mut run = server.run("go", json!("all")).await;
+    run.until("tool_execution_started").await;
+    let directory = server.crash().await;
+
+    let server = TestServer::start_in(directory, [Step::Say("seen"), Step::Say("again")], quick()).await;
+    server.tools.gate.add_permits(1);
+    let mut stream = server.client().subscribe_events(&run.session, Some(0)).await.unwrap();
+    let mut shown = String::new();
+    loop {
+        let event = stream.next_event().await.unwrap();
+        shown.push_str(&event.data);
+        if event.is_run_terminal() {
+            break;
+        }
+    }
+    let mut next = server.run_in(&run.session, "next", json!("none")).await;
+    next.finish().await;
+    shown.push_str(&next.messages().await.to_string());
+    assert!(!shown.contains("c2VjcmV0"), "{shown}");
+    let asked = server.model.requests.lock().unwrap();
+    for request in asked.iter() {
+        let [replay] = request.replays.as_slice() else { panic!("{:?}", request.replays) };
+        assert_eq!((replay.message, replay.first_part, replay.reasoning.as_ref()), (1, 0, &reasoning));
+    }
+    assert_eq!(asked.len(), 2, "from the journal, and as it was followed");
 }
 
 /// P9, D10, D11: pending approvals are the same after a crash; a decision answered 200 just before holds.

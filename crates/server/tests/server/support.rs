@@ -44,6 +44,8 @@ pub enum Step {
     Call(Vec<(&'static str, &'static str, Value)>),
     /// These parts, without deltas.
     Answer(Vec<MessagePart>),
+    /// The same, with what the provider said beside them.
+    Reason(Vec<MessagePart>, Value),
     /// Nothing, for ever.
     Silence,
     /// An error.
@@ -105,6 +107,11 @@ impl Model for ScriptedModel {
                 let calls = parts.iter().any(|part| matches!(part, MessagePart::ToolCall { .. }));
                 let finish = if calls { FinishReason::ToolCalls } else { FinishReason::Stop };
                 stream::iter([done(parts, finish)]).boxed()
+            }
+            Step::Reason(parts, reasoning) => {
+                let Ok(ModelEvent::Done(mut answer)) = done(parts, FinishReason::ToolCalls) else { unreachable!() };
+                answer.reasoning = Some(reasoning);
+                stream::iter([Ok(ModelEvent::Done(answer))]).boxed()
             }
             Step::Silence => stream::pending().boxed(),
             Step::Babble => stream::repeat(())

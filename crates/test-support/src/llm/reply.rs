@@ -293,7 +293,7 @@ impl Reply {
 }
 
 /// Four characters at a time, as a model that counts tokens would send them.
-fn fragments(text: &str) -> Vec<String> {
+pub(super) fn fragments(text: &str) -> Vec<String> {
     let characters: Vec<char> = text.chars().collect();
     characters.chunks(4).map(|chunk| chunk.iter().collect()).collect()
 }

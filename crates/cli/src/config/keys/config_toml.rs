@@ -75,6 +75,12 @@ const PROVIDER: &[Key] = &[
     ),
     example("api_key", Secret, "\"env:MY_PROVIDER_KEY\"", "Its key [default: its variable, such as ANTHROPIC_API_KEY]"),
     example("api_endpoint", Text, "\"http://127.0.0.1:8000/v1\"", "Base URL; needed for custom"),
+    example(
+        "api",
+        OneOf(&["chat", "responses"]),
+        "\"chat\"",
+        "Protocol of types openai and custom [default: responses at OpenAI itself, else chat]",
+    ),
     example("models", Texts, "[\"my-model\"]", "Ids of the models to offer"),
     default("requires_done", Bool, "true", "Whether an answer that ends without its end marker counts as torn"),
 ];

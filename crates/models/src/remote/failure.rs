@@ -101,11 +101,12 @@ fn from_http(provider: &Provider, status: u16, body: &str, headers: &HeaderMap) 
         _ if (300..400).contains(&status) => "the endpoint redirects elsewhere; check api_endpoint",
         _ => &details.message,
     };
-    ModelError { retry_after: retry_after(headers, Utc::now()), ..error(provider, class, Some(status), text) }
+    let retry_after = retry_after(headers, Utc::now()).or(details.retry_after);
+    ModelError { retry_after, ..error(provider, class, Some(status), text) }
 }
 
 /// An error event in a stream that began with 200.
-fn from_event(provider: &Provider, body: &Value) -> ModelError {
+pub(super) fn from_event(provider: &Provider, body: &Value) -> ModelError {
     let details = Details::of(body);
     let class = details.class_of_event();
     let text = if class == ErrorClass::Auth { KEY_REFUSED } else { &details.message };
@@ -134,7 +135,7 @@ mod tests {
     use crate::{ProviderKind, ProviderSettings};
 
     fn provider() -> Provider {
-        let mut settings = ProviderSettings::new("acme", ProviderKind::Custom, "https://user:pw@example.com/v1?x=y");
+        let mut settings = ProviderSettings::new("acme", ProviderKind::Chat, "https://user:pw@example.com/v1?x=y");
         settings.api_key = Some("sk-very-secret".to_owned());
         Provider::new(settings).unwrap()
     }

@@ -1,67 +1,62 @@
 //! What the raw frames of a chat-completions stream say beside its text: finish reason, tool calls, usage.
+//!
+//! Text and thinking are genai's: servers have several names for them.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use genai::chat::{ChatFrameSink, FrameCtx, RawFrameRef};
 use serde::Deserialize;
 use serde_json::Value;
-use stakpak_protocol::{InputTokenDetails, OutputTokenDetails, Usage};
+use stakpak_protocol::{FinishReason, Usage};
+
+use crate::dialect::collected::{Call, Collected, Counts, Frames, Marker, Piece};
 
 const DONE: &str = "[DONE]";
 
-/// Collects frames as genai decodes them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wire(Arc<Mutex<Frames>>);
-
-impl Wire {
-    /// What was collected.
-    pub(super) fn take(&self) -> Frames {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl ChatFrameSink for Wire {
-    fn on_frame(&self, _: &FrameCtx, frame: RawFrameRef<'_>) {
-        let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match serde_json::from_str(frame.data) {
-            Ok(frame) => frames.add(frame),
-            // What else is no JSON is genai's to report.
-            Err(_) => frames.torn_done = frame.data != DONE && DONE.starts_with(frame.data),
-        }
-    }
-}
-
 #[derive(Debug, Default)]
-pub(super) struct Frames {
-    pub(super) finish: Option<String>,
-    /// In order of appearance.
-    pub(super) calls: Vec<Call>,
+pub(crate) struct ChatFrames {
+    finish: Option<String>,
+    /// In order of appearance, with the provider's index.
+    calls: Vec<(Option<u64>, Call)>,
+    done: bool,
     /// The body ended within `[DONE]`.
-    pub(super) torn_done: bool,
+    torn_done: bool,
     usage: Option<Value>,
 }
 
-/// A tool call, growing by fragments.
-#[derive(Debug, Default)]
-pub(super) struct Call {
-    index: Option<u64>,
-    pub(super) id: String,
-    pub(super) name: String,
-    arguments: String,
-}
+impl Frames for ChatFrames {
+    fn add(&mut self, data: &str) {
+        match serde_json::from_str(data) {
+            Ok(frame) => self.add_frame(frame),
+            Err(_) if data == DONE => self.done = true,
+            Err(_) => self.torn_done = DONE.starts_with(data),
+        }
+    }
 
-impl Call {
-    /// The arguments. What is not JSON stays the text it is, so that nothing runs with arguments nobody gave.
-    pub(super) fn arguments(&self) -> Value {
-        match self.arguments.trim() {
-            "" => Value::Null,
-            text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(self.arguments.clone())),
+    fn take(&mut self) -> Collected {
+        let Self { finish, calls, done, torn_done, usage } = std::mem::take(self);
+        Collected {
+            finish: finish.as_deref().map(finish_reason),
+            pieces: calls.into_iter().map(|(_, call)| Piece::Call(call)).collect(),
+            usage: usage.as_ref().and_then(counts),
+            marker: match (done, torn_done) {
+                (true, _) => Marker::None,
+                (false, true) => Marker::Torn,
+                (false, false) => Marker::Missing,
+            },
+            ..Collected::default()
         }
     }
 }
 
-impl Frames {
-    fn add(&mut self, frame: Frame) {
+fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
+        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
+        "length" | "max_tokens" | "model_length" => FinishReason::MaxOutputTokens,
+        "error" => FinishReason::Error,
+        _ => FinishReason::Stop,
+    }
+}
+
+impl ChatFrames {
+    fn add_frame(&mut self, frame: Frame) {
         if let Some(usage) = frame.usage.filter(|usage| usage.get("prompt_tokens").is_some_and(Value::is_u64)) {
             self.usage = Some(usage);
         }
@@ -78,15 +73,15 @@ impl Frames {
         let CallDelta { index, id, function } = delta;
         let id = id.unwrap_or_default();
         let known = match index {
-            Some(_) => self.calls.iter().position(|call| call.index == index),
+            Some(_) => self.calls.iter().position(|(known, _)| *known == index),
             // Without an index, an id that was not seen yet begins a call.
-            None => self.calls.iter().rposition(|call| id.is_empty() || call.id == id),
+            None => self.calls.iter().rposition(|(_, call)| id.is_empty() || call.id == id),
         };
         let at = known.unwrap_or_else(|| {
-            self.calls.push(Call { index, ..Call::default() });
+            self.calls.push((index, Call::default()));
             self.calls.len() - 1
         });
-        let call = &mut self.calls[at];
+        let call = &mut self.calls[at].1;
         if call.id.is_empty() {
             call.id = id;
         }
@@ -101,35 +96,20 @@ impl Frames {
             _ => {}
         }
     }
+}
 
-    /// The provider's figures; none if it gave none.
-    pub(super) fn usage(&self) -> Option<Usage> {
-        let raw = self.usage.as_ref()?;
-        let count = |path: &str| raw.pointer(path).and_then(Value::as_u64);
-        let prompt_tokens = count("/prompt_tokens")?;
-        let completion_tokens = count("/completion_tokens").unwrap_or_default();
-        let cache_read = count("/prompt_tokens_details/cached_tokens");
-        let cache_write = count("/prompt_tokens_details/cache_write_tokens");
-        let reasoning = count("/completion_tokens_details/reasoning_tokens");
-        let cached = cache_read.unwrap_or_default().saturating_add(cache_write.unwrap_or_default());
-        Some(Usage {
-            prompt_tokens,
-            completion_tokens,
-            total_tokens: count("/total_tokens").unwrap_or(prompt_tokens.saturating_add(completion_tokens)),
-            input_token_details: Some(InputTokenDetails {
-                total: Some(prompt_tokens),
-                no_cache: Some(prompt_tokens.saturating_sub(cached)),
-                cache_read,
-                cache_write,
-            }),
-            output_token_details: Some(OutputTokenDetails {
-                total: Some(completion_tokens),
-                text: reasoning.map(|reasoning| completion_tokens.saturating_sub(reasoning)),
-                reasoning,
-            }),
-            raw: Some(raw.clone()),
-        })
-    }
+/// The provider's figures; none if it gave none.
+fn counts(raw: &Value) -> Option<Usage> {
+    let count = |path: &str| raw.pointer(path).and_then(Value::as_u64);
+    let counts = Counts {
+        prompt: count("/prompt_tokens")?,
+        completion: count("/completion_tokens").unwrap_or_default(),
+        total: count("/total_tokens"),
+        cache_read: count("/prompt_tokens_details/cached_tokens"),
+        cache_write: count("/prompt_tokens_details/cache_write_tokens"),
+        reasoning: count("/completion_tokens_details/reasoning_tokens"),
+    };
+    Some(counts.usage(raw))
 }
 
 #[derive(Deserialize)]
@@ -169,12 +149,11 @@ mod tests {
     use super::*;
 
     fn calls(deltas: &[Value]) -> Vec<(String, String, Value)> {
-        let mut frames = Frames::default();
+        let mut frames = ChatFrames::default();
         for delta in deltas {
-            let frame = json!({ "choices": [{ "delta": { "tool_calls": [delta] } }] });
-            frames.add(serde_json::from_value(frame).unwrap());
+            frames.add(&json!({ "choices": [{ "delta": { "tool_calls": [delta] } }] }).to_string());
         }
-        frames.calls.iter().map(|call| (call.id.clone(), call.name.clone(), call.arguments())).collect()
+        frames.calls.iter().map(|(_, call)| (call.id.clone(), call.name.clone(), call.arguments())).collect()
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! The class comes from status and code; a message form counts only among requests that were refused.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use stakpak_agent_core::ErrorClass;
 
 #[derive(Debug, Default)]
 pub(super) struct Details {
-    /// `code` and `type`, lower case.
+    /// `code`, `type`, `status` and the reasons of its details, lower case.
     codes: Vec<String>,
     pub(super) message: String,
+    /// The wait that Google asks for.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Details {
@@ -23,8 +27,16 @@ impl Details {
             _ => None,
         };
         let message = error.as_str().map(str::to_owned).or_else(|| field("message")).or_else(|| field("detail"));
-        let codes = ["code", "type", "status"].into_iter().filter_map(field).map(|code| code.to_lowercase());
-        Self { codes: codes.collect(), message: message.unwrap_or_default() }
+        // <https://google.aip.dev/193>: reasons and waits are in the details.
+        let details = || error["details"].as_array().into_iter().flatten();
+        let reasons = details().filter_map(|detail| detail["reason"].as_str().map(str::to_owned));
+        let codes = ["code", "type", "status"].into_iter().filter_map(field).chain(reasons);
+        let seconds = details().find_map(|detail| detail["retryDelay"].as_str()?.strip_suffix('s')?.parse().ok());
+        Self {
+            codes: codes.map(|code| code.to_lowercase()).collect(),
+            message: message.unwrap_or_default(),
+            retry_after: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+        }
     }
 
     /// Class of an HTTP error.
@@ -38,6 +50,7 @@ impl Details {
             401 => ErrorClass::Auth,
             403 => ErrorClass::Permission,
             404 => ErrorClass::ModelNotFound,
+            400 if self.has(&["api_key_invalid"]) => ErrorClass::Auth,
             400 | 413 | 422 if self.is_overflow() => ErrorClass::ContextOverflow,
             400 | 422 if self.is_filtered() => ErrorClass::ContentFilter,
             _ => ErrorClass::BadRequest,
@@ -49,9 +62,10 @@ impl Details {
         if let Some(status) = self.status() {
             return self.class_of_status(status);
         }
-        let classes: [(&[&str], ErrorClass); 5] = [
+        let classes: [(&[&str], ErrorClass); 6] = [
             (&["rate_limit_exceeded", "rate_limit_error", "too_many_requests"], ErrorClass::RateLimited),
             (&["overloaded_error", "overloaded", "service_unavailable"], ErrorClass::Overloaded),
+            (&["timeout_error"], ErrorClass::Timeout),
             (&["authentication_error", "invalid_api_key"], ErrorClass::Auth),
             (&["permission_error", "permission_denied"], ErrorClass::Permission),
             (&["model_not_found", "not_found_error"], ErrorClass::ModelNotFound),
@@ -115,6 +129,7 @@ mod tests {
             (429, body("insufficient_quota", "pay"), C::Quota),
             (403, body("insufficient_quota", "pay"), C::Quota),
             (402, Value::Null, C::Quota),
+            (400, json!({ "error": { "code": 400, "details": [{ "reason": "API_KEY_INVALID" }] } }), C::Auth),
             (403, body("", "insufficient_quota in the text only"), C::Permission),
             (401, Value::Null, C::Auth),
             (404, Value::Null, C::ModelNotFound),

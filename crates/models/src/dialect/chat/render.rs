@@ -1,11 +1,16 @@
 //! From the port's request to genai's: a pure function, byte-identical for the same history.
 
 use genai::chat::{ChatMessage, ChatRequest, ContentPart, MessageContent as Content, Tool, ToolCall, ToolResponse};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stakpak_agent_core::ModelRequest;
 use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
 
-pub(super) fn request(request: &ModelRequest) -> ChatRequest {
+use crate::dialect::{
+    Asked,
+    content::{Image, marked_text, object},
+};
+
+pub(crate) fn request(request: &ModelRequest) -> ChatRequest {
     // A message, not the request's own field: only a message can carry a cache mark.
     let system = Some(request.system.trim()).filter(|system| !system.is_empty()).map(ChatMessage::system);
     let messages = system.into_iter().chain(request.messages.iter().map(message)).collect();
@@ -14,6 +19,16 @@ pub(super) fn request(request: &ModelRequest) -> ChatRequest {
     });
     let chat = ChatRequest::new(messages);
     if request.tools.is_empty() { chat } else { chat.with_tools(tools) }
+}
+
+/// What replaces keys of genai's body.
+pub(crate) fn extras(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Value> {
+    // genai reads an effort from the end of an id and cuts it off.
+    let mut extras = Map::from_iter([("model".to_owned(), json!(asked.model))]);
+    if asked.cache_key {
+        extras.insert("prompt_cache_key".to_owned(), json!(request.session_id));
+    }
+    extras
 }
 
 fn message(message: &Message) -> ChatMessage {
@@ -40,31 +55,15 @@ fn part(part: &MessagePart) -> ContentPart {
             thought_signatures: None,
         }),
         MessagePart::ToolResult { tool_call_id, content, is_error, .. } => {
-            ContentPart::ToolResponse(ToolResponse::new(tool_call_id.0.clone(), result(content, *is_error)))
+            ContentPart::ToolResponse(ToolResponse::new(tool_call_id.0.clone(), marked_text(content, *is_error)))
         }
     }
 }
 
 fn image(url: &str) -> ContentPart {
-    let data = url.strip_prefix("data:").and_then(|data| data.split_once(";base64,"));
-    match data {
-        Some((kind, base64)) => ContentPart::from_binary_base64(kind, base64, None),
+    match Image::of(url) {
+        Image::Inline { kind, base64 } => ContentPart::from_binary_base64(kind, base64, None),
         // The kind only tells genai that it is an image; a URL goes out as it is.
-        None => ContentPart::from_binary_url("image/*", url, None),
+        Image::Url(url) => ContentPart::from_binary_url("image/*", url, None),
     }
-}
-
-/// Chat templates of common servers read the arguments as an object and fail on anything else.
-fn object(arguments: &Value) -> Value {
-    match arguments {
-        Value::Object(_) => arguments.clone(),
-        Value::Null => json!({}),
-        other => json!({ "invalid_arguments": other }),
-    }
-}
-
-/// Plain text; chat completions have no flag for errors.
-fn result(content: &Value, is_error: bool) -> String {
-    let text = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-    if is_error { format!("[error] {text}") } else { text }
 }

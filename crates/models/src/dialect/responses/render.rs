@@ -1,0 +1,93 @@
+//! From the port's request to a body: a pure function, byte-identical for the same history.
+//!
+//! Nothing is kept at the provider: reasoning comes back encrypted and goes out again before what it led to.
+
+use serde_json::{Map, Value, json};
+use stakpak_agent_core::ModelRequest;
+use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
+
+use crate::dialect::{
+    Asked,
+    content::{marked_text, object},
+};
+
+pub(crate) fn body(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("model".to_owned(), json!(asked.model));
+    body.insert("stream".to_owned(), json!(true));
+    body.insert("store".to_owned(), json!(false));
+    let system = request.system.trim();
+    if !system.is_empty() {
+        body.insert("instructions".to_owned(), json!(system));
+    }
+    if !request.tools.is_empty() {
+        let tools = request.tools.iter().map(|tool| {
+            json!({
+                "type": "function", "name": tool.name, "description": tool.description,
+                "parameters": tool.input_schema, "strict": false
+            })
+        });
+        body.insert("tools".to_owned(), tools.collect());
+    }
+    let input = request.messages.iter().enumerate().flat_map(|(at, message)| items(at, message, asked));
+    body.insert("input".to_owned(), input.collect());
+    if let Some(limit) = request.max_output_tokens {
+        body.insert("max_output_tokens".to_owned(), json!(limit));
+    }
+    if asked.cache_key {
+        body.insert("prompt_cache_key".to_owned(), json!(request.session_id));
+    }
+    if asked.replays.is_some() && reasons(asked.model) {
+        body.insert("include".to_owned(), json!(["reasoning.encrypted_content"]));
+    }
+    body
+}
+
+/// Models that do not reason refuse to encrypt what they do not have.
+fn reasons(model: &str) -> bool {
+    !["gpt-3", "gpt-4", "chatgpt-4", "ft:gpt-3", "ft:gpt-4"].iter().any(|prefix| model.starts_with(prefix))
+}
+
+fn items(at: usize, message: &Message, asked: Asked<'_>) -> Vec<Value> {
+    let replayed = |part: usize| asked.replays.into_iter().flat_map(move |replays| replays.before(at, part)).cloned();
+    let parts = match &message.content {
+        MessageContent::Text(text) => &[MessagePart::text(text.clone())][..],
+        MessageContent::Parts(parts) => parts,
+    };
+    let mut items: Vec<Value> = Vec::new();
+    for (n, part) in parts.iter().enumerate() {
+        items.extend(replayed(n));
+        push(&mut items, message.role, part, asked);
+    }
+    items.extend(replayed(parts.len()));
+    items
+}
+
+fn push(items: &mut Vec<Value>, role: Role, part: &MessagePart, asked: Asked<'_>) {
+    let (role, content) = match (role, part) {
+        (Role::Assistant, MessagePart::Text { text, .. }) => {
+            ("assistant", json!({ "type": "output_text", "text": text }))
+        }
+        (Role::System, MessagePart::Text { text, .. }) => ("system", json!({ "type": "input_text", "text": text })),
+        (_, MessagePart::Text { text, .. }) => ("user", json!({ "type": "input_text", "text": text })),
+        (_, MessagePart::Image { url, .. }) => ("user", json!({ "type": "input_image", "image_url": url })),
+        (_, MessagePart::ToolCall { id, name, arguments, .. }) => {
+            let arguments = object(arguments).to_string();
+            items.push(json!({
+                "type": "function_call", "call_id": asked.call_id(id), "name": name, "arguments": arguments
+            }));
+            return;
+        }
+        (_, MessagePart::ToolResult { tool_call_id, content, is_error, .. }) => {
+            let output = marked_text(content, *is_error);
+            items.push(json!({
+                "type": "function_call_output", "call_id": asked.call_id(tool_call_id), "output": output
+            }));
+            return;
+        }
+    };
+    match items.last_mut().filter(|last| last["role"] == role).and_then(|last| last["content"].as_array_mut()) {
+        Some(before) => before.push(content),
+        None => items.push(json!({ "type": "message", "role": role, "content": [content] })),
+    }
+}

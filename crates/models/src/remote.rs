@@ -1,0 +1,254 @@
+//! A model behind HTTP, through genai. No genai type leaves this crate.
+//!
+//! Text and thinking come from genai's events; everything else from the raw frames, because genai reports it only behind
+//! the end of the stream and in a narrower form. An answer is complete only with a finish reason: everything else is torn.
+
+mod details;
+mod failure;
+mod wire;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
+use genai::chat::{ChatOptions, ChatStream, ChatStreamEvent, ReasoningEffort};
+use serde_json::Value;
+use stakpak_agent_core::{ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream};
+use stakpak_protocol::{FinishReason, MessagePart, ModelInfo};
+
+use self::wire::Wire;
+use crate::{
+    ProviderKind, call_id,
+    dialect::{Asked, Collected, Marker, Piece},
+    estimate,
+    provider::Provider,
+    replay::{Replays, Stored},
+};
+
+/// A model of a provider.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteModel {
+    provider: Arc<Provider>,
+    info: ModelInfo,
+}
+
+impl RemoteModel {
+    pub(crate) fn new(provider: Arc<Provider>, info: ModelInfo) -> Self {
+        Self { provider, info }
+    }
+
+    /// Sends the request; nothing of the answer is there yet.
+    async fn ask(&self, request: &ModelRequest, replays: Option<&Replays>) -> Result<(ChatStream, Wire), ModelError> {
+        let kind = self.provider.kind;
+        let wire = Wire::new(kind.frames());
+        let asked = Asked {
+            model: &self.info.id,
+            max_output_tokens: request.max_output_tokens.unwrap_or(self.info.limit.output),
+            cache_key: self.provider.takes_cache_key(),
+            replays,
+        };
+        let (chat, body) = kind.render(request, asked);
+        // Without an effort genai takes one from the end of the id. Neither of these sends anything.
+        let effort = if kind == ProviderKind::Anthropic { ReasoningEffort::Zero } else { ReasoningEffort::Budget(0) };
+        let mut options = ChatOptions::default()
+            .with_reasoning_effort(effort)
+            .with_extra_body(Value::Object(body))
+            .with_capture_usage(true)
+            .with_stream_header_timeout(self.provider.timeouts.headers)
+            .with_stream_read_timeout(self.provider.timeouts.idle)
+            .with_raw_frame_sink(wire.clone());
+        options.max_tokens = request.max_output_tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        let target = self.provider.target(&self.info.id)?;
+        let response = self.provider.client()?.exec_chat_stream(target, chat, Some(&options)).await;
+        let events = response.map_err(|error| failure::from_genai(&self.provider, &error))?.stream;
+        Ok((events, wire))
+    }
+}
+
+#[async_trait]
+impl Model for RemoteModel {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError> {
+        let replays = Replays::of(&request, &self.provider.identity(), &self.info.id);
+        let (events, wire) = self.ask(&request, Some(&replays)).await?;
+        let may_drop_reasoning = !replays.is_empty() || self.provider.kind == ProviderKind::Responses;
+        let answer = Answer { model: self.clone(), request, events, wire, text: String::new(), may_drop_reasoning };
+        Ok(stream::unfold(Some(answer), |answer| async {
+            let mut answer = answer?;
+            let event = answer.next().await;
+            let more = matches!(event, Ok(ModelEvent::Text(_) | ModelEvent::Thinking(_)));
+            Some((event, more.then_some(answer)))
+        })
+        .boxed())
+    }
+}
+
+/// An answer under way.
+struct Answer {
+    model: RemoteModel,
+    request: ModelRequest,
+    events: ChatStream,
+    wire: Wire,
+    text: String,
+    /// Nothing was said yet, and reasoning was sent along or asked for.
+    may_drop_reasoning: bool,
+}
+
+impl Answer {
+    async fn next(&mut self) -> Result<ModelEvent, ModelError> {
+        loop {
+            let Some(event) = self.events.next().await else { return self.at_end() };
+            match event {
+                Ok(ChatStreamEvent::Chunk(chunk)) if chunk.content.is_empty() => {}
+                Ok(ChatStreamEvent::Chunk(chunk)) => {
+                    self.may_drop_reasoning = false;
+                    self.text.push_str(&chunk.content);
+                    return Ok(ModelEvent::Text(chunk.content));
+                }
+                Ok(ChatStreamEvent::ReasoningChunk(chunk)) => {
+                    self.may_drop_reasoning = false;
+                    return Ok(ModelEvent::Thinking(chunk.content));
+                }
+                Ok(ChatStreamEvent::End(_)) => return self.at_end(),
+                Ok(_) => {}
+                Err(error) if self.is_of_no_matter(&error) => {}
+                Err(error) => match self.failed(&error) {
+                    Err(error) if self.is_about_reasoning(&error) => self.ask_without_reasoning().await?,
+                    end => return end,
+                },
+            }
+        }
+    }
+
+    /// A frame that holds less than genai expects: what matters of it was read from the wire.
+    fn is_of_no_matter(&self, error: &genai::Error) -> bool {
+        match error {
+            genai::Error::JsonValueExt(_) => true,
+            genai::Error::ChatResponse { body, .. } => {
+                self.model.provider.kind == ProviderKind::Gemini && body.get("error").is_none()
+            }
+            _ => false,
+        }
+    }
+
+    /// Signatures can expire, and not every model encrypts its reasoning.
+    fn is_about_reasoning(&self, error: &ModelError) -> bool {
+        const WORDS: [&str; 4] = ["thinking", "signature", "encrypted", "reasoning"];
+        let message = error.message.to_lowercase();
+        self.may_drop_reasoning
+            && error.class == ErrorClass::BadRequest
+            && WORDS.iter().any(|word| message.contains(word))
+    }
+
+    async fn ask_without_reasoning(&mut self) -> Result<(), ModelError> {
+        self.may_drop_reasoning = false;
+        (self.events, self.wire) = self.model.ask(&self.request, None).await?;
+        Ok(())
+    }
+
+    /// The body ended, or its last frame came.
+    fn at_end(&mut self) -> Result<ModelEvent, ModelError> {
+        let collected = self.wire.take();
+        if let Some(body) = &collected.failure {
+            return Err(failure::from_event(&self.model.provider, body));
+        }
+        let is_whole = collected.marker == Marker::None || !self.model.provider.requires_done;
+        match collected.finish {
+            Some(_) if !is_whole => {
+                Err(self
+                    .torn("the answer ended without [DONE]; if this server never sends it, set requires_done = false"))
+            }
+            Some(finish) => self.complete(finish, collected),
+            None => match &collected.refusal {
+                Some(words) => Err(self.refused(words)),
+                None => Err(self.torn(failure::CUT_OFF)),
+            },
+        }
+    }
+
+    fn failed(&mut self, error: &genai::Error) -> Result<ModelEvent, ModelError> {
+        let collected = self.wire.take();
+        if let Some(body) = &collected.failure {
+            return Err(failure::from_event(&self.model.provider, body));
+        }
+        let error = match failure::from_genai(&self.model.provider, error) {
+            error if error.class == ErrorClass::Decode && collected.marker == Marker::Torn => {
+                self.torn(failure::CUT_OFF)
+            }
+            error => error,
+        };
+        // A server that neither marks the end nor closes: the answer was complete before the wait began.
+        let may_be_complete = matches!(error.class, ErrorClass::StreamTruncated | ErrorClass::Timeout);
+        let is_whole = collected.marker == Marker::None || !self.model.provider.requires_done;
+        match collected.finish {
+            Some(finish) if may_be_complete && is_whole => self.complete(finish, collected),
+            _ => Err(error),
+        }
+    }
+
+    fn torn(&self, why: &str) -> ModelError {
+        failure::error(&self.model.provider, ErrorClass::StreamTruncated, None, why)
+    }
+
+    fn refused(&self, words: &str) -> ModelError {
+        failure::error(&self.model.provider, ErrorClass::ContentFilter, None, words)
+    }
+
+    fn complete(&mut self, finish: FinishReason, collected: Collected) -> Result<ModelEvent, ModelError> {
+        let Collected { mut pieces, usage, refusal, .. } = collected;
+        let has_calls = pieces.iter().any(|piece| matches!(piece, Piece::Call(_)));
+        if finish == FinishReason::ToolCalls && !has_calls {
+            let why = "the answer ended for tool calls, but held none";
+            return Err(failure::error(&self.model.provider, ErrorClass::Decode, None, why));
+        }
+        let text = std::mem::take(&mut self.text);
+        let has_text = pieces.iter().any(|piece| matches!(piece, Piece::Text(_)));
+        if let Some(words) = refusal.filter(|_| text.is_empty() && !has_calls) {
+            return Err(self.refused(&words));
+        }
+        if !has_text && !text.is_empty() {
+            pieces.insert(0, Piece::Text(text));
+        }
+        let (parts, reasoning) = self.parts(pieces);
+        // Some servers call every end a `stop`.
+        let finish = match finish {
+            FinishReason::Stop if has_calls => FinishReason::ToolCalls,
+            finish => finish,
+        };
+        let usage = usage.unwrap_or_else(|| estimate::usage(&self.request, &parts));
+        Ok(ModelEvent::Done(ModelAnswer { parts, reasoning, usage, finish }))
+    }
+
+    /// The message's parts, and what is kept beside them.
+    fn parts(&self, pieces: Vec<Piece>) -> (Vec<MessagePart>, Option<Value>) {
+        let mut ids = call_id::Ids::of(&self.request.messages);
+        let mut beside = Stored::new(&self.model.provider.identity(), &self.model.info.id);
+        let mut parts = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => parts.push(MessagePart::text(text)),
+                Piece::Opaque(data) => beside.keep(parts.len(), data),
+                Piece::Call(call) => {
+                    let id = ids.take(&call.id);
+                    if id.as_str() != call.id {
+                        beside.keep_call_id(parts.len(), call.id.clone());
+                    }
+                    let arguments = call.arguments();
+                    parts.push(MessagePart::ToolCall {
+                        id,
+                        name: call.name,
+                        arguments,
+                        metadata: None,
+                        provider_options: None,
+                    });
+                }
+            }
+        }
+        // Chat servers see our ids from the start, and repeat theirs: those would not tell calls apart.
+        let reasoning = if self.model.provider.kind == ProviderKind::Chat { None } else { beside.into_value() };
+        (parts, reasoning)
+    }
+}

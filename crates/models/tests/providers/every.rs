@@ -1,0 +1,184 @@
+//! What holds in every protocol.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stakpak_agent_core::ErrorClass;
+use stakpak_models::ProviderKind;
+use stakpak_protocol::FinishReason;
+use stakpak_test_support::{Reply, ScriptedLlm};
+
+use crate::support::{KEY, ask, hello, model_of, settings};
+
+const KINDS: [ProviderKind; 4] =
+    [ProviderKind::Chat, ProviderKind::Responses, ProviderKind::Anthropic, ProviderKind::Gemini];
+
+/// Text and a call, which is all that every protocol has; reasoning where it comes signed or sealed.
+fn whole(kind: ProviderKind) -> Reply {
+    let text = "dü";
+    let arguments = json!({ "a": "ü" });
+    match kind {
+        ProviderKind::Chat => Reply::tool_call("call_1", "run", &arguments).then_text(text),
+        ProviderKind::Responses => Reply::responses(
+            &[
+                json!({ "type": "reasoning", "id": "r", "summary": [], "encrypted_content": "c2ln" }),
+                json!({ "type": "message", "id": "m", "content": [{ "type": "output_text", "text": text }] }),
+                json!({
+                    "type": "function_call", "id": "f", "call_id": "call_1", "name": "run",
+                    "arguments": arguments.to_string()
+                }),
+            ],
+            "completed",
+        ),
+        ProviderKind::Anthropic => Reply::anthropic(
+            &[
+                json!({ "type": "thinking", "thinking": "hm", "signature": "c2ln" }),
+                json!({ "type": "text", "text": text }),
+                json!({ "type": "tool_use", "id": "call_1", "name": "run", "input": arguments }),
+            ],
+            "tool_use",
+        ),
+        ProviderKind::Gemini => {
+            let call = json!({ "functionCall": { "id": "call_1", "name": "run", "args": arguments } });
+            Reply::gemini(&[json!([{ "text": "d" }]), json!([{ "text": "ü" }, call])], "STOP")
+        }
+    }
+}
+
+/// M6, C-P63 (chat completions have their own test): a body that ends anywhere is either the whole answer or torn, never something in between.
+async fn cut_at_every_byte(kind: ProviderKind) {
+    let llm = ScriptedLlm::start().await;
+    let model = model_of(settings(&llm, kind), "m");
+    llm.push(whole(kind));
+    let complete = ask(&model, hello()).await.end.unwrap();
+    assert_eq!((complete.parts.len(), complete.finish), (2, FinishReason::ToolCalls));
+    let len = whole(kind).body_len();
+    let mut first_whole = None;
+    for cut in 0..len {
+        llm.push(whole(kind).cut_at(cut));
+        match ask(&model, hello()).await.end {
+            Ok(answer) => {
+                first_whole.get_or_insert(cut);
+                assert_eq!(answer, complete, "after {cut} of {len} bytes");
+            }
+            Err(error) => {
+                assert_eq!(first_whole, None, "an error after {cut} of {len} bytes: {error}");
+                assert_eq!(error.class, ErrorClass::StreamTruncated, "after {cut} of {len} bytes: {error}");
+            }
+        }
+    }
+    assert!(first_whole.is_some_and(|first| first > len / 2), "{first_whole:?} of {len}");
+}
+
+#[tokio::test]
+async fn responses_cut_at_every_byte() {
+    cut_at_every_byte(ProviderKind::Responses).await;
+}
+
+#[tokio::test]
+async fn anthropic_cut_at_every_byte() {
+    cut_at_every_byte(ProviderKind::Anthropic).await;
+}
+
+#[tokio::test]
+async fn gemini_cut_at_every_byte() {
+    cut_at_every_byte(ProviderKind::Gemini).await;
+}
+
+#[tokio::test]
+async fn a_broken_connection_is_a_torn_answer() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        let model = model_of(settings(&llm, kind), "m");
+        llm.push(whole(kind).cut_at(whole(kind).body_len() / 2).torn());
+        assert_eq!(ask(&model, hello()).await.end.unwrap_err().class, ErrorClass::StreamTruncated, "{kind:?}");
+    }
+}
+
+/// M17.
+#[tokio::test]
+async fn a_server_that_stops_sending_is_left() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        let mut settings = settings(&llm, kind);
+        settings.timeouts.idle = Duration::from_millis(200);
+        let model = model_of(settings, "m");
+        llm.push(whole(kind).cut_at(whole(kind).body_len() / 2).stalled());
+        assert_eq!(ask(&model, hello()).await.end.unwrap_err().class, ErrorClass::Timeout, "{kind:?}");
+        tokio::time::timeout(Duration::from_secs(10), llm.wait_for_hang_ups(1)).await.unwrap();
+    }
+}
+
+/// M5: status and wait are read from every protocol's refusal.
+#[tokio::test]
+async fn rate_limits_and_overload() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        let model = model_of(settings(&llm, kind), "m");
+        llm.push(Reply::rate_limited(7));
+        let error = ask(&model, hello()).await.end.unwrap_err();
+        assert_eq!(
+            (error.class, error.retry_after),
+            (ErrorClass::RateLimited, Some(Duration::from_secs(7))),
+            "{kind:?}"
+        );
+        llm.push(Reply::status(529, &json!({ "error": { "type": "overloaded_error", "message": "busy" } })));
+        let error = ask(&model, hello()).await.end.unwrap_err();
+        assert_eq!(error.class, ErrorClass::Overloaded, "{kind:?}");
+        llm.push(Reply::body(502, "text/html", "<html>bad gateway</html>"));
+        let error = ask(&model, hello()).await.end.unwrap_err();
+        assert_eq!((error.class, error.message.as_str()), (ErrorClass::Server, "acme: 502 server error"), "{kind:?}");
+    }
+}
+
+/// M2, C-P64: the exact id, whatever its end says to genai.
+#[tokio::test]
+async fn the_exact_id_is_asked_for() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        for id in ["x-max", "claude-x-high", "gemini-3-zero", "gpt-5-low", "deepseek::r1"] {
+            llm.push(whole(kind));
+            ask(&model_of(settings(&llm, kind), id), hello()).await.end.unwrap();
+            let asked = llm.requests().pop().unwrap();
+            match kind {
+                ProviderKind::Gemini => assert!(asked.path.contains(&format!("/{id}:stream")), "{}", asked.path),
+                _ => assert_eq!(asked.body["model"], id, "{kind:?}"),
+            }
+            let body = asked.body.to_string();
+            for key in ["effort", "thinking", "budget"] {
+                assert!(!body.contains(key), "{kind:?} {id}: {body}");
+            }
+        }
+    }
+}
+
+/// C-P66: whatever a server repeats, the key is in no URL and no error.
+#[tokio::test]
+async fn the_key_is_in_no_url_and_no_error() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        let model = model_of(settings(&llm, kind), "m");
+        for status in [400, 401, 403, 500] {
+            llm.push(Reply::status(status, &json!({ "error": { "message": format!("bad key {KEY}") } })));
+            let error = ask(&model, hello()).await.end.unwrap_err();
+            assert!(!format!("{error:?}").contains(KEY), "{kind:?}: {error:?}");
+        }
+        assert!(llm.requests().iter().all(|asked| !asked.path.contains(KEY)), "{kind:?}");
+    }
+}
+
+/// Headers of the configuration win over those of the protocol.
+#[tokio::test]
+async fn configured_headers_win() {
+    for kind in KINDS {
+        let llm = ScriptedLlm::start().await;
+        let mut settings = settings(&llm, kind);
+        settings.api_key = None;
+        settings.headers = [("Anthropic-Version".into(), "2030-01-01".into()), ("x-team".into(), "ops".into())].into();
+        llm.push(whole(kind));
+        ask(&model_of(settings, "m"), hello()).await.end.unwrap();
+        let headers = &llm.requests()[0].headers;
+        assert_eq!((headers["anthropic-version"].as_str(), headers["x-team"].as_str()), ("2030-01-01", "ops"));
+        assert!(!headers.contains_key("authorization") && !headers.contains_key("x-api-key"), "{kind:?}");
+    }
+}
