@@ -6,6 +6,7 @@
 
 mod driver;
 mod effects;
+mod hidden;
 mod history;
 mod open;
 mod run_tools;
@@ -22,7 +23,7 @@ use tail::Tail;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Clock, EventRecord, Journal, JournalError, Profiles, Receipt, Tools,
+    Clock, EventRecord, Journal, JournalError, Profiles, Receipt, Secrets, Tools,
     session::{Fact, Refusal, Reply, Request, Session},
 };
 
@@ -50,6 +51,8 @@ pub struct Agent {
     pub profiles: Arc<dyn Profiles>,
     /// What calls run.
     pub tools: Arc<dyn Tools>,
+    /// What nobody may see.
+    pub secrets: Arc<dyn Secrets>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// How many runs work at the same time.

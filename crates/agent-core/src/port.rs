@@ -6,6 +6,7 @@ mod clock;
 mod journal;
 mod model;
 mod sandbox;
+mod secrets;
 mod tool;
 mod upkeep;
 
@@ -19,5 +20,7 @@ pub use model::{
     Profiles, Replay, UnknownModel, longest_answer,
 };
 pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
+pub(crate) use secrets::SessionSecrets;
+pub use secrets::{HiddenStream, NoSecrets, SecretGrant, SecretRefused, Secrets};
 pub use tool::{Effect, InvalidCall, Place, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 pub use upkeep::{Progress, Retention, Upkeep};

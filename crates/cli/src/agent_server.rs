@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile, mcp,
-    sandbox::SandboxPart,
+    sandbox::SandboxPart, secrets,
 };
 
 /// What the server is started with.
@@ -127,8 +127,9 @@ impl Bound {
             protected: home.protected(),
             home: std::env::home_dir(),
         };
-        let tools = Arc::new(LocalTools::new(tools, options.redactor.clone()));
         let tool_servers = options.mcp.start(home, &options.redactor);
+        let secrets = secrets::of_sessions(home, options.redactor.clone());
+        let tools = Arc::new(LocalTools::new(tools, secrets.clone()));
         parts.push(Arc::new(SandboxPart::new(LocalTools::clone(&tools), options.sandbox_levels)));
         let own_tools = options.offers_mcp.then(|| {
             Serving::new(Offer {
@@ -152,6 +153,7 @@ impl Bound {
                 None => options.limits.agent(),
             },
             limits: Limits { approval_ceiling: options.approval_ceiling, ..options.limits.requests() },
+            secrets: Arc::new(secrets),
             parts,
         };
         let offered: Arc<dyn Tools> = match tool_servers.is_empty() {

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use stakpak_config::Document;
-use stakpak_redact::Redactor;
+use stakpak_redact::{Redactor, Vaults};
+use stakpak_tools::VaultSecrets;
 
 use crate::home::Home;
 
@@ -19,4 +20,9 @@ pub(crate) fn redactor<'a>(home: &Home, tokens: impl IntoIterator<Item = &'a Str
     let of_environment = variables.filter_map(|name| std::env::var(name).ok());
     let all = of_files.chain(of_environment).chain(tokens.into_iter().cloned());
     Redactor::new(all).context("the secrets to be hidden")
+}
+
+/// What sessions meet besides: a vault each, with one key for all.
+pub(crate) fn of_sessions(home: &Home, redactor: Redactor) -> VaultSecrets {
+    VaultSecrets::new(Vaults::new(home.autopilot("secrets"), home.autopilot("secrets.key"), redactor))
 }

@@ -1,4 +1,4 @@
-//! The secret values this process knows, in every form in which text may carry them.
+//! Secret values that are known, in every form in which text may carry them.
 
 use std::ops::Range;
 
@@ -11,7 +11,9 @@ use base64::{
 use crate::redactor::REDACTED;
 
 /// A shorter value is found in ordinary words.
-const MIN_CHARS: usize = 8;
+pub(crate) const MIN_CHARS: usize = 8;
+/// Of a longer value, such as a key block, only the forms of the text itself are searched.
+const LONGEST_ENCODED: usize = 1024;
 
 /// The known values cannot be searched for.
 #[derive(Debug, thiserror::Error)]
@@ -20,43 +22,114 @@ pub struct BuildError(#[from] aho_corasick::BuildError);
 
 /// One automaton over all forms of all values.
 #[derive(Default)]
-pub(crate) struct Known(Option<AhoCorasick>);
+pub(crate) struct Known(Option<Forms>);
+
+struct Forms {
+    automaton: AhoCorasick,
+    /// The number of the value that each form is one of.
+    owners: Vec<usize>,
+}
+
+/// How many forms of a value are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The value alone.
+    Exact,
+    /// All forms.
+    Every,
+}
 
 impl Known {
     pub(crate) fn new<S: AsRef<str>>(values: impl IntoIterator<Item = S>) -> Result<Self, BuildError> {
-        let mut patterns = Vec::new();
-        for value in values {
+        Self::numbered(values.into_iter().enumerate().map(|(number, value)| (number, value, Extent::Every)))
+    }
+
+    pub(crate) fn numbered<S: AsRef<str>>(
+        values: impl IntoIterator<Item = (usize, S, Extent)>,
+    ) -> Result<Self, BuildError> {
+        let (mut patterns, mut owners) = (Vec::new(), Vec::new());
+        for (number, value, extent) in values {
             let value = value.as_ref();
             // A part of the placeholder could never go away.
-            if value.chars().count() >= MIN_CHARS && !REDACTED.contains(value) {
-                patterns.extend(forms(value));
+            if value.chars().count() < MIN_CHARS || REDACTED.contains(value) || "[REDACTED_SECRET:".contains(value) {
+                continue;
             }
+            match extent {
+                Extent::Exact => patterns.push(value.to_owned()),
+                Extent::Every => patterns.extend(forms(value)),
+            }
+            owners.resize(patterns.len(), number);
         }
         if patterns.is_empty() {
             return Ok(Self(None));
         }
-        Ok(Self(Some(AhoCorasick::new(patterns)?)))
+        Ok(Self(Some(Forms { automaton: AhoCorasick::new(patterns)?, owners })))
     }
 
-    /// All places, also overlapping ones.
-    pub(crate) fn find(&self, text: &str) -> Vec<Range<usize>> {
-        let Some(automaton) = &self.0 else { return Vec::new() };
-        automaton.find_overlapping_iter(text).map(|found| found.range()).collect()
+    /// All places, also overlapping ones, with the number of the value.
+    pub(crate) fn find<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (Range<usize>, usize)> + 't {
+        let forms = self.0.iter();
+        forms.flat_map(move |Forms { automaton, owners }| {
+            automaton.find_overlapping_iter(text).map(|found| (found.range(), owners[found.pattern().as_usize()]))
+        })
     }
 }
 
-/// As it is, inside a JSON string, and inside base64.
+/// As it is; inside JSON, HTML and a URL; in base64 and in hexadecimal digits.
 fn forms(value: &str) -> Vec<String> {
     let mut forms = vec![value.to_owned()];
     let json = serde_json::Value::from(value).to_string();
-    forms.push(json[1..json.len() - 1].to_owned());
-    for engine in [BASE64_STANDARD, BASE64_URL_SAFE] {
-        forms.push(engine.encode(value));
-        forms.extend((0..3).map(|before| inside_base64(&engine, value, before)));
+    let json = json[1..json.len() - 1].to_owned();
+    // Some writers escape what HTML knows, too.
+    forms.push(json.replace('/', "\\/"));
+    forms.push(json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e"));
+    forms.push(json);
+    let html = value.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    forms.push(html.replace('"', "&quot;"));
+    forms.push(html);
+    if value.len() <= LONGEST_ENCODED {
+        for stays in ["-_.~", "-_.!~*'()", "-_.*"] {
+            let url = percent_encoded(value, stays);
+            forms.push(url.replace("%20", "+"));
+            forms.push(lower_escapes(&url));
+            forms.push(url);
+        }
+        for engine in [BASE64_STANDARD, BASE64_URL_SAFE] {
+            forms.push(engine.encode(value));
+            forms.extend((0..3).map(|before| inside_base64(&engine, value, before)));
+        }
+        forms.push(value.bytes().map(|byte| format!("{byte:02x}")).collect());
+        forms.push(value.bytes().map(|byte| format!("{byte:02X}")).collect());
     }
     forms.sort_unstable();
     forms.dedup();
     forms
+}
+
+/// Letters, digits and `stays` as they are, everything else as `%XX`.
+fn percent_encoded(value: &str, stays: &str) -> String {
+    let mut encoded = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        let c = char::from(byte);
+        if c.is_ascii_alphanumeric() || stays.contains(c) {
+            encoded.push(c);
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+fn lower_escapes(encoded: &str) -> String {
+    let mut parts = encoded.split('%');
+    let mut lower = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_at(2);
+        lower.push('%');
+        lower.push_str(&digits.to_ascii_lowercase());
+        lower.push_str(rest);
+    }
+    lower
 }
 
 /// The characters that stand for `value` alone when it is encoded after `before` other bytes (modulo 3) and

@@ -9,7 +9,8 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{
-    Agent, AgentConfig, Clock, EventRecord, Journal, JournalError, Profiles, Publisher, Slots, Tools, session::Fact,
+    Agent, AgentConfig, Clock, EventRecord, Journal, JournalError, Profiles, Publisher, Secrets, Slots, Tools,
+    session::Fact,
 };
 use stakpak_protocol::{Ready, SessionId};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ pub struct ServerConfig {
     pub agent: AgentConfig,
     /// Bounds of requests and streams.
     pub limits: Limits,
+    /// What nobody may see.
+    pub secrets: Arc<dyn Secrets>,
     /// What lives beside the server in this process.
     pub parts: Vec<Arc<dyn Part>>,
 }
@@ -96,7 +99,9 @@ impl Server {
         let slots = Slots::new(config.agent.active_runs);
         let counters = Arc::new(Counters::new(Arc::clone(&tools)));
         let publisher = Arc::new(Told { hub: Arc::clone(&hub), counters: Arc::clone(&counters) });
-        let agent = Arc::new(Agent { journal, publisher, profiles, tools, clock, slots, config: config.agent });
+        let (secrets, config_of_agent) = (config.secrets, config.agent);
+        let agent =
+            Arc::new(Agent { journal, publisher, profiles, tools, secrets, clock, slots, config: config_of_agent });
         let closing = CancellationToken::new();
         let tokens = tokens(config.token.as_deref(), &config.named_tokens, &config.limits);
         Self(Arc::new(Inner {

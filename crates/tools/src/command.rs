@@ -7,15 +7,15 @@ mod decoder;
 mod kept;
 mod output;
 mod pieces;
+mod secrets;
 mod shell;
 mod spool;
 
 use std::{os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, time::Duration};
 
 use nix::unistd::Pid;
-use stakpak_agent_core::{ToolContext, ToolOutcome};
+use stakpak_agent_core::{Secrets, ToolContext, ToolOutcome};
 use stakpak_protocol::ToolCallId;
-use stakpak_redact::Redactor;
 use tokio::{
     process::Child,
     task::spawn_blocking,
@@ -34,6 +34,7 @@ use crate::{
     error::ToolError,
     processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID, in_span},
     sandbox::Confined,
+    secrets::VaultSecrets,
 };
 
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
@@ -48,7 +49,7 @@ const AFTER_END: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Commands {
     shell: Shell,
-    redactor: Redactor,
+    secrets: VaultSecrets,
     /// A directory a session.
     artefacts: PathBuf,
     profile: Option<String>,
@@ -63,8 +64,13 @@ enum End {
 }
 
 impl Commands {
-    pub(crate) fn new(withheld: Vec<String>, redactor: Redactor, artefacts: PathBuf, profile: Option<String>) -> Self {
-        Self { shell: Shell::find(withheld), redactor, artefacts, profile }
+    pub(crate) fn new(
+        withheld: Vec<String>,
+        secrets: VaultSecrets,
+        artefacts: PathBuf,
+        profile: Option<String>,
+    ) -> Self {
+        Self { shell: Shell::find(withheld), secrets, artefacts, profile }
     }
 
     /// Runs one, confined if it is given a confinement. Its text is clean and redacted.
@@ -82,12 +88,12 @@ impl Commands {
         }
         let mut variables = vec![(CALL_ID, call.to_string()), (SESSION_ID, context.session_id.to_string())];
         variables.extend(self.profile.clone().map(|profile| ("STAKPAK_PROFILE", profile)));
-        let line = Line {
-            text: &arguments.command,
-            directory: &directory,
-            asked_for: &arguments.env.unwrap_or_default(),
-            variables: &variables,
-        };
+        let mut asked_for = arguments.env.unwrap_or_default();
+        let value = |placeholder: &str| self.secrets.value(context.session_id, placeholder);
+        let restored = secrets::with_variables(&arguments.command, value)
+            .map_err(|error| ToolError::new(error.code(), error.to_string()))?;
+        asked_for.extend(restored.variables);
+        let line = Line { text: &restored.text, directory: &directory, asked_for: &asked_for, variables: &variables };
         let (confinement, home) = confined.map(|Confined { confinement, home }| (confinement, home)).unzip();
         // Between fork and exec only a number comes back: of a confined shell it may be of either.
         let code = if confinement.is_some() { "SANDBOX_UNAVAILABLE" } else { "COMMAND_FAILED" };
@@ -98,13 +104,14 @@ impl Commands {
 
         let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
         let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
-        let output = Output::new(self.redactor.clone(), spool, context.progress);
+        let output = Output::new(self.secrets.clone(), context.session_id, spool, context.progress);
         let seconds = arguments.timeout.map_or(DEFAULT_TIMEOUT_SECONDS, u64::from).min(MAX_TIMEOUT_SECONDS);
         let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
         let supervised = supervise(child, group, Duration::from_secs(seconds), &context.cancel, &eof, &stop);
         let ((end, ended), text) = tokio::join!(supervised, output.drain(pipe, &eof, &stop));
         spawn_blocking(move || drop(home)).await.ok();
-        Ok(outcome(&end, seconds, &text, &self.redactor.redact(&note(&ended))))
+        let note = self.secrets.hide(context.session_id, note(&ended)).await;
+        Ok(outcome(&end, seconds, &text, &note))
     }
 }
 

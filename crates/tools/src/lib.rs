@@ -5,7 +5,7 @@
 //!   dropped, or (through [`LocalTools::end_orphans`](stakpak_agent_core::Tools::end_orphans)) by the death of the server.
 //! * No output is lost below the cap, and memory per call does not grow with the output.
 //! * A file is whole at every moment: a write lands by rename or not at all.
-//! * Every text that leaves has been through the redactor.
+//! * Every text that leaves has been hidden in, and what a call is given back of it goes to that call only.
 //! * A call of a run with a sandbox runs inside it or not at all.
 //! * No path, pattern or id is ever part of a shell line.
 
@@ -17,9 +17,11 @@ mod files;
 mod local;
 mod processes;
 mod sandbox;
+mod secrets;
 mod shell_question;
 mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
 pub use sandbox::sandbox_support;
+pub use secrets::VaultSecrets;

@@ -9,11 +9,11 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome,
-    ToolSpec, Tools,
+    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, SecretGrant, Secrets, ToolCall, ToolContext,
+    ToolOutcome, ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
-use stakpak_redact::Redactor;
+use stakpak_redact::placeholders;
 use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,7 @@ use crate::{
     files,
     processes::{Belongings, calls_with_processes, in_span},
     sandbox::{Confined, Confinement, Sandboxes, remove_leftovers},
+    secrets::VaultSecrets,
     shell_question, text,
 };
 
@@ -50,18 +51,18 @@ pub struct LocalTools {
     specs: Arc<[ToolSpec]>,
     commands: Arc<Commands>,
     sandboxes: Arc<Sandboxes>,
-    redactor: Redactor,
+    secrets: VaultSecrets,
     artefacts: PathBuf,
 }
 
 impl LocalTools {
-    /// Results and progress go through the redactor.
+    /// Results, progress and files have no secrets, and calls get them back.
     #[must_use]
-    pub fn new(config: LocalToolsConfig, redactor: Redactor) -> Self {
+    pub fn new(config: LocalToolsConfig, secrets: VaultSecrets) -> Self {
         let LocalToolsConfig { artefacts, credential_variables, profile, protected, home } = config;
         let sandboxes = Arc::new(Sandboxes::new(protected, home));
-        let commands = Commands::new(credential_variables, redactor.clone(), artefacts.clone(), profile);
-        Self { specs: catalogue::specs().into(), commands: Arc::new(commands), sandboxes, redactor, artefacts }
+        let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
+        Self { specs: catalogue::specs().into(), commands: Arc::new(commands), sandboxes, secrets, artefacts }
     }
 
     /// What a level comes to on this machine, for people.
@@ -73,7 +74,8 @@ impl LocalTools {
     }
 
     async fn dispatch(&self, call: &ToolCall, context: ToolContext) -> Result<ToolOutcome, ToolError> {
-        let arguments = Arguments::parse(&call.name, &call.arguments)
+        let arguments = self.restored(call, context.session_id).await?;
+        let arguments = Arguments::parse(&call.name, &arguments)
             .map_err(|InvalidCall { code, message }| ToolError { code, message })?;
         let path = |path: &str| files::resolve(&context.cwd, path);
         let text = match arguments {
@@ -121,13 +123,25 @@ impl LocalTools {
         confined.unwrap_or_else(|error| Err(SandboxUnavailable::new(error.to_string())))
     }
 
-    fn cleaned(&self, text: &str) -> String {
-        let clean = text::without_controls(text);
-        if clean.trim().is_empty() {
-            "<empty tool result>".to_owned()
-        } else {
-            self.redactor.redact(&clean).into_owned()
+    /// The arguments as the call needs them: what they hold now goes to the call and nowhere else. The command line of a
+    /// shell is restored by who starts it.
+    async fn restored(&self, call: &ToolCall, session: SessionId) -> Result<Value, ToolError> {
+        let line = (call.name == catalogue::RUN_COMMAND).then(|| call.arguments.get("command").cloned()).flatten();
+        let mut arguments = call.arguments.clone();
+        if let (Some(_), Some(command)) = (&line, arguments.get_mut("command")) {
+            *command = Value::Null;
         }
+        let restored = self.secrets.restore(session, arguments, SecretGrant::All).await;
+        let mut arguments = restored.map_err(|error| ToolError::new(error.code(), error.to_string()))?;
+        if let (Some(line), Some(command)) = (line, arguments.get_mut("command")) {
+            *command = line;
+        }
+        Ok(arguments)
+    }
+
+    async fn cleaned(&self, text: &str, session: SessionId) -> String {
+        let clean = text::without_controls(text);
+        if clean.trim().is_empty() { "<empty tool result>".to_owned() } else { self.secrets.hide(session, clean).await }
     }
 }
 
@@ -217,6 +231,9 @@ impl Tools for LocalTools {
             return shell_question::secret_path(&run.command, &cwd);
         }
         let path = arguments.path()?;
+        if placeholders(&path).next().is_some() {
+            return Some("the path holds a secret, so it is not known where it leads".to_owned());
+        }
         files::question(&files::resolve(cwd, &path), cwd, &self.artefacts)
     }
 
@@ -225,11 +242,12 @@ impl Tools for LocalTools {
     }
 
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
+        let session = context.session_id;
         let outcome =
             self.dispatch(call, context).await.unwrap_or_else(|error| ToolOutcome::error(error.code, &error.message));
         match outcome {
             ToolOutcome::Completed { result: Value::String(text), is_error } => {
-                ToolOutcome::Completed { result: Value::String(self.cleaned(&text)), is_error }
+                ToolOutcome::Completed { result: Value::String(self.cleaned(&text, session).await), is_error }
             }
             other => other,
         }
@@ -250,6 +268,8 @@ impl Tools for LocalTools {
     }
 
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
+        let secrets = self.secrets.clone();
+        spawn_blocking(move || secrets.forget(session)).await.map_err(io::Error::other)??;
         match tokio::fs::remove_dir_all(self.artefacts.join(session.to_string())).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,

@@ -9,6 +9,7 @@ use tracing::Instrument;
 use super::{
     Agent, Job, RequestError, Resident, Start,
     effects::Effects,
+    hidden,
     history::{History, HistoryError},
     run_tools::RunTools,
     slots::Slot,
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::{
     Append, ErrorClass, JournalError, ModelError, Receipt, Tools,
+    port::SessionSecrets,
     session::{CallStatus, DeltaKind, Input, Outcome, Owed, Rules, Session},
 };
 
@@ -25,6 +27,7 @@ const MAX_BATCH: usize = 256;
 
 pub(super) struct Driver<'a> {
     agent: &'a Agent,
+    secrets: SessionSecrets,
     session: Session,
     history: History,
     tail: Tail,
@@ -46,7 +49,9 @@ impl<'a> Driver<'a> {
         let slot = Slot::new(&agent.slots, session.row.id);
         let run_span = RunSpan::of(&session);
         let tools = RunTools::new(&agent.tools);
-        Self { agent, session, history, tail, effects: Effects::new(), tools, slot, run_span }
+        let secrets = SessionSecrets::new(&agent.secrets, session.row.id);
+        let effects = Effects::new(secrets.clone());
+        Self { agent, secrets, session, history, tail, effects, tools, slot, run_span }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
@@ -115,7 +120,8 @@ impl<'a> Driver<'a> {
 
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
         // The receipt's maker lives to the end of this function: it holds the claim on the idempotency key.
-        let Job { request, receipt: to_receipt, reply: answer, .. } = job;
+        let Job { mut request, receipt: to_receipt, reply: answer, .. } = job;
+        hidden::request(&self.secrets, &mut request).await;
         let tools = self.run_tools();
         let rules = self.rules(tools.as_ref());
         let before = self.session.clone();
@@ -256,6 +262,7 @@ impl<'a> Driver<'a> {
             now: self.agent.clock.now(),
             tools,
             profiles: Some(self.agent.profiles.as_ref()),
+            secrets: self.agent.secrets.as_ref(),
             attempts: config.attempts,
             backoff: config.backoff,
             longest_wait: config.longest_wait,

@@ -14,9 +14,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{driver::internal, run_tools::Taking, spans};
+use super::{
+    driver::internal,
+    hidden::{self, HiddenAnswer},
+    run_tools::Taking,
+    spans,
+};
 use crate::{
     Clock, Effect, ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome, Tools,
+    port::SessionSecrets,
     session::{DeltaKind, Input, Owed, Session},
 };
 
@@ -41,6 +47,7 @@ pub(super) struct Effects {
     tasks: JoinSet<()>,
     report: mpsc::Sender<Input>,
     reports: mpsc::Receiver<Input>,
+    secrets: SessionSecrets,
 }
 
 struct Running {
@@ -51,9 +58,10 @@ struct Running {
 }
 
 impl Effects {
-    pub(super) fn new() -> Self {
+    /// What they report has no secrets of the session.
+    pub(super) fn new(secrets: SessionSecrets) -> Self {
         let (report, reports) = mpsc::channel(REPORTS);
-        Self { running: Vec::new(), tasks: JoinSet::new(), report, reports }
+        Self { running: Vec::new(), tasks: JoinSet::new(), report, reports, secrets }
     }
 
     /// Whether nothing runs, stopped calls that are still ending included.
@@ -102,13 +110,16 @@ impl Effects {
 
     pub(super) fn ask(&mut self, owed: Owed, request: u64, ask: Ask) {
         let span = spans::model_request(request, &ask);
-        let report = self.report.clone();
+        let (report, secrets) = (self.report.clone(), self.secrets.clone());
         let task = async move {
-            let answer = AssertUnwindSafe(stream_answer(ask, request, &report)).catch_unwind().await;
-            let last = match answer {
+            let answer = stream_answer(ask, request, &report, &secrets);
+            let mut last = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(last) => last,
                 Err(_) => Input::AskFailed { request, error: internal("the model adapter panicked") },
             };
+            if let Input::AskFailed { error, .. } = &mut last {
+                secrets.hide(vec![&mut error.message]).await;
+            }
             spans::record_answer(&last);
             let _ = report.send(last).await;
         };
@@ -155,7 +166,8 @@ impl Effects {
             progress,
         };
         let span = spans::tool_call(call, *attempt);
-        let task = run_call(Arc::clone(tools), call.clone(), *attempt, context, pieces, self.report.clone());
+        let reports = Reports { to: self.report.clone(), secrets: self.secrets.clone() };
+        let task = run_call(Arc::clone(tools), call.clone(), *attempt, context, pieces, reports);
         self.spawn(owed, Some(cancel), task.instrument(span));
     }
 
@@ -171,7 +183,19 @@ impl Effects {
 }
 
 /// Passes deltas on as they come; the last report is returned.
-async fn stream_answer(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>) -> Input {
+async fn stream_answer(ask: Ask, request: u64, report: &mpsc::Sender<Input>, secrets: &SessionSecrets) -> Input {
+    let mut hidden = HiddenAnswer::new(secrets.clone(), request);
+    let mut last = stream_deltas(ask, request, report, &mut hidden).await;
+    for delta in hidden.finish().await {
+        let _ = report.send(delta).await;
+    }
+    if let Input::Answered { answer, .. } = &mut last {
+        hidden.complete(answer).await;
+    }
+    last
+}
+
+async fn stream_deltas(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>, hidden: &mut HiddenAnswer) -> Input {
     ask.request.tools = ask.tools.tools().await.specs();
     let mut stream = match ask.model.stream(ask.request).await {
         Ok(stream) => stream,
@@ -184,7 +208,8 @@ async fn stream_answer(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>)
             Ok(ModelEvent::Thinking(text)) => (DeltaKind::Thinking, text),
             Err(error) => return Input::AskFailed { request, error },
         };
-        if report.send(Input::Delta { request, kind, text }).await.is_err() {
+        let Some(delta) = hidden.push(kind, &text).await else { continue };
+        if report.send(delta).await.is_err() {
             break;
         }
     }
@@ -197,17 +222,25 @@ async fn stream_answer(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>)
     Input::AskFailed { request, error }
 }
 
+/// Where a call reports, and what must not be in it.
+struct Reports {
+    to: mpsc::Sender<Input>,
+    secrets: SessionSecrets,
+}
+
 async fn run_call(
     tools: Arc<dyn Tools>,
     call: ToolCall,
     attempt: u64,
     context: ToolContext,
     mut pieces: mpsc::Receiver<String>,
-    report: mpsc::Sender<Input>,
+    reports: Reports,
 ) {
+    let Reports { to: report, secrets } = reports;
     let call_id: ToolCallId = call.id.clone();
     let progress = async {
-        while let Some(text) = pieces.recv().await {
+        while let Some(mut text) = pieces.recv().await {
+            secrets.hide(vec![&mut text]).await;
             let input = Input::Progress { call_id: call_id.clone(), attempt, text };
             if report.send(input).await.is_err() {
                 break;
@@ -216,8 +249,9 @@ async fn run_call(
     };
     let run = AssertUnwindSafe(tools.run(&call, context)).catch_unwind();
     let (outcome, ()) = tokio::join!(run, progress);
-    let outcome =
+    let mut outcome =
         outcome.unwrap_or_else(|_| ToolOutcome::error("TOOL_FAILED", "the tool panicked; its effects are not known"));
+    hidden::outcome(&secrets, &mut outcome).await;
     spans::record_outcome(&outcome);
     let _ = report.send(Input::CallEnded { call_id, attempt, outcome }).await;
 }

@@ -246,13 +246,26 @@ impl Transition<'_> {
         };
         let effect = self.rules.tools.effect(&call);
         let cwd = run.accepted.cwd.as_ref();
-        let Verdict { approval, reason } = approval_of(self.rules.tools, &run.accepted.policy, &call, cwd);
+        let Verdict { approval, mut reason } = approval_of(self.rules.tools, &run.accepted.policy, &call, cwd);
+        if approval == Approval::Ask {
+            reason = self.with_secrets(reason, &call);
+        }
         ResolvedCall { call, effect, approval, reason, deadline, invalid: None }
     }
 
     /// What a policy says of a call in this working directory.
     pub(super) fn judge(&self, policy: &Policy, call: &ToolCall, cwd: &str) -> Verdict {
         of_policy(self.rules.tools, policy, call, Path::new(cwd))
+    }
+
+    /// Whoever is asked is told which secrets go where.
+    fn with_secrets(&self, reason: Option<String>, call: &ToolCall) -> Option<String> {
+        let named = self.rules.secrets.named_in(&call.arguments);
+        if named.is_empty() {
+            return reason;
+        }
+        let told = format!("{} would be given {}", call.name, named.join(", "));
+        Some(reason.map_or(told.clone(), |reason| format!("{reason}; {told}")))
     }
 
     fn ask_failed(&mut self, error: &ModelError) {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
 use super::{Fact, Session};
-use crate::{EventRecord, Profiles, Record, Row, Tools, record::event_row};
+use crate::{EventRecord, Profiles, Record, Row, Secrets, Tools, record::event_row};
 
 /// What deciding needs from outside.
 pub struct Rules<'a> {
@@ -17,6 +17,8 @@ pub struct Rules<'a> {
     pub tools: &'a dyn Tools,
     /// The profiles as they are now: a denial that came after the run was accepted wins.
     pub profiles: Option<&'a dyn Profiles>,
+    /// Which secrets a call names.
+    pub secrets: &'a dyn Secrets,
     /// Attempts a turn, the first included.
     pub attempts: u64,
     /// Wait before the second attempt; doubles.

@@ -139,6 +139,7 @@ impl Machine {
     pub(crate) fn rules(&self) -> Rules<'static> {
         Rules {
             now: self.now,
+            secrets: &stakpak_agent_core::NoSecrets,
             tools: &Catalogue,
             profiles: self.profiles,
             attempts: 3,

@@ -24,7 +24,7 @@ pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Res
         home: std::env::home_dir(),
     };
     let offer = Offer {
-        tools: Arc::new(LocalTools::new(tools, redactor.clone())),
+        tools: Arc::new(LocalTools::new(tools, secrets::of_sessions(home, redactor.clone()))),
         policy,
         sandbox,
         profile: global.profile.clone(),

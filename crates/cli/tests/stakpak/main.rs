@@ -35,6 +35,7 @@ mod run;
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod schedules;
+mod secrets;
 mod service;
 mod sessions;
 mod telegram;

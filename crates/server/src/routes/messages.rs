@@ -7,8 +7,8 @@ use stakpak_agent_core::{
     session::{Reply, Request},
 };
 use stakpak_protocol::{
-    ErrorBody, Message, MessageContent, MessageType, MessagesResponse, PostMessageRequest, PostMessageResponse, Role,
-    SessionId,
+    CallerContext, ErrorBody, Message, MessageContent, MessageType, MessagesResponse, PostMessageRequest,
+    PostMessageResponse, Role, SessionId,
 };
 use utoipa::IntoParams;
 
@@ -66,6 +66,7 @@ pub(super) async fn post(
     let context = body.context.clone().unwrap_or_default();
     validate::message(&body.message)?;
     validate::context(&context)?;
+    let context = server.hidden(id, context).await;
     let accepted = server.accept(&body, &session)?;
     let kind = body.message_type.unwrap_or_default();
     let (request, ignored) = match kind {
@@ -144,6 +145,16 @@ impl Server {
         let damaged = JournalError::Damaged { session: session.id, seq: session.run_first_seq };
         let accepted = self.latest_run(session).await?.ok_or(damaged)?;
         Ok(Message::new(Role::System, MessageContent::Text(accepted.system_prompt)))
+    }
+
+    /// Before it is escaped: a secret must come back as it was.
+    async fn hidden(&self, session: SessionId, mut context: Vec<CallerContext>) -> Vec<CallerContext> {
+        for entry in &mut context {
+            for text in [&mut entry.name, &mut entry.content] {
+                *text = self.agent().secrets.hide(session, std::mem::take(text)).await;
+            }
+        }
+        context
     }
 
     /// The latest run as it was accepted; none before the first.

@@ -53,7 +53,9 @@ pub(super) async fn create(
         validate::cwd(cwd)?;
     }
     let now = server.agent().clock.now();
-    let row = SessionRow::new(SessionId::random(), body.title, body.cwd, now);
+    let id = SessionId::random();
+    let title = server.agent().secrets.hide(id, body.title).await;
+    let row = SessionRow::new(id, title, body.cwd, now);
     let session = as_seen(row.clone());
     let receipt = claim.receipt(StatusCode::CREATED, &session);
     server.agent().journal.create_session(NewSession { session: row, receipt }).await?;

@@ -15,8 +15,8 @@ use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
-    Models, Place, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext, ToolOutcome,
-    ToolSpec, Tools, UnknownModel, Upkeep,
+    Models, NoSecrets, Place, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext,
+    ToolOutcome, ToolSpec, Tools, UnknownModel, Upkeep,
 };
 use stakpak_client::StakpakClient;
 use stakpak_protocol::{
@@ -364,6 +364,7 @@ impl TestServer {
             version: "1.2.3".into(),
             agent,
             limits,
+            secrets: Arc::new(NoSecrets),
             parts,
         };
         let profiles = Arc::new(OneProfile(Arc::new(profile)));

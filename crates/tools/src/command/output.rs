@@ -4,7 +4,8 @@
 
 use std::{io, time::Duration};
 
-use stakpak_redact::Redactor;
+use stakpak_agent_core::Secrets;
+use stakpak_protocol::SessionId;
 use tokio::{
     io::AsyncReadExt,
     net::unix::pipe::Receiver,
@@ -19,7 +20,7 @@ use super::{
     pieces::Pieces,
     spool::Spool,
 };
-use crate::text;
+use crate::{secrets::VaultSecrets, text};
 
 const CHUNK: usize = 64 * 1024;
 /// Four pieces of progress a second.
@@ -33,18 +34,20 @@ const LAST_CHUNKS: usize = 16;
 pub(crate) struct Output {
     decoder: Decoder,
     pieces: Pieces,
-    redactor: Redactor,
+    secrets: VaultSecrets,
+    session: SessionId,
     kept: Kept,
     spool: Spool,
     progress: Progress,
 }
 
 impl Output {
-    pub(crate) fn new(redactor: Redactor, spool: Spool, progress: mpsc::Sender<String>) -> Self {
+    pub(crate) fn new(secrets: VaultSecrets, session: SessionId, spool: Spool, progress: mpsc::Sender<String>) -> Self {
         Self {
             decoder: Decoder::default(),
             pieces: Pieces::default(),
-            redactor,
+            secrets,
+            session,
             kept: Kept::default(),
             spool,
             progress: Progress { sender: progress, new: String::new(), next: Instant::now() },
@@ -101,7 +104,7 @@ impl Output {
 
     async fn keep(&mut self, piece: &str) {
         let printed = text::as_printed(piece);
-        let redacted = self.redactor.redact(&printed);
+        let redacted = self.secrets.hide(self.session, printed).await;
         if redacted.is_empty() {
             return;
         }

@@ -10,8 +10,8 @@ use std::{
 use serde_json::Value;
 use stakpak_agent_core::{Sandbox, ToolCall, ToolContext, ToolOutcome, Tools};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
-use stakpak_redact::Redactor;
-use stakpak_tools::{LocalTools, LocalToolsConfig};
+use stakpak_redact::{Redactor, Vaults};
+use stakpak_tools::{LocalTools, LocalToolsConfig, VaultSecrets};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ pub(crate) const SECRET: &str = "hunter2-correct-horse-battery";
 
 pub(crate) struct Setting {
     pub(crate) tools: LocalTools,
+    pub(crate) secrets: VaultSecrets,
     pub(crate) session: SessionId,
     directory: tempfile::TempDir,
 }
@@ -35,8 +36,11 @@ impl Setting {
             protected: vec![directory.path().join("artefacts")],
             home: Some(directory.path().join("home")),
         };
-        let tools = LocalTools::new(config, Redactor::new([SECRET]).unwrap());
-        Self { tools, session: SessionId::random(), directory }
+        let path = directory.path();
+        let vaults = Vaults::new(path.join("secrets"), path.join("secrets.key"), Redactor::new([SECRET]).unwrap());
+        let secrets = VaultSecrets::new(vaults);
+        let tools = LocalTools::new(config, secrets.clone());
+        Self { tools, secrets, session: SessionId::random(), directory }
     }
 
     pub(crate) fn cwd(&self) -> PathBuf {

@@ -1,0 +1,164 @@
+//! The secrets that one session has met.
+//!
+//! Invariants: the same value always has the same placeholder, and no two values share one; a placeholder is given out only
+//! when its value is on disk. A vault that cannot be read or written hides all the same, and gives nothing back.
+
+mod file;
+pub(crate) mod key;
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use file::{Stored, VaultFile};
+use key::Key;
+
+use crate::{
+    known::{Extent, Known},
+    placeholder::{self, ID_LENGTH},
+    redactor::{Naming, Origin, REDACTED},
+};
+
+/// Secrets of one session that have placeholders; further ones are hidden for good. It bounds memory and searching.
+const MOST_SECRETS: usize = 1000;
+/// Values that are searched beside the many before those are taken together.
+const FEW: usize = 32;
+
+/// A vault. Calls of the session share it.
+pub(crate) struct Vault(Mutex<Contents>);
+
+struct Contents {
+    key: Key,
+    /// None: it cannot be used.
+    file: Option<VaultFile>,
+    entries: Vec<Stored>,
+    by_value: HashMap<[u8; 32], usize>,
+    by_id: HashMap<String, usize>,
+    /// The values up to here are in `many`, those behind in `few`.
+    taken_together: usize,
+    searched: usize,
+    known: Values,
+}
+
+/// What is searched for.
+#[derive(Clone, Default)]
+struct Values {
+    many: Arc<Known>,
+    few: Arc<Known>,
+}
+
+impl Vault {
+    /// Never fails: what is wrong is logged, and nothing can be given back.
+    pub(crate) fn open(path: PathBuf, session: &str, key: Key) -> Self {
+        let (file, entries) = match VaultFile::open(path, session, &key) {
+            Ok((file, entries)) => (Some(file), entries),
+            Err(error) => {
+                tracing::error!(session_id = session, %error, "the secrets of a session cannot be read");
+                (None, Vec::new())
+            }
+        };
+        let by_value = entries.iter().enumerate().map(|(number, entry)| (key.index(&entry.value), number)).collect();
+        let by_id = entries.iter().enumerate().map(|(number, entry)| (entry.id.clone(), number)).collect();
+        let known = Values::default();
+        Self(Mutex::new(Contents { key, file, entries, by_value, by_id, taken_together: 0, searched: 0, known }))
+    }
+
+    fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value of a placeholder.
+    pub(crate) fn value(&self, placeholder: &str) -> Option<zeroize::Zeroizing<String>> {
+        let contents = self.contents();
+        let id = placeholder.get(placeholder.len().checked_sub(ID_LENGTH + 1)?..placeholder.len() - 1)?;
+        let entry = &contents.entries[*contents.by_id.get(id)?];
+        (placeholder::render(&entry.rule, &entry.id) == placeholder).then(|| entry.value.clone())
+    }
+}
+
+impl Naming for &Vault {
+    fn find(&self, text: &str) -> Vec<(Range<usize>, usize)> {
+        let Values { many, few } = self.contents().known();
+        many.find(text).chain(few.find(text)).collect()
+    }
+
+    fn name(&mut self, secret: &str, origin: &Origin) -> Cow<'static, str> {
+        let mut contents = self.contents();
+        let (rule, exact) = match origin {
+            Origin::Process => return REDACTED.into(),
+            Origin::Rule { id, .. } => (id.to_string(), false),
+            Origin::Session(number) => match contents.entries.get(*number) {
+                Some(entry) => (entry.rule.clone(), true),
+                None => return REDACTED.into(),
+            },
+        };
+        contents.name(secret, rule, exact).map_or(REDACTED.into(), Cow::Owned)
+    }
+}
+
+impl Contents {
+    fn name(&mut self, secret: &str, rule: String, exact: bool) -> Option<String> {
+        let index = self.key.index(secret);
+        if let Some(entry) = self.by_value.get(&index).map(|number| &self.entries[*number]) {
+            return Some(placeholder::render(&entry.rule, &entry.id));
+        }
+        if self.entries.len() >= MOST_SECRETS || !placeholder::is_rule_id(&rule) {
+            return None;
+        }
+        let id = self.fresh_id()?;
+        let stored = Stored { rule, id: id.clone(), value: secret.to_owned().into(), exact };
+        if let Err(error) = self.file.as_mut()?.append(&stored) {
+            tracing::error!(%error, "a secret cannot be kept for its session: it is hidden for good");
+            return None;
+        }
+        let number = self.entries.len();
+        let name = placeholder::render(&stored.rule, &id);
+        self.entries.push(stored);
+        self.by_value.insert(index, number);
+        self.by_id.insert(id, number);
+        Some(name)
+    }
+
+    /// Random, and not in use.
+    fn fresh_id(&self) -> Option<String> {
+        const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+        loop {
+            let mut bytes = [0; ID_LENGTH];
+            getrandom::fill(&mut bytes).ok()?;
+            let id: String =
+                bytes.iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect();
+            if !self.by_id.contains_key(&id) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// All values are searched for; taking them together costs more than searching twice, so it is done now and then.
+    fn known(&mut self) -> Values {
+        if self.searched == self.entries.len() {
+            return self.known.clone();
+        }
+        self.searched = self.entries.len();
+        if self.entries.len() - self.taken_together > FEW + self.taken_together / 4 {
+            self.known = Values { many: self.automaton(0), few: Arc::default() };
+            self.taken_together = self.entries.len();
+        } else {
+            self.known.few = self.automaton(self.taken_together);
+        }
+        self.known.clone()
+    }
+
+    fn automaton(&self, from: usize) -> Arc<Known> {
+        let values = self.entries.iter().enumerate().skip(from).map(|(number, entry)| {
+            (number, entry.value.as_str(), if entry.exact { Extent::Exact } else { Extent::Every })
+        });
+        Known::numbered(values).map(Arc::new).unwrap_or_else(|error| {
+            tracing::error!(%error, "the secrets of a session cannot be searched for");
+            Arc::default()
+        })
+    }
+}
