@@ -24,6 +24,10 @@ chaos-gateway MESSAGES='10000' CONVERSATIONS='200' SEED=`date +%s`:
       STAKPAK_CHAOS_BINARY={{justfile_directory()}}/target/release/stakpak \
       cargo test -p stakpak --test chaos_gateway -- --nocapture the_guarantees_hold
 
+# A day with CONVERSATIONS and the two months after it, on a compressed clock: what the gateway keeps, and what grows
+soak-gateway CONVERSATIONS='10000':
+    STAKPAK_SOAK_CONVERSATIONS={{CONVERSATIONS}} cargo test --release -p stakpak-gateway --test soak -- --nocapture
+
 # SCHEDULES through HOURS of simulated time, while the binary is killed, its clock set and the host put to sleep
 chaos-schedules SCHEDULES='200' HOURS='120' KILL_EVERY='20' SEED=`date +%s`:
     STAKPAK_CHAOS_SCHEDULES={{SCHEDULES}} STAKPAK_CHAOS_HOURS={{HOURS}} STAKPAK_CHAOS_KILL_EVERY={{KILL_EVERY}} \
@@ -42,3 +46,13 @@ bench *ARGS='all':
     cargo build --release -p stakpak
     cargo build --release -p stakpak-bench
     target/release/stakpak-bench {{ARGS}}
+
+# What reads text that others write: every fuzz target, MINUTES each. Needs cargo-fuzz
+fuzz MINUTES='10':
+    for target in `cargo fuzz list`; do just fuzz-long $target -max_total_time=$(({{MINUTES}} * 60)) || exit; done
+
+# One fuzz target until it is stopped
+fuzz-long TARGET *ARGS:
+    mkdir -p fuzz/target/corpus/{{TARGET}}
+    cargo fuzz run -s none {{TARGET}} fuzz/target/corpus/{{TARGET}} fuzz/corpus/{{TARGET}} -- \
+      -dict=fuzz/dictionaries/{{TARGET}}.dict -max_len=2048 -timeout=10 {{ARGS}}

@@ -4,6 +4,9 @@
 //! * Publish after commit: readers see an event only when it can no longer be lost.
 //! * Effects follow from the state: what is owed and does not run is started, what runs and is no longer owed is stopped.
 
+mod asking;
+mod bound;
+mod days;
 mod driver;
 mod effects;
 mod hidden;
@@ -16,6 +19,7 @@ mod tail;
 
 use std::{sync::Arc, time::Duration};
 
+pub use days::Days;
 use history::History;
 pub use slots::Slots;
 use stakpak_protocol::{LastErrorCode, SessionId};
@@ -57,6 +61,8 @@ pub struct Agent {
     pub clock: Arc<dyn Clock>,
     /// How many runs work at the same time.
     pub slots: Slots,
+    /// What requests under way may take of a profile's day.
+    pub days: Days,
     /// Bounds.
     pub config: AgentConfig,
 }

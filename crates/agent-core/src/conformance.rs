@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, RowClass, SessionCursor, SessionPage,
-    SessionQuery, SessionRow, Snapshot,
+    SessionQuery, SessionRow, Snapshot, Spending, Spent,
 };
 
 macro_rules! assert_refused {
@@ -55,6 +55,7 @@ pub async fn all(journal: &dyn Journal) {
     sessions_are_searched_literally(journal).await;
     an_unknown_session_is_refused(journal).await;
     a_probe_succeeds_and_changes_no_session(journal).await;
+    spending_is_of_a_profile_and_of_a_time(journal).await;
 }
 
 /// As often as it is asked for.
@@ -67,6 +68,40 @@ pub async fn a_probe_succeeds_and_changes_no_session(journal: &dyn Journal) {
     }
     assert_eq!(journal.session(subject.id()).await.expect("read"), before);
     subject.assert_holds(&[event(1), control(2)]).await;
+}
+
+/// Of every session, from the quarter of an hour on that is asked for; that of a refused append is none.
+pub async fn spending_is_of_a_profile_and_of_a_time(journal: &dyn Journal) {
+    let noon = Utc::now() - TimeDelta::hours(12);
+    let of = |profile: &str, at: DateTime<Utc>, tokens| {
+        let (profile, spending) =
+            (profile.to_owned(), Spending { tokens, cost: Usd::from_micros(10 * tokens), runs: 1 });
+        Some(Spent { profile, at, spending })
+    };
+    // Of this journal alone, whatever other rules have spent.
+    let [mine, other] = [RunId::random().to_string(), RunId::random().to_string()];
+    for tokens in [1, 2] {
+        let mut subject = Subject::make(journal).await;
+        for (seq, (profile, at, tokens)) in (1..).zip([
+            (&mine, noon, tokens),
+            (&mine, noon + TimeDelta::hours(1), 10 * tokens),
+            (&other, noon, 1000),
+            (&mine, noon - TimeDelta::hours(1), 100 * tokens),
+        ]) {
+            subject.accept(Append { spent: of(profile, at, tokens), ..subject.append(vec![event(seq)]) }).await;
+        }
+        let refused = Append { spent: of(&mine, noon, 5000), ..subject.append(vec![event(99)]) };
+        assert_refused!(journal.append(refused), JournalError::OutOfSequence { .. });
+    }
+    for (since, tokens, runs) in [
+        (noon - TimeDelta::hours(2), 333, 6),
+        (noon, 33, 4),
+        (noon + TimeDelta::minutes(30), 30, 2),
+        (noon + TimeDelta::hours(2), 0, 0),
+    ] {
+        let expected = Spending { tokens, cost: Usd::from_micros(10 * tokens), runs };
+        assert_eq!(journal.spent(&mine, since).await.expect("read"), expected, "{since}");
+    }
 }
 
 /// Every field of the projection, as it was made and as an append leaves it.
@@ -635,7 +670,7 @@ impl<'a> Subject<'a> {
                 session.last_event_id = EventId(row.seq);
             }
         }
-        Append { epoch: self.journal.epoch(), session, rows, run: None, receipt: None, snapshot: None }
+        Append { epoch: self.journal.epoch(), session, rows, run: None, receipt: None, snapshot: None, spent: None }
     }
 
     async fn accept(&mut self, append: Append) {

@@ -55,6 +55,13 @@ pub enum Policy {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         server: BTreeMap<String, Approval>,
     },
+    /// Only what both approve runs.
+    Both {
+        /// What may run at most.
+        bound: Box<Policy>,
+        /// What runs within that.
+        policy: Box<Policy>,
+    },
 }
 
 impl Policy {
@@ -102,9 +109,17 @@ impl Policy {
         if pairs.peek().is_none() {
             return self;
         }
-        let (mut rules, read_only_commands, default, server) = self.parts();
-        rules.extend(pairs);
-        Self::Custom { rules, read_only_commands, default, server }
+        self.edited(|rules, _| rules.extend(pairs))
+    }
+
+    /// The same as far as `bound` approves it too; what that does not approve asks.
+    #[must_use]
+    pub fn within(self, bound: Self) -> Self {
+        match (self, bound) {
+            (policy, Self::All) => policy,
+            (Self::All, bound) => bound,
+            (policy, bound) => Self::Both { bound: Box::new(bound), policy: Box::new(policy) },
+        }
     }
 
     /// The same, but what `other` denies stays denied.
@@ -114,25 +129,32 @@ impl Policy {
         if !theirs.values().chain(below.values()).any(|rule| *rule == Approval::Deny) {
             return self;
         }
-        let (rules, read_only_commands, default, mut server) = self.parts();
-        server.extend(below.clone());
-        server.extend(theirs.clone());
-        Self::Custom { rules, read_only_commands, default, server }
+        self.edited(|_, server| {
+            server.extend(below.clone());
+            server.extend(theirs.clone());
+        })
     }
 
-    fn parts(self) -> (BTreeMap<String, Approval>, bool, Approval, BTreeMap<String, Approval>) {
-        match self {
+    /// With other rules, and other rules of the server.
+    fn edited(self, edit: impl FnOnce(&mut BTreeMap<String, Approval>, &mut BTreeMap<String, Approval>)) -> Self {
+        let (mut rules, read_only_commands, default, mut server) = match self {
             Self::None => (BTreeMap::new(), false, Approval::Ask, BTreeMap::new()),
             Self::All => (BTreeMap::new(), false, Approval::Auto, BTreeMap::new()),
             Self::Custom { rules, read_only_commands, default, server } => (rules, read_only_commands, default, server),
-        }
+            Self::Both { bound, policy } => return Self::Both { bound, policy: Box::new(policy.edited(edit)) },
+        };
+        edit(&mut rules, &mut server);
+        Self::Custom { rules, read_only_commands, default, server }
     }
 
     /// What is done with a call.
     #[must_use]
     pub fn judge(&self, subject: &Subject<'_>) -> Verdict {
-        let Self::Custom { rules, read_only_commands, default, server } = self else {
-            return Verdict::of(if *self == Self::All { Approval::Auto } else { Approval::Ask });
+        let (rules, read_only_commands, default, server) = match self {
+            Self::None => return Verdict::of(Approval::Ask),
+            Self::All => return Verdict::of(Approval::Auto),
+            Self::Both { bound, policy } => return policy.judge(subject).or(bound.judge(subject)),
+            Self::Custom { rules, read_only_commands, default, server } => (rules, read_only_commands, default, server),
         };
         if !server.is_empty() {
             let below = Rules { rules: server, read_only_commands: false, default: Approval::Ask };
@@ -156,7 +178,7 @@ impl Policy {
         match self {
             Self::None => AutoApproveMode::None,
             Self::All => AutoApproveMode::All,
-            Self::Custom { .. } => AutoApproveMode::Custom,
+            Self::Custom { .. } | Self::Both { .. } => AutoApproveMode::Custom,
         }
     }
 }

@@ -7,6 +7,7 @@ mod journal;
 mod model;
 mod sandbox;
 mod secrets;
+mod spending;
 mod tool;
 mod upkeep;
 
@@ -17,10 +18,11 @@ pub use journal::{
 };
 pub use model::{
     ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
-    Profiles, Replay, UnknownModel, longest_answer,
+    Profiles, Purpose, Replay, UnknownModel, longest_answer,
 };
 pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
 pub(crate) use secrets::SessionSecrets;
 pub use secrets::{HiddenStream, NoSecrets, SecretGrant, SecretRefused, Secrets};
-pub use tool::{Effect, InvalidCall, Place, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
+pub use spending::{Calendar, DayBudget, Spending, Spent};
+pub use tool::{Effect, InvalidCall, Place, Probe, Probed, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
 pub use upkeep::{Progress, Retention, Upkeep};

@@ -10,7 +10,7 @@ use stakpak_protocol::{
     RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
-use crate::{Effect, Policy, Row, RowClass, Sandbox, ToolCall, longest_answer};
+use crate::{ContextState, Cut, Effect, Policy, Probe, Row, RowClass, Sandbox, ToolCall, longest_answer};
 
 /// One step of a session that folding reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,59 @@ pub enum Record {
         /// What it cost, in millionths of a US dollar, at the price of the day; absent when that was not known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cost_micros: Option<u64>,
+        /// Tokens that the request was expected to have, to be compared with what was reported.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        estimated: Option<u64>,
+    },
+    /// The provider refused the request as too long.
+    ContextOverflowed {
+        /// What it said.
+        message: String,
+    },
+    /// From now on requests show stubs for older results and long arguments.
+    ContextCleared {
+        /// Those of messages before this one.
+        before: u64,
+        /// Tokens of the conversation before.
+        tokens_before: u64,
+        /// And after.
+        tokens_after: u64,
+    },
+    /// From now on requests show long parts cut.
+    ContextCut {
+        /// How.
+        cut: Cut,
+        /// Tokens of the conversation before.
+        tokens_before: u64,
+        /// And after.
+        tokens_after: u64,
+    },
+    /// Older messages are about to be summed up.
+    CompactionStarted {
+        /// The first message that is not.
+        first: u64,
+        /// Tokens of the conversation.
+        tokens_before: u64,
+    },
+    /// From now on requests show a summary in place of older messages.
+    Compaction {
+        /// The first message that it does not cover.
+        first: u64,
+        /// It.
+        summary: String,
+        /// Who made it: `provider/id`; none: no model could.
+        model: Option<String>,
+        /// Tokens that it took.
+        usage: Usage,
+        /// What it cost, as in [`Record::ModelAnswered`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost_micros: Option<u64>,
+        /// Tokens of the conversation before.
+        tokens_before: u64,
+        /// And after.
+        tokens_after: u64,
+        /// Whether something was left out.
+        truncated: bool,
     },
     /// What policy said about the answer's calls.
     CallsResolved {
@@ -77,6 +130,9 @@ pub enum Record {
         call_id: ToolCallId,
         /// From 1.
         attempt: u64,
+        /// What it changes, where that can be looked at.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<Probe>,
     },
     /// The call's result entered the history.
     CallEnded {
@@ -163,12 +219,33 @@ pub struct RunAccepted {
     /// What it may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: RunLimits,
+    /// Who set them.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limit_keys: LimitKeys,
     /// What it needs to know of the model.
     #[serde(default, skip_serializing_if = "is_default")]
     pub terms: ModelTerms,
     /// What confines its tools.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sandbox: Sandbox,
+    /// What requests show of the history, as the run before left it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub context: ContextState,
+}
+
+/// The keys of files that set the limits of a run, to be named when one is reached. None: the message did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitKeys {
+    /// Of `wall_clock_s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_clock_s: Option<String>,
+    /// Of `tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<String>,
+    /// Of `cost_usd`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<String>,
 }
 
 /// What a run needs to know of its model, as it was when the run began or the model was switched: a price that changes later
@@ -245,6 +322,11 @@ impl Record {
             Self::RunAccepted(_)
             | Self::ModelRequested { .. }
             | Self::BackingOff { .. }
+            | Self::ContextOverflowed { .. }
+            | Self::ContextCleared { .. }
+            | Self::ContextCut { .. }
+            | Self::CompactionStarted { .. }
+            | Self::Compaction { .. }
             | Self::CallsResolved { .. }
             | Self::Decided { .. }
             | Self::CallStarted { .. }
@@ -276,6 +358,11 @@ impl Record {
             Self::ModelRequested { .. } => "model_requested",
             Self::BackingOff { .. } => "backing_off",
             Self::ModelAnswered { .. } => "model_answered",
+            Self::ContextOverflowed { .. } => "context_overflowed",
+            Self::ContextCleared { .. } => "context_cleared",
+            Self::ContextCut { .. } => "context_cut",
+            Self::CompactionStarted { .. } => "compaction_started",
+            Self::Compaction { .. } => "compaction",
             Self::CallsResolved { .. } => "calls_resolved",
             Self::Decided { .. } => "decided",
             Self::CallStarted { .. } => "call_started",

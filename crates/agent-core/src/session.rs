@@ -7,6 +7,7 @@
 
 mod advance;
 mod call;
+mod compacting;
 mod decide;
 mod end;
 mod evolve;
@@ -27,16 +28,17 @@ use uuid::Uuid;
 
 use call::Fate;
 pub use call::{Call, CallStatus, Settled};
+pub use compacting::Summary;
 pub use decide::{Refusal, Reply, Request};
 pub use fact::Fact;
-pub use input::{DeltaKind, Input};
+pub use input::{DeltaKind, Input, Left};
 pub use limits::RunClock;
 pub use owed::Owed;
 pub use stored::Stored;
 use transition::Transition;
 pub use transition::{Outcome, Rules};
 
-use crate::{RunAccepted, SessionRow};
+use crate::{ContextState, Effect, RunAccepted, SessionRow, Shrinking};
 
 /// A session's control state. The messages themselves are not part of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +67,10 @@ pub struct ActiveRun {
     pub total_usage: Usage,
     /// At list price, summed over the answers; none once the price of one was not known.
     pub cost: Option<Usd>,
-    /// Tokens of the conversation as the next request sends it, about.
-    pub context_tokens: u64,
+    /// What requests show of the history.
+    pub context: ContextState,
+    /// What was done in the open turn to make that fit.
+    pub shrinking: Shrinking,
     /// How long it has worked.
     pub clock: RunClock,
     /// Whether a call that is not pure was started.
@@ -118,6 +122,17 @@ pub enum Step {
         until: DateTime<Utc>,
         /// Present when it was a restart that interrupted the attempt, which is then repeated: how often that was so.
         restarts: Option<u64>,
+    },
+    /// Older messages are summed up; then the model is asked.
+    Compacting {
+        /// As of the request that has to wait.
+        attempt: u64,
+        /// As of that request.
+        restarts: u64,
+        /// The first message that is not summed up.
+        first: u64,
+        /// Tokens of the conversation.
+        tokens_before: u64,
     },
     /// The answer's calls run or wait.
     Calling {
@@ -240,6 +255,17 @@ impl ActiveRun {
         let next =
             approved.find(|(position, call)| calls[..*position].iter().all(|earlier| call.may_start_before(earlier)));
         next.map(|(_, call)| call)
+    }
+
+    /// The call that starts once somebody has looked at what it will change.
+    fn call_to_probe(&self) -> Option<&Call> {
+        self.next_call().filter(|call| call.resolved.effect == Effect::Probe)
+    }
+
+    /// Whether the user has sent a message that goes before what has not started.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.queued.iter().any(|queued| queued.kind == MessageType::Steering)
     }
 
     fn state(&self) -> RunState {

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use stakpak_agent_core::{
-    CallEnd, Effect, ModelTerms, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, Sandbox, ToolCall,
+    CallEnd, ContextState, Cut, Effect, ModelTerms, Policy, Record, ResolvedCall, Row, RowClass, RunAccepted, Sandbox,
+    ToolCall,
 };
 use stakpak_protocol::{
     Approval, DecidedBy, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType,
@@ -30,6 +31,11 @@ fn name(record: &Record) -> &'static str {
         Record::ModelRequested { .. } => "model_requested",
         Record::BackingOff { .. } => "backing_off",
         Record::ModelAnswered { .. } => "model_answered",
+        Record::ContextOverflowed { .. } => "context_overflowed",
+        Record::ContextCleared { .. } => "context_cleared",
+        Record::ContextCut { .. } => "context_cut",
+        Record::CompactionStarted { .. } => "compaction_started",
+        Record::Compaction { .. } => "compaction",
         Record::CallsResolved { .. } => "calls_resolved",
         Record::Decided { .. } => "decided",
         Record::CallStarted { .. } => "call_started",
@@ -45,7 +51,7 @@ fn name(record: &Record) -> &'static str {
     }
 }
 
-const VARIANTS: usize = 17;
+const VARIANTS: usize = 22;
 
 fn every_record() -> [Record; VARIANTS] {
     [
@@ -59,12 +65,26 @@ fn every_record() -> [Record; VARIANTS] {
         Record::ModelRequested { turn: 3, attempt: 2, restarts: 1 },
         Record::BackingOff { attempt: 1, until: at(), restarts: None },
         model_answered(),
+        Record::ContextOverflowed { message: "test: 400 conversation too long".into() },
+        Record::ContextCleared { before: 7, tokens_before: 90, tokens_after: 60 },
+        Record::ContextCut { cut: Cut { before: 8, keep: 400 }, tokens_before: 90, tokens_after: 60 },
+        Record::CompactionStarted { first: 5, tokens_before: 90 },
+        Record::Compaction {
+            first: 5,
+            summary: "The disk is full.".into(),
+            model: Some("anthropic/claude".into()),
+            usage: Usage { prompt_tokens: 80, completion_tokens: 5, total_tokens: 85, ..Usage::default() },
+            cost_micros: Some(111),
+            tokens_before: 90,
+            tokens_after: 30,
+            truncated: false,
+        },
         calls_resolved(),
         Record::Decided {
             call_id: "call_1".into(),
             decision: DecidedBy { action: ToolDecisionAction::CustomResult, by: "ann".into(), at: at() },
         },
-        Record::CallStarted { call_id: "call_1".into(), attempt: 2 },
+        Record::CallStarted { call_id: "call_1".into(), attempt: 2, probe: None },
         call_ended(CallEnd::Done),
         Record::ClockStopped { at: at() },
         Record::ClockStarted { at: at() },
@@ -98,8 +118,10 @@ fn run_accepted(policy: Policy) -> Record {
         policy,
         cwd: "/srv".into(),
         limits: RunLimits::default(),
+        limit_keys: stakpak_agent_core::LimitKeys::default(),
         terms: ModelTerms::default(),
         sandbox: Sandbox::default(),
+        context: ContextState::default(),
     })
 }
 
@@ -117,6 +139,7 @@ fn model_answered() -> Record {
         usage: Usage { prompt_tokens: 12, completion_tokens: 5, total_tokens: 17, ..Usage::default() },
         finish: FinishReason::ToolCalls,
         cost_micros: Some(111),
+        estimated: None,
     }
 }
 

@@ -66,6 +66,7 @@ async fn appends(journal: &SqliteJournal, count: u32) -> Result<Vec<f64>> {
             run: None,
             receipt: None,
             snapshot: None,
+            spent: None,
         };
         latencies.push(timed(journal.append(append)).await?);
     }

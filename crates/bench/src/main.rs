@@ -21,6 +21,7 @@ mod model;
 mod process;
 mod replay;
 mod report;
+mod schedules;
 mod start;
 mod stats;
 mod target;
@@ -84,6 +85,8 @@ enum Command {
     Commit(commit::Args),
     /// What the way through a chat platform adds, and what idle conversations hold
     Gateway(gateway::Args),
+    /// Many schedules: start to ready, lateness, cost while idle
+    Schedules(schedules::Args),
     /// The scripted model alone
     Model(model::Args),
     /// The floor alone
@@ -132,6 +135,7 @@ async fn measure(global: Global, command: Command) -> Result<()> {
         Command::Cancel(args) => cancel::measure(&setting, &args, &mut report).await?,
         Command::Commit(args) => commit::measure(&setting, &args, &mut report).await?,
         Command::Gateway(args) => gateway::measure(&setting, &args, &mut report).await?,
+        Command::Schedules(args) => schedules::measure(&setting, &args, &mut report).await?,
         Command::Model(_) | Command::Floor(_) => {}
     }
     tokio::time::sleep(REAPED).await;
@@ -149,7 +153,8 @@ async fn all(setting: &Setting, report: &mut Report) -> Result<()> {
     fanout::measure(setting, &defaults()?, report).await?;
     cancel::measure(setting, &defaults()?, report).await?;
     commit::measure(setting, &defaults()?, report).await?;
-    gateway::measure(setting, &defaults()?, report).await
+    gateway::measure(setting, &defaults()?, report).await?;
+    schedules::measure(setting, &defaults()?, report).await
 }
 
 /// The arguments that a subcommand has when none is given.

@@ -142,8 +142,15 @@ impl Template {
             let rename = |text: &str| ids.iter().fold(text.to_owned(), |text, (old, new)| text.replace(old, new));
             let rows = rows.iter().map(|row| Row { payload: rename(&row.payload), ..row.clone() }).collect();
             let session = SessionRow { last_seq, ..session.clone() };
-            let append =
-                Append { epoch: journal.epoch(), session, rows, run: Some(copy), receipt: None, snapshot: None };
+            let append = Append {
+                epoch: journal.epoch(),
+                session,
+                rows,
+                run: Some(copy),
+                receipt: None,
+                snapshot: None,
+                spent: None,
+            };
             journal.append(append).await?;
         }
         Ok(())

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context, Result};
 use axum::Router;
-use stakpak_agent_core::{AgentConfig, Profiles, Retention, SandboxLevel, SystemClock, Tools};
+use stakpak_agent_core::{AgentConfig, Profiles, Retention, SystemClock, Tools};
 use stakpak_client::StakpakClient;
-use stakpak_mcp::{AllTools, Offer, Servers, Serving};
+use stakpak_mcp::{AllTools, Offer, Servers, Serving, Terms};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
@@ -18,8 +18,13 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    autopilot_file::LimitsTable, home::Home, instance::explain_bind_error, journal_file::JournalFile, mcp,
-    sandbox::SandboxPart, secrets,
+    autopilot_file::LimitsTable,
+    home::Home,
+    instance::explain_bind_error,
+    journal_file::JournalFile,
+    mcp,
+    sandbox::{Levels, SandboxPart},
+    secrets,
 };
 
 /// What the server is started with.
@@ -50,8 +55,8 @@ pub(crate) struct Options {
     pub(crate) redactor: Redactor,
     /// What other processes call this one.
     pub(crate) name: String,
-    /// Levels of sandbox that profiles ask for.
-    pub(crate) sandbox_levels: Vec<(String, SandboxLevel)>,
+    /// Levels of sandbox that profiles ask for, as the files are.
+    pub(crate) sandbox_levels: Levels,
 }
 
 /// What lives beside the server in this process.
@@ -119,9 +124,11 @@ impl Bound {
         parts.push(Arc::new(JournalFile(SqliteJournal::clone(&journal))));
         let mut edge = options.edge;
         edge.allowed_hosts.push(address.ip().to_string());
-        let profile = options.profiles.profile(None)?;
+        let name_of_profile = options.profiles.profile(None)?.name.clone();
+        let profiles = Arc::clone(&options.profiles);
         let tools = LocalToolsConfig {
             artefacts: home.autopilot("artefacts"),
+            backups: home.autopilot("backups"),
             credential_variables: options.credential_variables,
             profile: Some(options.profile),
             protected: home.protected(),
@@ -134,9 +141,11 @@ impl Bound {
         let own_tools = options.offers_mcp.then(|| {
             Serving::new(Offer {
                 tools: tools.clone(),
-                policy: profile.policy.clone(),
-                sandbox: profile.sandbox.clone(),
-                profile: profile.name.clone(),
+                terms: Arc::new(move || {
+                    let profile = profiles.profile(None)?;
+                    Ok(Terms { policy: profile.policy.clone(), sandbox: profile.sandbox.clone() })
+                }),
+                profile: name_of_profile,
                 cwd: options.workdir.clone(),
                 redactor: options.redactor.clone(),
                 state: home.autopilot(""),

@@ -1,27 +1,14 @@
-//! The allocator, and what a thread gives back to the system when it rests.
+//! The allocator, and what it keeps of what a burst left.
 
-use std::{
-    cell::Cell,
-    time::{Duration, Instant},
-};
-
-/// Blocks are made on one thread and freed on another all the time: glibc's allocator takes a lock for each.
+/// Blocks are made on one thread and freed on another all the time, and a few that stay must not hold the many around them:
+/// jemalloc's pages for small blocks are a tenth the size of those of others that are made for many threads.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// A thread keeps what a burst left on it until it allocates again, and an idle one does not.
-const EVERY: Duration = Duration::from_secs(1);
-
-/// For threads that have nothing to do; most calls do nothing.
-pub(crate) fn give_back() {
-    thread_local!(static LAST: Cell<Option<Instant>> = const { Cell::new(None) });
-    let now = Instant::now();
-    if LAST.get().is_none_or(|last| now - last > EVERY) {
-        LAST.set(Some(now));
-        // SAFETY: takes no pointers, and works on the heap of the calling thread and on what no thread owns.
-        #[expect(unsafe_code, reason = "the allocator offers it to C only")]
-        unsafe {
-            libmimalloc_sys::mi_collect(true);
-        }
-    }
-}
+/// Two arenas, because a third would hold pages of its own and their locks are short; threads keep small blocks only; and what
+/// nobody uses for a second goes back to the system, also while everything rests.
+#[expect(unsafe_code, reason = "the allocator reads its options before anything of ours runs, under this name")]
+#[cfg_attr(target_os = "linux", unsafe(export_name = "malloc_conf"))]
+#[cfg_attr(not(target_os = "linux"), unsafe(export_name = "_rjem_malloc_conf"))]
+pub(crate) static OPTIONS: &[u8; 86] =
+    b"narenas:2,tcache_max:1024,dirty_decay_ms:1000,muzzy_decay_ms:0,background_thread:true\0";

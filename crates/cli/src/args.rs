@@ -1,5 +1,6 @@
 //! The command line. `autopilot X` and `X` are the same commands.
 
+mod auth;
 mod channel;
 mod config;
 mod gateway;
@@ -15,6 +16,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use auth::{AuthCommand, AuthLoginArgs};
 pub(crate) use channel::{
     AccessCommand, AccessWho, ChannelAddArgs, ChannelCommand, ChannelKeys, ChannelType, PairCommand,
 };
@@ -101,6 +103,27 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<ConfigCommand>,
     },
+    /// One run of the agent that finds out what this machine runs; the set-up is `autopilot init`
+    #[command(
+        mut_arg("prompt", |prompt| prompt.help("What to find out besides")),
+        after_help = "Takes the flags of `stakpak run`.\n\nExamples:\n  stakpak init\n  stakpak init \"which of it is open to the network?\" --approve-all"
+    )]
+    Init {
+        #[command(flatten)]
+        run: Box<RunArgs>,
+        /// Of `autopilot init`, which is what it is for
+        #[arg(long, hide = true)]
+        non_interactive: bool,
+    },
+    /// Tells what is true of this machine; everything else is `config set`
+    Set {
+        /// What `status` calls this machine
+        #[arg(long, value_name = "NAME", required = true, value_parser = one_line)]
+        machine_name: String,
+    },
+    /// Keys of providers, apart from config.toml
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Tools of other programs: servers that speak the Model Context Protocol
     #[command(subcommand)]
     Mcp(McpCommand),
@@ -221,4 +244,13 @@ pub(crate) struct UpArgs {
     /// Accepted for older scripts; `up` never asks
     #[arg(long, hide = true)]
     pub(crate) non_interactive: bool,
+}
+
+/// What is shown in a line of its own.
+fn one_line(text: &str) -> Result<String, &'static str> {
+    let text = text.trim();
+    match text.is_empty() || text.chars().any(char::is_control) {
+        true => Err("must be one line, and not blank"),
+        false => Ok(text.to_owned()),
+    }
 }

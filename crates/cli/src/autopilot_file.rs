@@ -13,7 +13,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, Unexpected, Visitor},
 };
-use stakpak_config::{Codes, Document, Finding, Secret, create_if_absent};
+use stakpak_config::{Codes, Document, Finding, LoadError, Secret, Severity, create_if_absent};
+use stakpak_gateway::{GatewayCliFlags, GatewayConfig, GatewayConfigError};
 use stakpak_scheduler::ScheduleSet;
 use stakpak_server::ApprovalCeiling;
 
@@ -34,7 +35,7 @@ pub(crate) struct AutopilotFile {
 }
 
 /// `[server]`. Keys that have no effect yet are known, so that files of 0.3.x are read without a warning.
-#[derive(Debug, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct ServerTable {
     #[serde(deserialize_with = "address")]
@@ -105,6 +106,28 @@ impl Default for ServerTable {
     }
 }
 
+impl ServerTable {
+    /// Keys that differ and are read at the start only.
+    pub(crate) fn restart_required(&self, now: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("server.listen", self.listen != now.listen),
+            ("server.auto_approve_all", self.auto_approve_all != now.auto_approve_all),
+            ("server.token", self.token != now.token),
+            ("server.tokens", self.tokens != now.tokens),
+            ("server.allowed_hosts", self.allowed_hosts != now.allowed_hosts),
+            ("server.allowed_origins", self.allowed_origins != now.allowed_origins),
+            ("server.drain_timeout", self.drain_timeout != now.drain_timeout),
+            ("server.resume_max_age", self.resume_max_age != now.resume_max_age),
+            ("server.sandbox_mode", self.sandbox_mode != now.sandbox_mode),
+            ("server.log_format", self.log_format != now.log_format),
+            ("server.mcp", self.mcp != now.mcp),
+            ("server.approval_ceiling", self.approval_ceiling != now.approval_ceiling),
+            ("server.limits", self.limits != now.limits),
+        ];
+        keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
 impl AutopilotFile {
     /// Reads the file; an absent one is an empty one.
     ///
@@ -116,6 +139,33 @@ impl AutopilotFile {
             None => Document::parse("autopilot.toml", "")?,
         };
         Self::read(&document)
+    }
+
+    /// What of the file can be read, and what keeps the rest from it: for whoever tells how things are.
+    ///
+    /// # Errors
+    /// The file is there and its bytes cannot be had.
+    pub(crate) fn load_readable(home: &Home) -> Result<(Self, Vec<Finding>)> {
+        let (document, broken) = match Document::load(&home.autopilot_toml()) {
+            Ok(Some(document)) => (document, None),
+            Ok(None) => (Document::parse("autopilot.toml", "")?, None),
+            Err(LoadError::Syntax(finding)) => (Document::parse("autopilot.toml", "")?, Some(finding)),
+            Err(error) => return Err(error.into()),
+        };
+        let of_gateway = match GatewayConfig::from_document(&document, &GatewayCliFlags::default()) {
+            Err(GatewayConfigError::Table(finding)) => Some(finding),
+            _ => None,
+        };
+        let broken: Vec<_> = broken.into_iter().chain(of_gateway).collect();
+        if let (true, Ok(file)) = (broken.is_empty(), Self::read(&document)) {
+            return Ok((file, broken));
+        }
+        let nothing = Self::read(&Document::parse("autopilot.toml", "")?)?;
+        let (mut findings, schedules) = Self::findings(&document);
+        findings.retain(|finding| finding.severity == Severity::Error);
+        findings.extend(broken);
+        let server = document.table(&["server"], CODES, &mut Vec::new()).unwrap_or_default();
+        Ok((Self { server, schedules: schedules.unwrap_or(nothing.schedules), ..nothing }, findings))
     }
 
     pub(crate) fn read(document: &Document) -> Result<Self> {

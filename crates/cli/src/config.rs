@@ -16,6 +16,8 @@ mod show;
 mod validate;
 mod value;
 
+pub(crate) use set::{run as set_key, store};
+
 use anyhow::Result;
 use serde_json::json;
 

@@ -2,6 +2,7 @@
 //! narrow the modes of private files; nobody else is asked, unless `--online` says so.
 
 mod access;
+mod budgets;
 mod files;
 mod gateway;
 mod instance;
@@ -129,9 +130,10 @@ pub(crate) async fn run(home: &Home, global: &Global, args: &DoctorArgs) -> Resu
     probes.extend(files.probes());
     probes.extend(access::look(home));
     probes.extend(machine::look(home));
-    probes.push(sandbox::look(home));
+    probes.extend(sandbox::look(home));
     probes.extend(instance::look(home, files.autopilot.as_ref().ok()).await?);
     probes.extend(schedules::look(&files));
+    probes.push(budgets::look(&files, global));
     probes.push(online::credentials(&files, global));
     probes.extend(online::look(&files, global, args.online).await);
     let is_ok = !probes.iter().any(Probe::is_blocking);

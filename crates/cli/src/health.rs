@@ -43,7 +43,12 @@ impl Health {
     }
 
     pub(crate) fn scheduler_runs(self) -> bool {
-        matches!(self, Self::Known(ReadyChecks { scheduler: CheckState::Ok, .. }))
+        matches!(self, Self::Known(ReadyChecks { scheduler: CheckState::Ok | CheckState::Degraded, .. }))
+    }
+
+    /// What is wrong with it, if that is known.
+    pub(crate) fn trouble_of_scheduler(self) -> Option<&'static str> {
+        trouble(self.checks()?.scheduler)
     }
 
     pub(crate) fn channels_run(self) -> bool {
@@ -82,7 +87,7 @@ impl Health {
 fn trouble(state: CheckState) -> Option<&'static str> {
     match state {
         CheckState::Ok | CheckState::Off => None,
-        CheckState::Degraded => Some("works with loss"),
+        CheckState::Degraded => Some("works with loss, or failed a moment ago and was started again"),
         CheckState::Starting => Some("is still starting"),
         CheckState::ReadOnly => Some("cannot be written: the disk is full or fails"),
         CheckState::Failed => Some("does not work; it is tried again by itself"),

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use stakpak_config::{create_if_absent, private_dir};
+use serde::Deserialize;
+use stakpak_config::{Codes, ConfigFile, Credentials, Document, LoadError, create_if_absent, private_dir};
 use stakpak_models::KNOWN_PROVIDERS;
 
 use crate::logging::SECRET_VARIABLES;
@@ -13,6 +14,16 @@ use crate::logging::SECRET_VARIABLES;
 pub(crate) struct Home {
     root: PathBuf,
     config: PathBuf,
+    ledger: PathBuf,
+    logs: PathBuf,
+}
+
+/// `[watch]` of `autopilot.toml`, as far as it moves files.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Places {
+    db_path: Option<String>,
+    log_dir: Option<String>,
 }
 
 impl Home {
@@ -27,8 +38,11 @@ impl Home {
         let root = std::path::absolute(&root)?;
         private_dir(&root)?;
         private_dir(&root.join("autopilot"))?;
-        private_dir(&root.join("autopilot/logs"))?;
-        Ok(Self { config: config.unwrap_or_else(|| root.join("config.toml")), root })
+        let (ledger, logs) = Places::of(&root.join("autopilot.toml")).below(&root);
+        // Whoever needs a place that cannot be had says so; `down` does not.
+        let _ = private_dir(&logs);
+        let _ = private_dir(ledger.parent().unwrap_or(&root));
+        Ok(Self { config: config.unwrap_or_else(|| root.join("config.toml")), root, ledger, logs })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -37,6 +51,20 @@ impl Home {
 
     pub(crate) fn config_toml(&self) -> &Path {
         &self.config
+    }
+
+    /// What providers know us by, apart from `config.toml`.
+    pub(crate) fn auth_toml(&self) -> PathBuf {
+        self.root.join("auth.toml")
+    }
+
+    /// The profiles, with the keys of `auth.toml`.
+    pub(crate) fn config_file(&self) -> Result<ConfigFile, LoadError> {
+        Ok(ConfigFile::load(&self.config)?.with_credentials(self.credentials()?))
+    }
+
+    pub(crate) fn credentials(&self) -> Result<Credentials, LoadError> {
+        Credentials::load(&self.auth_toml())
     }
 
     pub(crate) fn autopilot_toml(&self) -> PathBuf {
@@ -53,11 +81,23 @@ impl Home {
     }
 
     pub(crate) fn logs(&self) -> PathBuf {
-        self.autopilot("logs")
+        self.logs.clone()
+    }
+
+    /// The schedules' ledger.
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.ledger.clone()
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {
         self.autopilot("token")
+    }
+
+    /// Keys of places that are others in the file by now.
+    pub(crate) fn moved_places(&self) -> impl Iterator<Item = &'static str> {
+        let (ledger, logs) = Places::of(&self.autopilot_toml()).below(&self.root);
+        let keys = [("watch.db_path", ledger != self.ledger), ("watch.log_dir", logs != self.logs)];
+        keys.into_iter().filter(|(_, is_other)| *is_other).map(|(key, _)| key)
     }
 
     /// The bearer token; made on first use, 64 characters from the system's random source.
@@ -84,7 +124,7 @@ impl Home {
     /// Names of environment variables that the configuration reads, and those with the key of a provider or a collector:
     /// they may hold secrets, so no tool sees them.
     pub(crate) fn credential_variables(&self) -> Vec<String> {
-        let files = [self.config.clone(), self.autopilot_toml(), self.gateway_toml()];
+        let files = [self.config.clone(), self.auth_toml(), self.autopilot_toml(), self.gateway_toml()];
         let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
         let referenced = texts.flat_map(|text| referenced_variables(&text));
         let of_providers = KNOWN_PROVIDERS.iter().map(|known| known.variable.to_owned());
@@ -93,7 +133,7 @@ impl Home {
 
     /// What no tool in a sandbox may reach.
     pub(crate) fn protected(&self) -> Vec<PathBuf> {
-        vec![self.root.clone(), self.config.clone()]
+        vec![self.root.clone(), self.config.clone(), self.ledger.clone(), self.logs.clone()]
     }
 
     /// The path as people write it.
@@ -102,6 +142,31 @@ impl Home {
             Some(rest) => format!("~/{}", rest.display()),
             None => path.display().to_string(),
         }
+    }
+}
+
+impl Places {
+    /// A file that cannot be read moves nothing: whoever needs it says so.
+    fn of(file: &Path) -> Self {
+        let document = Document::load(file).ok().flatten();
+        let table = document.and_then(|document| document.table(&["watch"], Codes::all("E002"), &mut Vec::new()).ok());
+        table.unwrap_or_default()
+    }
+
+    /// Ledger and logs; what is not absolute lies in the state directory.
+    fn below(self, root: &Path) -> (PathBuf, PathBuf) {
+        let place = |written: Option<String>, usual: &str| match written.filter(|path| !path.trim().is_empty()) {
+            Some(path) => root.join(expanded(path.trim())),
+            None => root.join(usual),
+        };
+        (place(self.db_path, "autopilot/autopilot.db"), place(self.log_dir, "autopilot/logs"))
+    }
+}
+
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
     }
 }
 

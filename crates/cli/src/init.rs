@@ -12,7 +12,6 @@ mod question;
 mod report;
 
 use anyhow::Result;
-use stakpak_config::ConfigFile;
 
 use crate::{
     args::{Global, InitArgs},
@@ -22,14 +21,15 @@ use crate::{
     place::Place,
 };
 
-use self::{chat::Chat, duties::Duties, model::Answer, question::Asker, report::Report};
+use self::{chat::Chat, duties::Duties, model::Answer, report::Report};
 
 pub(crate) use probe::models;
+pub(crate) use question::Asker;
 
 pub(crate) async fn run(global: &Global, args: &InitArgs) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let autopilot = AutopilotFile::load(&home)?;
-    let file = ConfigFile::load(home.config_toml())?;
+    let file = home.config_file()?;
     let asker = Asker::new(!(args.non_interactive || args.yes || global.json));
     asker.tell(
         "Enter takes what is in [brackets]. Nothing is written before the end; Ctrl-C leaves everything as it is.\n",

@@ -37,6 +37,9 @@ pub(crate) struct Facts {
     /// The file that a standalone gateway was told to read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<PathBuf>,
+    /// Keys that have changed in the files since the start and take effect at the next one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) restart_required: Vec<String>,
 }
 
 /// What one process owns at a time: each has a lock, and facts about its owner.

@@ -12,6 +12,7 @@ mod access;
 mod agent_server;
 mod allocator;
 mod args;
+mod auth;
 mod autopilot_file;
 mod backup;
 mod channel;
@@ -71,11 +72,7 @@ fn main() -> ExitCode {
     }
     // Two TLS providers may end up in the graph; the first client would panic without a choice.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_park(allocator::give_back)
-        .thread_keep_alive(SPARE_THREADS)
-        .build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_keep_alive(SPARE_THREADS).build();
     let result = runtime.context("the async runtime cannot start").and_then(|runtime| {
         let result = runtime.block_on(dispatch(cli, started));
         // A thread that waits for the terminal must not hold up the exit.
@@ -126,12 +123,23 @@ async fn dispatch(cli: Cli, started: Instant) -> Result<()> {
         Command::Serve(args) => up::serve(&global, args, started).await,
         Command::Gateway(command) => gateway::run(&global, command, started).await,
         Command::Run(args) => run::run(&global, *args).await,
+        Command::Init { non_interactive: true, .. } => Err(exit::Failure::Usage(
+            "`stakpak init` is one run that looks at this machine; the set-up is: stakpak autopilot init --non-interactive"
+                .to_owned(),
+        )
+        .into()),
+        Command::Init { run, .. } => run::map_machine(&global, *run).await,
+        Command::Set { machine_name } => {
+            let home = Home::open(global.home.clone(), global.config.clone())?;
+            config::set_key(&home, &global, "settings.machine_name", &machine_name)
+        }
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Sessions(command) => sessions::run(&global, command).await,
         Command::Config { command } => {
             let home = Home::open(global.home.clone(), global.config.clone())?;
             config::run(&home, &global, command.unwrap_or_default())
         }
+        Command::Auth(command) => auth::run(&global, command),
         Command::Mcp(command) => mcp::run(&global, command).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

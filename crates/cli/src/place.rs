@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::Result;
-use stakpak_config::{Document, Secret};
+use stakpak_agent_core::check_key;
+use stakpak_config::{Document, Finding, Secret, Severity};
 use stakpak_gateway::{GatewayCliFlags, GatewayConfig};
 
 use crate::home::Home;
@@ -83,6 +84,7 @@ impl Place {
             flags.store = Some(self.store.clone());
         }
         let mut config = GatewayConfig::from_document(document, &flags)?;
+        config.findings.extend(unusable_keys(document, &config));
         if let Some(token) = self.token_of_this_home(document, &config) {
             config.server.token = token;
         }
@@ -102,6 +104,22 @@ impl Place {
         }
         Some(Secret::new(std::fs::read_to_string(&self.token).unwrap_or_default().trim()))
     }
+}
+
+/// Entries of the gateway's lists of tools that are no keys of a policy: with them the server would refuse every message.
+pub(crate) fn unusable_keys(document: &Document, config: &GatewayConfig) -> Vec<Finding> {
+    let unusable = |path: &[&str], keys: &[String]| {
+        let keys = keys.iter().map(|key| key.trim()).filter(|key| !key.is_empty() && *key != "*");
+        let error = keys.map(check_key).find_map(Result::err)?;
+        Some(document.finding(path, "E201", Severity::Error, error.to_string()))
+    };
+    let of_channels = config.channels.settings().filter_map(|(name, settings)| {
+        unusable(&["channels", name, "auto_approve"], settings.run.auto_approve.as_deref()?)
+    });
+    unusable(&["gateway", "approval_allowlist"], &config.gateway.approval_allowlist)
+        .into_iter()
+        .chain(of_channels)
+        .collect()
 }
 
 /// A file that does not parse has none that could be used; who loads it next says so.

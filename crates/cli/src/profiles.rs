@@ -2,25 +2,37 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use anyhow::Result;
-use stakpak_agent_core::{Policy, Profile, ProfileError, Profiles, Sandbox, SandboxLevel, check_key};
+use stakpak_agent_core::{
+    Calendar, Compaction, DayBudget, Policy, Profile, ProfileError, Profiles, Sandbox, SandboxLevel, check_key,
+};
 use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
     KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
 };
-use stakpak_protocol::ModelCost;
+use stakpak_protocol::{ModelCost, ModelLimit, RunLimits, Usd};
+use stakpak_scheduler::SharedBudget;
 
 use crate::sandbox;
 
 /// The profiles of a file, with what the command line says about the one it names.
 pub(crate) struct ConfigProfiles {
+    boot: String,
+    approve_all: bool,
+    current: RwLock<Arc<Version>>,
+}
+
+/// The file as it was at one time. A run keeps what it was given of it.
+struct Version {
     file: ConfigFile,
     boot: String,
+    /// Of the command line, or of `[server]`.
     model: Option<String>,
     approve_all: bool,
+    calendar: Calendar,
     made: Mutex<HashMap<String, Arc<Profile>>>,
 }
 
@@ -28,72 +40,70 @@ impl ConfigProfiles {
     /// # Errors
     /// When the boot profile cannot be used.
     pub(crate) fn new(file: ConfigFile, boot: &str, model: Option<String>, approve_all: bool) -> Result<Self> {
-        let profiles = Self { file, boot: boot.to_owned(), model, approve_all, made: Mutex::default() };
-        let profile = profiles.profile(None)?;
-        if let Some(model) = profile.models.default_model() {
-            profile.models.resolve(&model)?;
-        }
-        Ok(profiles)
+        Self::in_days_of(&SharedBudget::default(), file, boot, model, approve_all)
+    }
+
+    /// The same to run by: its days are those of `[defaults].timezone`.
+    pub(crate) fn in_days_of(
+        days: &SharedBudget,
+        file: ConfigFile,
+        boot: &str,
+        model: Option<String>,
+        approve_all: bool,
+    ) -> Result<Self> {
+        let current = RwLock::new(Arc::new(Version::new(file, boot, model, approve_all, days)?));
+        Ok(Self { boot: boot.to_owned(), approve_all, current })
+    }
+
+    /// From now on another file holds, for runs that begin.
+    ///
+    /// # Errors
+    /// When the boot profile cannot be used; the old file stays then.
+    pub(crate) fn reload(&self, file: ConfigFile, model: Option<String>, days: &SharedBudget) -> Result<()> {
+        let version = Arc::new(Version::new(file, &self.boot, model, self.approve_all, days)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
+        Ok(())
+    }
+
+    fn current(&self) -> Arc<Version> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The levels of sandbox that profiles of the file ask for, each with the name of one that does.
+    pub(crate) fn sandbox_levels(&self) -> Vec<(String, SandboxLevel)> {
+        sandbox::levels(&self.current().file)
     }
 
     /// The providers of a profile, ready to be asked.
     pub(crate) fn providers(file: &ConfigFile, name: &str) -> Result<Vec<ProviderSettings>, ProfileError> {
         of_profile(name, &file.profile(name).map_err(|error| unusable(name, &error))?)
     }
-
-    fn make(&self, name: &str) -> Result<Profile, ProfileError> {
-        let profile = self.file.profile(name).map_err(|error| unusable(name, &error))?;
-        if let Some((provider, finding)) = profile.invalid_providers.iter().next() {
-            return Err(ProfileError {
-                message: format!("profile {name}: provider {provider} is unusable: {finding}"),
-            });
-        }
-        let is_boot = name == self.boot;
-        let mut settings = of_profile(name, &profile)?;
-        for settings in &mut settings {
-            settings.prices = self.prices(&settings.id);
-        }
-        let default = match self.model.as_deref().filter(|_| is_boot).or(profile.model.as_deref()) {
-            Some(model) => Some(model.to_owned()),
-            None => self.inherited(&settings),
-        };
-        let models = ProviderModels::new(settings, default.as_deref()).map_err(|error| unusable(name, &error))?;
-        Ok(Profile {
-            name: name.to_owned(),
-            models: Arc::new(models),
-            policy: if self.approve_all && is_boot { Policy::All } else { grant(name, &profile)? },
-            system_prompt: profile.system_prompt.as_deref().map(Into::into),
-            max_turns: profile.max_turns.map(u64::from),
-            sandbox: sandbox::of_profile(profile.sandbox.as_ref()),
-        })
-    }
-}
-
-impl ConfigProfiles {
-    /// `[cost]` of a provider's models, by their ids.
-    fn prices(&self, provider: &str) -> BTreeMap<String, Option<ModelCost>> {
-        let of_provider = self.file.prices().iter().filter_map(|(name, price)| {
-            let (_, id) = name.split_once('/').filter(|(prefix, _)| *prefix == provider)?;
-            Some((id.to_owned(), price.map(model_cost)))
-        });
-        of_provider.collect()
-    }
-
-    /// The levels of sandbox that profiles of the file ask for, each with the name of one that does.
-    pub(crate) fn sandbox_levels(&self) -> Vec<(String, SandboxLevel)> {
-        sandbox::levels(&self.file)
-    }
-
-    /// For a profile that names no model: that of the command line or of the boot profile, if the profile has its provider.
-    fn inherited(&self, settings: &[ProviderSettings]) -> Option<String> {
-        let of_boot = || self.file.profile(&self.boot).ok()?.model;
-        let model = self.model.clone().or_else(of_boot)?;
-        let provider = model.split_once('/')?.0;
-        (provider == OFFLINE_PROVIDER || settings.iter().any(|settings| settings.id == provider)).then_some(model)
-    }
 }
 
 impl Profiles for ConfigProfiles {
+    fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ProfileError> {
+        self.current().profile(name)
+    }
+}
+
+impl Version {
+    fn new(
+        file: ConfigFile,
+        boot: &str,
+        model: Option<String>,
+        approve_all: bool,
+        days: &SharedBudget,
+    ) -> Result<Self> {
+        let days = days.clone();
+        let calendar = Calendar::new(move |now| days.day_began(now));
+        let version = Self { file, boot: boot.to_owned(), model, approve_all, calendar, made: Mutex::default() };
+        let profile = version.profile(None)?;
+        if let Some(model) = profile.models.default_model() {
+            profile.models.resolve(&model)?;
+        }
+        Ok(version)
+    }
+
     fn profile(&self, name: Option<&str>) -> Result<Arc<Profile>, ProfileError> {
         let name = name.unwrap_or(&self.boot);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +113,76 @@ impl Profiles for ConfigProfiles {
         let profile = Arc::new(self.make(name)?);
         made.insert(name.to_owned(), Arc::clone(&profile));
         Ok(profile)
+    }
+
+    fn make(&self, name: &str) -> Result<Profile, ProfileError> {
+        let profile = self.file.profile(name).map_err(|error| unusable(name, &error))?;
+        if let Some((provider, finding)) = profile.invalid_providers.iter().next() {
+            return Err(ProfileError {
+                message: format!("profile {name}: provider {provider} is unusable: {finding}"),
+            });
+        }
+        let approve_all = self.approve_all && name == self.boot;
+        let mut settings = of_profile(name, &profile)?;
+        for settings in &mut settings {
+            settings.prices = self.prices(&settings.id);
+            settings.limits = self.limits(&settings.id);
+        }
+        let default = match self.model.as_deref().filter(|_| name == self.boot).or(profile.model.as_deref()) {
+            Some(model) => Some(model.to_owned()),
+            None => self.inherited(&settings),
+        };
+        let models = ProviderModels::new(settings, default.as_deref()).map_err(|error| unusable(name, &error))?;
+        Ok(Profile {
+            name: name.to_owned(),
+            models: Arc::new(models),
+            policy: if approve_all { Policy::All } else { grant(name, &profile)? },
+            has_own_policy: approve_all || profile.allowed_tools.is_some() || profile.auto_approve.is_some(),
+            system_prompt: profile.system_prompt.as_deref().map(Into::into),
+            max_turns: profile.max_turns.map(u64::from),
+            limits: RunLimits {
+                tokens: profile.budget.tokens_per_run,
+                cost_usd: profile.budget.usd_per_run,
+                ..RunLimits::default()
+            },
+            day: DayBudget {
+                tokens: profile.budget.tokens_per_day,
+                cost: profile.budget.usd_per_day.map(Usd::from_dollars),
+                runs: profile.budget.runs_per_day,
+                calendar: self.calendar.clone(),
+            },
+            sandbox: sandbox::of_profile(profile.sandbox.as_ref()),
+            compaction: compaction(&profile),
+        })
+    }
+
+    /// `[cost]` of a provider's models, by their ids.
+    fn prices(&self, provider: &str) -> BTreeMap<String, Option<ModelCost>> {
+        let of_provider = self.file.prices().iter().filter_map(|(name, price)| {
+            let (_, id) = name.split_once('/').filter(|(prefix, _)| *prefix == provider)?;
+            Some((id.to_owned(), price.map(model_cost)))
+        });
+        of_provider.collect()
+    }
+
+    /// `[limits]` of a provider's models, by their ids.
+    fn limits(&self, provider: &str) -> BTreeMap<String, ModelLimit> {
+        let of_provider = self.file.limits().iter().filter_map(|(name, limits)| {
+            let (_, id) = name.split_once('/').filter(|(prefix, _)| *prefix == provider)?;
+            let default = ModelLimit::default();
+            let (context, output) =
+                (limits.context.unwrap_or(default.context), limits.output.unwrap_or(default.output));
+            Some((id.to_owned(), ModelLimit { context, output }))
+        });
+        of_provider.collect()
+    }
+
+    /// For a profile that names no model: that of the command line or of the boot profile, if the profile has its provider.
+    fn inherited(&self, settings: &[ProviderSettings]) -> Option<String> {
+        let of_boot = || self.file.profile(&self.boot).ok()?.model;
+        let model = self.model.clone().or_else(of_boot)?;
+        let provider = model.split_once('/')?.0;
+        (provider == OFFLINE_PROVIDER || settings.iter().any(|settings| settings.id == provider)).then_some(model)
     }
 }
 
@@ -172,7 +252,10 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
     settings.models.clone_from(&provider.models);
     if let Some(known) = known {
         if settings.api_key.is_none() && own_endpoint.is_none() {
-            return Err(unusable(format!("no key: set api_key, or the variable {}", known.variable)));
+            return Err(unusable(format!(
+                "no key: run `stakpak auth login --provider {id}`, or set api_key or the variable {}",
+                known.variable
+            )));
         }
         if settings.models.is_empty() {
             settings.models = vec![known.model.to_owned()];
@@ -181,6 +264,16 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
     settings.headers = provider.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     settings.requires_done = provider.requires_done.unwrap_or(true);
     Ok(settings)
+}
+
+fn compaction(profile: &stakpak_config::Profile) -> Compaction {
+    let (own, default) = (profile.compaction, Compaction::default());
+    Compaction {
+        enabled: own.enabled.unwrap_or(default.enabled),
+        trigger: own.trigger.unwrap_or(default.trigger),
+        target: own.target.unwrap_or(default.target),
+        model: profile.compaction_model.clone(),
+    }
 }
 
 fn model_cost(price: Price) -> ModelCost {
@@ -194,4 +287,77 @@ fn unusable(name: &str, error: &dyn std::error::Error) -> ProfileError {
         message.push_str(&format!(": {cause}"));
     }
     ProfileError { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::Tz;
+    use stakpak_config::Document;
+
+    use super::*;
+
+    #[test]
+    fn days_of_a_profile_are_of_the_zone_of_the_defaults_also_after_a_reload() {
+        let days = |zone| SharedBudget { zone, ..SharedBudget::default() };
+        let text = "[profiles.default]
+budget = { runs_per_day = 3 }
+";
+        let file = || ConfigFile::read(&Document::parse("config.toml", text).unwrap()).unwrap();
+        let profiles = ConfigProfiles::in_days_of(&days(Tz::Asia__Tokyo), file(), "default", None, false).unwrap();
+        let began = || {
+            let day = profiles.profile(None).unwrap().day.clone();
+            assert_eq!(day.runs, Some(3));
+            day.calendar.day_began("2026-05-01T12:00:00Z".parse().unwrap()).to_rfc3339()
+        };
+        assert_eq!(began(), "2026-04-30T15:00:00+00:00");
+        profiles.reload(file(), None, &days(Tz::UTC)).unwrap();
+        assert_eq!(began(), "2026-05-01T00:00:00+00:00");
+    }
+
+    fn profile(more: &str) -> Arc<Profile> {
+        let text = format!(
+            "[profiles.default]\nmodel = \"my/small\"\n[profiles.default.providers.my]\ntype = \"custom\"\n\
+             api_endpoint = \"http://127.0.0.1:1/v1\"\n{more}"
+        );
+        let file = ConfigFile::read(&Document::parse("config.toml", text).unwrap()).unwrap();
+        assert_eq!(file.findings(), [], "{more}");
+        Version::new(file, "default", None, false, &SharedBudget::default()).unwrap().profile(None).unwrap()
+    }
+
+    #[test]
+    fn what_a_profile_says_of_long_conversations() {
+        let keys = "[profiles.default.compaction]\nenabled = false\ntrigger = 0.7\ntarget = 0.3\n\
+                    [profiles.default.models]\ncompaction = \"my/cheap\"\n";
+        let told = Compaction { enabled: false, trigger: 0.7, target: 0.3, model: Some("my/cheap".to_owned()) };
+        assert_eq!(profile(keys).compaction, told);
+        assert_eq!(profile("").compaction, Compaction::default());
+        let below = "[profiles.all.compaction]\ntrigger = 0.5\n[profiles.default.compaction]\ntarget = 0.2\n";
+        assert_eq!(profile(below).compaction, Compaction { trigger: 0.5, target: 0.2, ..Compaction::default() });
+    }
+
+    /// C-P20: what is not said is that of a model which nobody knows.
+    #[test]
+    fn limits_are_those_of_the_file() {
+        let limit = |more: &str| profile(more).models.resolve("my/small").unwrap().info().limit;
+        let ModelLimit { context, output } = ModelLimit::default();
+        assert_eq!(limit(""), ModelLimit { context, output });
+        let own = "[limits.\"my/small\"]\ncontext = 16384\noutput = 1024\n[limits.\"my/other\"]\ncontext = 5000\n";
+        assert_eq!(limit(own), ModelLimit { context: 16_384, output: 1_024 });
+        assert_eq!(limit("[limits.\"my/small\"]\ncontext = 16384\n"), ModelLimit { context: 16_384, output });
+        assert_eq!(limit("[limits.\"my/small\"]\noutput = 1024\n"), ModelLimit { context, output: 1_024 });
+    }
+
+    #[test]
+    fn shares_and_limits_that_cannot_be_are_findings() {
+        for (text, key) in [
+            ("[profiles.default.compaction]\ntrigger = 1.5\n", "trigger"),
+            ("[profiles.default.compaction]\ntarget = 0.75\n", "target"),
+            ("[limits.\"my/small\"]\ncontext = 10\n", "context"),
+            ("[limits.small]\ncontext = 16384\n", "small"),
+        ] {
+            let file = ConfigFile::read(&Document::parse("config.toml", text).unwrap()).unwrap();
+            let found = format!("{:?}", file.findings());
+            assert!(file.findings().len() == 1 && found.contains(key), "{text}: {found}");
+        }
+    }
 }

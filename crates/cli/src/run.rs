@@ -34,6 +34,8 @@ use pause::resume_hint;
 use printer::{Printer, Style};
 use resume::Waiting;
 
+const MAP_MACHINE: &str = include_str!("run/map_machine.md");
+
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
     let prompt = prompt::given(&args)?;
     let system_prompt = prompt::of_system(&args)?;
@@ -43,6 +45,14 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<()> {
     let outcome = order.carry_out(prompt).await;
     server.end().await;
     outcome
+}
+
+/// `stakpak init`: what runs here, found out by a prompt that is built in; a prompt that is given comes after it.
+pub(crate) async fn map_machine(global: &Global, mut args: RunArgs) -> Result<()> {
+    let besides = prompt::given(&args)?.map(|besides| format!("\n{besides}")).unwrap_or_default();
+    args.prompt_file = None;
+    args.prompt = Some(format!("{MAP_MACHINE}{besides}"));
+    run(global, args).await
 }
 
 struct Order<'a> {

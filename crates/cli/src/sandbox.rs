@@ -1,5 +1,7 @@
 //! Sandboxes of profiles: from the file to the agent's terms, and how they go in `/v1/ready`.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use stakpak_agent_core::{Sandbox, SandboxLevel};
 use stakpak_config::{ConfigFile, SandboxConfig, SandboxLevel as Level};
 use stakpak_protocol::CheckState;
@@ -38,30 +40,47 @@ pub(crate) fn levels(file: &ConfigFile) -> Vec<(String, SandboxLevel)> {
     file.names().filter_map(asked).filter(|(_, level)| is_needed(*level)).collect()
 }
 
+/// Who asks for which level, as the files are at the time.
+pub(crate) type Levels = Arc<dyn Fn() -> Vec<(String, SandboxLevel)> + Send + Sync>;
+
 /// Whether every level that a profile asks for is there.
 pub(crate) struct SandboxPart {
     tools: LocalTools,
-    levels: Vec<(String, SandboxLevel)>,
+    levels: Levels,
+    /// What is missing, as it was told last.
+    told: Mutex<Vec<String>>,
 }
 
 impl SandboxPart {
-    /// What is missing is told once, in the log.
-    pub(crate) fn new(tools: LocalTools, levels: Vec<(String, SandboxLevel)>) -> Self {
-        for (profile, level) in &levels {
-            if let Err(error) = tools.sandbox_support(*level) {
-                tracing::error!(profile, ?level, %error, "the sandbox of a profile cannot be had: its runs are refused");
-            }
+    pub(crate) fn new(tools: LocalTools, levels: Levels) -> Self {
+        let part = Self { tools, levels, told: Mutex::default() };
+        part.missing(&(part.levels)());
+        part
+    }
+
+    /// Whether anything is missing; what is new of it is told in the log.
+    fn missing(&self, levels: &[(String, SandboxLevel)]) -> bool {
+        let missing = levels.iter().filter_map(|(profile, level)| {
+            let error = self.tools.sandbox_support(*level).err()?;
+            Some(format!("profile {profile}: {error}"))
+        });
+        let missing: Vec<String> = missing.collect();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in missing.iter().filter(|line| !told.contains(line)) {
+            tracing::error!("the sandbox of a profile cannot be had, its runs are refused: {line}");
         }
-        Self { tools, levels }
+        *told = missing;
+        !told.is_empty()
     }
 }
 
 impl Part for SandboxPart {
     fn check(&self) -> Option<(Check, CheckState)> {
-        let state = match self.levels.as_slice() {
-            [] => CheckState::Off,
-            levels if levels.iter().all(|(_, level)| self.tools.sandbox_support(*level).is_ok()) => CheckState::Ok,
-            _ => CheckState::Failed,
+        let levels = (self.levels)();
+        let state = match (levels.is_empty(), self.missing(&levels)) {
+            (true, _) => CheckState::Off,
+            (false, false) => CheckState::Ok,
+            (false, true) => CheckState::Failed,
         };
         Some((Check::Sandbox, state))
     }

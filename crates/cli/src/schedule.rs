@@ -73,5 +73,5 @@ pub(crate) async fn run(home: &Home, global: &Global, command: ScheduleCommand) 
 
 fn load(home: &Home) -> Result<(ScheduleSet, Ledger)> {
     let file = AutopilotFile::load(home)?;
-    Ok((file.schedules, Ledger::open(&home.autopilot("autopilot.db"))?))
+    Ok((file.schedules, Ledger::open(&home.ledger())?))
 }

@@ -13,13 +13,17 @@ const ORDINARY: [&str; 7] = ["HOME", "USER", "LOGNAME", "PATH", "PWD", "SHELL", 
 /// Knows `tokens`, the keys and tokens of the files, and the values of variables that may hold secrets. Files that do not
 /// parse are left out: whoever needs them says so.
 pub(crate) fn redactor<'a>(home: &Home, tokens: impl IntoIterator<Item = &'a String>) -> Result<Redactor> {
-    let files = [home.config_toml().to_owned(), home.autopilot_toml(), home.gateway_toml()];
+    Redactor::new(of_files(home).into_iter().chain(tokens.into_iter().cloned())).context("the secrets to be hidden")
+}
+
+/// Keys and tokens of the files as they are now, and the variables they refer to.
+pub(crate) fn of_files(home: &Home) -> Vec<String> {
+    let files = [home.config_toml().to_owned(), home.auth_toml(), home.autopilot_toml(), home.gateway_toml()];
     let of_files = files.iter().filter_map(|file| Document::load(file).ok().flatten());
     let of_files = of_files.flat_map(|document| document.secrets());
     let variables = home.credential_variables().into_iter().filter(|name| !ORDINARY.contains(&name.as_str()));
     let of_environment = variables.filter_map(|name| std::env::var(name).ok());
-    let all = of_files.chain(of_environment).chain(tokens.into_iter().cloned());
-    Redactor::new(all).context("the secrets to be hidden")
+    of_files.chain(of_environment).collect()
 }
 
 /// What sessions meet besides: a vault each, with one key for all.

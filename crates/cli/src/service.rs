@@ -133,6 +133,14 @@ pub(crate) struct ServiceState {
     pub(crate) linger_hint: Option<String>,
 }
 
+/// What is to be said of the variables that the service would have.
+///
+/// # Errors
+/// Some are missing.
+pub(crate) fn environment_of(home: &Home) -> Result<Vec<String>> {
+    environment::prepare(home, false)
+}
+
 /// None when none is installed.
 pub(crate) async fn state(home: &Home) -> Option<ServiceState> {
     let service = Service::installed(home)?;

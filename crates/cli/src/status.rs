@@ -4,7 +4,7 @@ use anyhow::Result;
 use chrono::Utc;
 use serde_json::{Value, json};
 use stakpak_agent_core::{Policy, Profiles};
-use stakpak_config::ConfigFile;
+use stakpak_config::{ConfigFile, Finding, LoadError, Severity};
 use stakpak_protocol::Approval;
 use stakpak_scheduler::{HistoryFilter, Ledger, OutboxCounts, SpentToday, list};
 
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let facts = Facts::of_running(&home)?;
-    let file = AutopilotFile::load(&home)?;
+    let (file, broken) = AutopilotFile::load_readable(&home)?;
     let token = file.token(&home)?;
     let model = match &facts {
         Some(facts) => client(&facts.url, Some(&token)).config().await.ok().and_then(|config| config.default_model),
@@ -37,21 +37,36 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
         Some(facts) => Health::of(&client(&facts.url, Some(&token))).await,
         None => Health::Gone,
     };
-    let verdict = if args.check && !health.is_good() { Err(Failure::Silent.into()) } else { Ok(()) };
-    let ledger = Ledger::open(&home.autopilot("autopilot.db"))?;
+    let parses = home.config_file().is_ok() && broken.is_empty();
+    let verdict = if !parses || (args.check && !health.is_good()) { Err(Failure::Silent.into()) } else { Ok(()) };
+    let ledger = Ledger::open(&home.ledger())?;
     let schedules = list(&file.schedules, &ledger, Utc::now()).await?;
     let runs = ledger.history(HistoryFilter::default(), 5).await?;
     let outbox = ledger.outbox(Utc::now()).await?;
     let desk = channel::Desk::of_up(&home, global.json);
-    let channels = channel::overview(&desk, RunningGateway::find(&home)?.as_ref()).await?;
+    let running = match (RunningGateway::find(&home), &facts) {
+        (Ok(running), _) => running,
+        // Its file cannot be read: the token is the one that is used here.
+        (Err(_), Some(facts)) => Some(RunningGateway::new(facts.url.clone(), &token)?),
+        (Err(_), None) => None,
+    };
+    let channels = channel::overview(&desk, running.as_ref()).await;
     let spent = ledger.spent_today(&file.schedules.budget, Utc::now()).await?;
-    let status = Status { global, home: &home, facts, health, model, file, outbox, spent };
+    let channels = match channels {
+        Ok(channels) => channels,
+        Err(error) if broken.is_empty() => return Err(error),
+        Err(_) => Vec::new(),
+    };
+    let status = Status { global, home: &home, facts, health, model, file, broken, outbox, spent };
     if global.json {
         let schedules: Vec<Value> = schedules.iter().map(schedule_json).collect();
         say!("{:#}", status.json(&schedules, &json!(runs), &channels));
         return verdict;
     }
     status.print();
+    if let Some(line) = status.unread() {
+        say!("files      {line}");
+    }
     say!("channels   {}", channel::one_line(&channels));
     if let Some(line) = status.undelivered() {
         say!("notify     {line}");
@@ -64,8 +79,11 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     } else {
         say!("\n{}", schedule_table(&schedules));
     }
-    for error in status.file.schedules.errors() {
+    for error in status.config_errors() {
         say!("{error}");
+    }
+    if let Some(facts) = status.facts.as_ref().filter(|facts| !facts.restart_required.is_empty()) {
+        say!("restart stakpak for what has changed to take effect: {}", facts.restart_required.join(", "));
     }
     verdict
 }
@@ -77,6 +95,8 @@ struct Status<'a> {
     health: Health,
     model: Option<String>,
     file: AutopilotFile,
+    /// What keeps parts of `autopilot.toml` from being read.
+    broken: Vec<Finding>,
     outbox: OutboxCounts,
     spent: SpentToday,
 }
@@ -101,6 +121,9 @@ impl Status<'_> {
         if let Some(line) = service::line(self.home) {
             say!("service    {line}");
         }
+        if let Some(name) = self.machine_name() {
+            say!("machine    {name}");
+        }
         say!("profile    {}", self.global.profile);
         if let Some(model) = &self.model {
             say!("model      {model}");
@@ -110,6 +133,18 @@ impl Status<'_> {
                 }
             }
         }
+    }
+
+    /// What it means that a file cannot be read.
+    fn unread(&self) -> Option<String> {
+        let is_unread =
+            [("config.toml", self.home.config_file().is_err()), ("autopilot.toml", !self.broken.is_empty())];
+        let names: Vec<_> = is_unread.into_iter().filter(|(_, is_unread)| *is_unread).map(|(name, _)| name).collect();
+        let meaning = match self.facts {
+            Some(_) => "what runs goes on with what it read before",
+            None => "nothing starts before it is put right",
+        };
+        (!names.is_empty()).then(|| format!("{} cannot be read, {meaning}; see the end", names.join(" and ")))
     }
 
     /// Notifications of runs that did not arrive.
@@ -141,14 +176,34 @@ impl Status<'_> {
         (!parts.is_empty()).then(|| parts.join(", "))
     }
 
+    /// What of the files cannot be used; of a file that cannot be read as a whole, that.
+    fn config_errors(&self) -> Vec<Finding> {
+        let config = self.home.config_file();
+        let unread = match &config {
+            Err(LoadError::Syntax(finding)) => Some(finding.clone()),
+            _ => None,
+        };
+        let of_config =
+            config.iter().flat_map(ConfigFile::findings).filter(|it| it.severity == Severity::Error).cloned();
+        let of_autopilot: Vec<_> = match self.broken.is_empty() {
+            true => self.file.schedules.errors().cloned().collect(),
+            false => self.broken.clone(),
+        };
+        of_config.chain(unread).chain(of_autopilot).collect()
+    }
+
+    fn machine_name(&self) -> Option<String> {
+        self.home.config_file().ok()?.machine_name().map(str::to_owned)
+    }
+
     /// Those that the boot profile lets run without a question; its commands and rules aside.
     fn allowed_tools(&self) -> usize {
-        let profile = ConfigFile::load(self.home.config_toml()).ok();
+        let profile = self.home.config_file().ok();
         let profiles = profile.and_then(|file| ConfigProfiles::new(file, &self.global.profile, None, false).ok());
         match profiles.and_then(|profiles| profiles.profile(None).ok()).map(|profile| profile.policy.clone()) {
             Some(Policy::Custom { rules, .. }) => rules.values().filter(|rule| **rule == Approval::Auto).count(),
             Some(Policy::All) => stakpak_tools::NAMES.len(),
-            Some(Policy::None) | None => 0,
+            Some(Policy::None | Policy::Both { .. }) | None => 0,
         }
     }
 
@@ -184,11 +239,14 @@ impl Status<'_> {
         let url = self.facts.as_ref().map(|facts| &facts.url);
         let sandbox_mode = self.file.server.sandbox_mode.as_deref().unwrap_or("persistent");
         let scheduler_runs = self.health.scheduler_runs();
+        let unread = self.broken.first().map(ToString::to_string);
+        let error = unread.or_else(|| self.health.trouble_of_scheduler().map(Into::into));
         json!({
             "command": "autopilot.status",
-            "ok": true,
+            "ok": self.home.config_file().is_ok() && self.broken.is_empty(),
             "healthy": self.health.is_good(),
             "checks": self.health.checks(),
+            "machine_name": self.machine_name(),
             "profile": self.global.profile,
             "config_path": self.home.autopilot_toml(),
             "version": env!("CARGO_PKG_VERSION"),
@@ -211,16 +269,17 @@ impl Status<'_> {
             },
             "server": { "expected_enabled": true, "reachable": self.health.is_reachable(), "url": url },
             "scheduler": {
-                "expected_enabled": true, "config_path": self.home.autopilot_toml(), "config_valid": true,
-                "trigger_count": schedules.len(), "running": scheduler_runs, "db_path": self.home.autopilot("autopilot.db"),
-                "error": null, "pid": self.facts.as_ref().filter(|_| scheduler_runs).map(|facts| facts.pid),
+                "expected_enabled": true, "config_path": self.home.autopilot_toml(), "config_valid": self.broken.is_empty(),
+                "trigger_count": schedules.len(), "running": scheduler_runs, "db_path": self.home.ledger(),
+                "error": error, "pid": self.facts.as_ref().filter(|_| scheduler_runs).map(|facts| facts.pid),
                 "recent_runs": runs, "stale_pid": false,
             },
             "schedules": schedules,
             "channels": self.channels(channels),
             "outbox": self.outbox,
             "budget": self.budget(),
-            "config_errors": self.file.schedules.errors().collect::<Vec<_>>(),
+            "config_errors": self.config_errors(),
+            "restart_required": self.facts.as_ref().map_or(&[][..], |facts| &facts.restart_required),
         })
     }
 }

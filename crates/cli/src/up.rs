@@ -100,7 +100,7 @@ pub(crate) async fn serve(global: &Global, args: ServeArgs, started: std::time::
 
 async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::Instant) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
-    let config = ConfigFile::load(home.config_toml())?;
+    let config = home.config_file()?;
     let file = AutopilotFile::load(&home)?;
     let place = mode.place(&home)?;
     let bind = args.bind.unwrap_or(file.server.listen);
@@ -112,6 +112,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     let profiles = Arc::new(profiles(global, &args, &file, config.clone())?);
     let options = options(&home, global, &file, bind, token.clone(), Arc::clone(&profiles), &mode)?;
     let redactor = options.redactor.clone();
+    let reload = watch::Reload::new(&home, &file, Arc::clone(&profiles), args.model.clone(), redactor.clone());
     let bound = Bound::new(options).await?;
     let logging = Logging::start(&home.logs(), args.log_format.unwrap_or(file.server.log_format))?;
     let created = AutopilotFile::create(&home)?;
@@ -136,7 +137,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     gateway.start(&tasks, stop.clone());
     scheduler.start(&tasks, stop.clone());
     upkeep::start(&server, file.server.limits.retention(), &tasks, stop.clone());
-    watch::start(&home, scheduler.handle(), gateway.clone(), &tasks, stop.clone());
+    watch::start(reload, scheduler.handle(), gateway.clone(), &tasks, stop.clone());
 
     let screen = screen::Screen {
         home: &home,
@@ -149,7 +150,11 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     };
     screen.ready(started.elapsed(), created, &findings).await;
     service::notify::ready(&tasks, stop.clone());
-    screen.live(&server.server, signals.next()).await;
+    let gave_up = tokio::select! {
+        () = screen.live(&server.server, signals.next()) => None,
+        why = scheduler.gave_up() => Some(why),
+        why = gateway.gave_up() => Some(why),
+    };
     service::notify::stopping();
     screen.note(&format!("stopping: active runs get {} s, then go on at the next start", drain.as_secs()));
     let drained = async {
@@ -166,7 +171,7 @@ async fn start(global: &Global, args: UpArgs, mode: Mode, started: std::time::In
     drop(lock);
     logging.end().await;
     screen.note("stopped; nothing that was accepted is lost");
-    Ok(())
+    gave_up.map_or(Ok(()), |why| bail!(why))
 }
 
 fn options(
@@ -187,7 +192,10 @@ fn options(
         bind,
         redactor: secrets::redactor(home, token.iter().chain(named_tokens.values()).chain(mcp.secrets()))?,
         mcp,
-        sandbox_levels: profiles.sandbox_levels(),
+        sandbox_levels: {
+            let profiles = Arc::clone(&profiles);
+            Arc::new(move || profiles.sandbox_levels())
+        },
         offers_mcp: file.server.mcp,
         token,
         named_tokens,
@@ -232,7 +240,7 @@ fn token_place(home: &Home, is_needed: bool, is_configured: bool) -> String {
 fn profiles(global: &Global, args: &UpArgs, file: &AutopilotFile, config: ConfigFile) -> Result<ConfigProfiles> {
     let model = args.model.clone().or_else(|| file.server.model.clone());
     let approve_all = args.auto_approve_all || file.server.auto_approve_all;
-    ConfigProfiles::new(config, &global.profile, model, approve_all)
+    ConfigProfiles::in_days_of(&file.schedules.budget, config, &global.profile, model, approve_all)
 }
 
 fn workdir(global: &Global) -> Result<PathBuf> {
@@ -256,6 +264,7 @@ fn facts(url: &str, mode: &str, profile: &str, service: Option<Backend>) -> Fact
         profile: profile.to_owned(),
         service,
         config: None,
+        restart_required: Vec::new(),
     }
 }
 

@@ -1,18 +1,23 @@
-//! `config.toml`: the profiles, and what models cost.
+//! `config.toml`: the profiles, what models cost, and how much they take.
 //!
 //! Invariants: an absent file is an empty one; an invalid profile is an error where it is asked for and does not
 //! disturb the others; `all` lies below every profile and cannot be asked for.
 
 use std::{collections::BTreeMap, path::Path};
 
+use serde::{Deserialize, de::IgnoredAny};
+
 use crate::{
     cost::Price,
-    document::{Document, LoadError},
+    credentials::Credentials,
+    document::{Codes, Document, LoadError},
     finding::Finding,
+    limits::ModelLimits,
     near::nearest,
     profile::Profile,
 };
 
+const CODES: Codes = Codes::all("E002");
 const BELOW_ALL: &str = "all";
 const DEFAULT: &str = "default";
 /// There without being written: `default` with the safe set of tools only.
@@ -23,7 +28,22 @@ const READONLY: &str = "readonly";
 pub struct ConfigFile {
     profiles: BTreeMap<String, Result<Profile, Finding>>,
     prices: BTreeMap<String, Option<Price>>,
+    credentials: Credentials,
+    machine_name: Option<String>,
+    limits: BTreeMap<String, ModelLimits>,
     findings: Vec<Finding>,
+}
+
+/// `[settings]`. Keys that mean nothing here are listed so that they are not unknown.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SettingsTable {
+    machine_name: Option<String>,
+    auto_append_gitignore: IgnoredAny,
+    anonymous_id: IgnoredAny,
+    user_id: IgnoredAny,
+    collect_telemetry: IgnoredAny,
+    editor: IgnoredAny,
 }
 
 /// Why there is no such profile.
@@ -68,9 +88,14 @@ impl ConfigFile {
     /// Reads the profiles of a parsed file.
     ///
     /// # Errors
-    /// `profiles` or `cost` is no table.
+    /// `profiles`, `cost` or `limits` is no table.
     pub fn read(document: &Document) -> Result<Self, Finding> {
-        let mut findings = document.unknown_tables(&["profiles", "settings", "cost"]);
+        let mut findings = document.unknown_tables(&["profiles", "settings", "cost", "limits"]);
+        let settings = document.table::<SettingsTable>(&["settings"], CODES, &mut findings);
+        let settings = settings.unwrap_or_else(|finding| {
+            findings.push(finding);
+            SettingsTable::default()
+        });
         let mut profiles = BTreeMap::new();
         for name in document.keys(&["profiles"])? {
             let profile = Profile::read(document, name, &mut findings);
@@ -83,8 +108,28 @@ impl ConfigFile {
             findings.extend(price.as_ref().err().cloned());
             prices.insert(model.to_owned(), price.ok());
         }
+        let mut limits = BTreeMap::new();
+        for model in document.keys(&["limits"])? {
+            match ModelLimits::read(document, model, &mut findings) {
+                Ok(limit) => drop(limits.insert(model.to_owned(), limit)),
+                Err(finding) => findings.push(finding),
+            }
+        }
         findings.sort_by_key(|finding| (finding.line, finding.column));
-        Ok(Self { profiles, prices, findings })
+        let machine_name = settings.machine_name.filter(|name| !name.trim().is_empty());
+        Ok(Self { profiles, prices, limits, credentials: Credentials::default(), machine_name, findings })
+    }
+
+    /// With the keys of `auth.toml` for the providers that have none here.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Self { credentials, ..self }
+    }
+
+    /// The credentials that were added.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// The profile of this name with `all` merged below it. `default` and `readonly` need no table.
@@ -109,10 +154,11 @@ impl ConfigFile {
                 return Err(ProfileError::Unknown { name: name.to_owned(), near });
             }
         };
-        match self.profiles.get(BELOW_ALL) {
-            Some(all) => Ok(profile.over(&valid(all)?)),
-            None => Ok(profile),
-        }
+        let profile = match self.profiles.get(BELOW_ALL) {
+            Some(all) => profile.over(&valid(all)?),
+            None => profile,
+        };
+        Ok(profile.with_keys(self.credentials.keys(name)))
     }
 
     /// The names that can be asked for.
@@ -126,6 +172,18 @@ impl ConfigFile {
     #[must_use]
     pub fn prices(&self) -> &BTreeMap<String, Option<Price>> {
         &self.prices
+    }
+
+    /// What its owner calls this machine.
+    #[must_use]
+    pub fn machine_name(&self) -> Option<&str> {
+        self.machine_name.as_deref()
+    }
+
+    /// Limits by `provider/id`.
+    #[must_use]
+    pub fn limits(&self) -> &BTreeMap<String, ModelLimits> {
+        &self.limits
     }
 
     /// All that is wrong with the file, in its order.

@@ -67,7 +67,11 @@ pub struct Finding {
 impl Finding {
     /// The finding for text that is not TOML (`E001`).
     pub(crate) fn syntax(file: &str, source: &str, span: Option<Range<usize>>, message: &str) -> Self {
-        let Location { line, column } = Lines::of(source).locate(source, span.map_or(0, |span| span.start));
+        let Location { line, column } = Lines::of(source).locate(source, span.as_ref().map_or(0, |span| span.start));
+        let message = match span.and_then(|span| source.get(span)).filter(|_| message == "duplicate key") {
+            Some(key) => format!("`{key}` is there already, above; keep one of the two"),
+            None => message.to_owned(),
+        };
         Self {
             file: file.to_owned(),
             line,
@@ -75,7 +79,7 @@ impl Finding {
             code: "E001",
             severity: Severity::Error,
             path: String::new(),
-            message: message.to_owned(),
+            message,
         }
     }
 }

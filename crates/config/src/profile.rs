@@ -8,10 +8,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
+    budget::Budget,
+    compaction::CompactionConfig,
     document::{Codes, Document},
     finding::{Finding, Severity},
     provider::{ProviderConfig, ProviderKind},
     sandbox::{SandboxConfig, SandboxLevel, Warden},
+    secret::Secret,
 };
 
 const CODES: Codes = Codes::all("E002");
@@ -33,6 +36,12 @@ pub struct Profile {
     pub max_turns: Option<u32>,
     /// What confines its tools.
     pub sandbox: Option<SandboxConfig>,
+    /// What its runs may take.
+    pub budget: Budget,
+    /// How long conversations are made to fit.
+    pub compaction: CompactionConfig,
+    /// The model that sums up what no longer fits: `models.compaction`.
+    pub compaction_model: Option<String>,
     /// By the key in the file.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Providers that are configured and cannot be used. They must not be taken for absent.
@@ -57,9 +66,10 @@ struct ProfileTable {
     provider: IgnoredAny,
     sandbox: Option<SandboxConfig>,
     warden: Warden,
-    budget: IgnoredAny,
+    budget: Budget,
     on_unknown: IgnoredAny,
-    models: IgnoredAny,
+    models: ModelsTable,
+    compaction: CompactionConfig,
     secrets: IgnoredAny,
     subagent: IgnoredAny,
     recent_models: IgnoredAny,
@@ -67,6 +77,13 @@ struct ProfileTable {
     openai: IgnoredAny,
     gemini: IgnoredAny,
     anthropic: IgnoredAny,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ModelsTable {
+    compaction: Option<String>,
+    fallback: IgnoredAny,
 }
 
 impl Profile {
@@ -81,11 +98,14 @@ impl Profile {
             system_prompt: table.system_prompt,
             max_turns: table.max_turns,
             sandbox: table.sandbox.or_else(|| table.warden.sandbox()),
+            budget: table.budget,
+            compaction: table.compaction,
+            compaction_model: table.models.compaction,
             ..Self::default()
         };
         let path = ["profiles", name, "providers"];
         for (key, provider) in document.entries(&path, CODES, findings)? {
-            match provider.and_then(|provider| complete(document, name, &key, provider)) {
+            match provider.and_then(|provider| complete(document, name, &key, provider, findings)) {
                 Ok(provider) => {
                     profile.providers.insert(key, provider);
                 }
@@ -96,6 +116,23 @@ impl Profile {
             }
         }
         Ok(profile)
+    }
+
+    /// With these keys for the providers that have none; one that needs only a key is there by it.
+    pub(crate) fn with_keys(mut self, keys: BTreeMap<&str, &Secret>) -> Self {
+        for (name, key) in keys {
+            if self.invalid_providers.contains_key(name) {
+                continue;
+            }
+            if let Some(provider) = self.providers.get_mut(name) {
+                provider.api_key.get_or_insert_with(|| key.clone());
+            } else if let Some(kind) = ProviderKind::named(name).filter(|kind| kind.needs_only_a_key()) {
+                let mut provider = ProviderConfig::new(kind);
+                provider.api_key = Some(key.clone());
+                self.providers.insert(name.to_owned(), provider);
+            }
+        }
+        self
     }
 
     /// The same without what it grants, and confined: the safe set is what a profile without grants has.
@@ -122,6 +159,9 @@ impl Profile {
             system_prompt: self.system_prompt.or(below.system_prompt),
             max_turns: self.max_turns.or(below.max_turns),
             sandbox: self.sandbox.or(below.sandbox),
+            budget: self.budget.over(below.budget),
+            compaction: self.compaction.over(below.compaction),
+            compaction_model: self.compaction_model.or(below.compaction_model),
             providers,
             invalid_providers,
         }
@@ -133,9 +173,17 @@ fn check(document: &Document, name: &str, table: &ProfileTable) -> Result<(), Fi
     if table.max_turns.is_some_and(|turns| !MAX_TURNS.contains(&turns)) {
         return bad("max_turns", "expected a number from 1 to 256");
     }
+    if let Some((key, message)) = table.compaction.wrong() {
+        let path = ["profiles", name, "compaction", key];
+        return Err(document.finding(&path, "E002", Severity::Error, message));
+    }
     let prompt = table.system_prompt.as_deref().unwrap_or_default();
     if prompt.chars().count() > MAX_SYSTEM_PROMPT_CHARS {
         return bad("system_prompt", "longer than 32768 characters");
+    }
+    if let Some(key) = table.budget.unusable() {
+        let path = ["profiles", name, "budget", key];
+        return Err(document.finding(&path, "E002", Severity::Error, "must be more than 0"));
     }
     Ok(())
 }
@@ -144,8 +192,13 @@ fn complete(
     document: &Document,
     profile: &str,
     key: &str,
-    provider: ProviderConfig,
+    mut provider: ProviderConfig,
+    findings: &mut Vec<Finding>,
 ) -> Result<ProviderConfig, Finding> {
+    if let Some(auth) = provider.auth.take() {
+        let key = auth.usable(document, &["profiles", profile, "providers", key, "auth"], findings)?;
+        provider.api_key = key.or(provider.api_key);
+    }
     if provider.kind != ProviderKind::Custom || provider.api_endpoint.is_some() {
         return Ok(provider);
     }

@@ -7,7 +7,7 @@ use serde::{
     de::{IgnoredAny, IntoDeserializer as _, value},
 };
 
-use crate::secret::Secret;
+use crate::{credentials::Credential, secret::Secret};
 
 /// How a provider is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +42,11 @@ impl ProviderKind {
         Self::deserialize(name.into_deserializer()).map_err(|_: value::Error| ()).ok()
     }
 
+    /// Whether a key is all that is needed to use it.
+    pub(crate) fn needs_only_a_key(self) -> bool {
+        matches!(self, Self::OpenAi | Self::Anthropic | Self::Gemini | Self::OpenRouter)
+    }
+
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -74,7 +79,7 @@ pub struct ProviderConfig {
     /// How it is spoken to.
     #[serde(rename = "type")]
     pub kind: ProviderKind,
-    /// Its key; without one the environment is asked.
+    /// Its key; without one the credentials of the profile are looked at, then the environment.
     #[serde(default)]
     pub api_key: Option<Secret>,
     /// For types `openai` and `custom`; without it responses at OpenAI's own endpoint, else chat.
@@ -99,8 +104,9 @@ pub struct ProviderConfig {
     _region: IgnoredAny,
     #[serde(default, rename = "profile_name")]
     _profile_name: IgnoredAny,
-    #[serde(default, rename = "auth")]
-    _auth: IgnoredAny,
+    /// Goes before `api_key`, in whose place it is once the file is read.
+    #[serde(default)]
+    pub(crate) auth: Option<Credential>,
 }
 
 impl ProviderConfig {
@@ -118,7 +124,7 @@ impl ProviderConfig {
             max_concurrent: None,
             _region: IgnoredAny,
             _profile_name: IgnoredAny,
-            _auth: IgnoredAny,
+            auth: None,
         }
     }
 }

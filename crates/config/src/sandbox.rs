@@ -4,37 +4,47 @@ use std::{fmt, path::PathBuf};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, IntoDeserializer, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
 /// How far the tools of a profile's runs are confined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum SandboxLevel {
     /// Not at all.
     Off,
     /// By the kernel.
+    #[serde(alias = "workspace")]
     Landlock,
     /// In a container.
     Container,
     /// By the strongest of those that are there.
+    #[serde(skip_deserializing)]
     Strongest,
 }
 
-/// A level with what is granted beyond the working directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A level with what is granted beyond the working directory. An unknown key is an error: what was meant may have been a
+/// restriction.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(remote = "Self", deny_unknown_fields)]
 pub struct SandboxConfig {
     /// How far.
     pub level: SandboxLevel,
     /// Absolute paths, besides the system's.
+    #[serde(default, deserialize_with = "places")]
     pub read: Vec<PathBuf>,
     /// Absolute paths, besides the working directory.
+    #[serde(default, deserialize_with = "places")]
     pub write: Vec<PathBuf>,
     /// Whether the network can be reached.
+    #[serde(default)]
     pub network: bool,
     /// Whether UNIX sockets can be used.
+    #[serde(default)]
     pub unix_sockets: bool,
     /// Credentials by name.
+    #[serde(default)]
     pub secrets: Vec<String>,
 }
 
@@ -44,23 +54,6 @@ impl SandboxConfig {
     pub fn new(level: SandboxLevel) -> Self {
         Self { level, read: Vec::new(), write: Vec::new(), network: false, unix_sockets: false, secrets: Vec::new() }
     }
-}
-
-/// An unknown key is an error here: what was meant may have been a restriction.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Table {
-    level: Level,
-    #[serde(default)]
-    read: Vec<Place>,
-    #[serde(default)]
-    write: Vec<Place>,
-    #[serde(default)]
-    network: bool,
-    #[serde(default)]
-    unix_sockets: bool,
-    #[serde(default)]
-    secrets: Vec<String>,
 }
 
 impl<'de> Deserialize<'de> for SandboxConfig {
@@ -78,70 +71,27 @@ impl<'de> Visitor<'de> for LevelOrTable {
         f.write_str("off, landlock or container, or a table with a level")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<SandboxConfig, E> {
-        LevelVisitor.visit_str(text).map(|Level(level)| SandboxConfig::new(level))
+    fn visit_str<E: de::Error>(self, level: &str) -> Result<SandboxConfig, E> {
+        SandboxLevel::deserialize(level.into_deserializer()).map(SandboxConfig::new)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SandboxConfig, A::Error> {
-        let Table { level: Level(level), read, write, network, unix_sockets, secrets } =
-            Table::deserialize(MapAccessDeserializer::new(map))?;
-        let places = |places: Vec<Place>| places.into_iter().map(|Place(path)| path).collect();
-        Ok(SandboxConfig { level, read: places(read), write: places(write), network, unix_sockets, secrets })
+        // What `remote` derives: the table alone.
+        SandboxConfig::deserialize(MapAccessDeserializer::new(map))
     }
 }
 
-struct Level(SandboxLevel);
-
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(LevelVisitor)
-    }
-}
-
-struct LevelVisitor;
-
-impl Visitor<'_> for LevelVisitor {
-    type Value = Level;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("off, landlock (or workspace) or container")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Level, E> {
-        match text {
-            "off" => Ok(Level(SandboxLevel::Off)),
-            "landlock" | "workspace" => Ok(Level(SandboxLevel::Landlock)),
-            "container" => Ok(Level(SandboxLevel::Container)),
-            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-        }
-    }
-}
-
-/// An absolute path; `~/` is the home of the user.
-struct Place(PathBuf);
-
-impl<'de> Deserialize<'de> for Place {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(PlaceVisitor)
-    }
-}
-
-struct PlaceVisitor;
-
-impl Visitor<'_> for PlaceVisitor {
-    type Value = Place;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an absolute path, or one that starts with ~/")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Place, E> {
+/// Absolute paths; `~/` is the home of the user.
+fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let place = |text: String| {
         let path = match (text.strip_prefix("~/"), std::env::home_dir()) {
             (Some(rest), Some(home)) => home.join(rest),
-            _ => PathBuf::from(text),
+            _ => PathBuf::from(&text),
         };
-        if path.is_absolute() { Ok(Place(path)) } else { Err(E::invalid_value(de::Unexpected::Str(text), &self)) }
-    }
+        let wrong = || de::Error::custom(format!("{text:?} is not an absolute path, and does not start with ~/"));
+        if path.is_absolute() { Ok(path) } else { Err(wrong()) }
+    };
+    Vec::<String>::deserialize(deserializer)?.into_iter().map(place).collect()
 }
 
 /// `warden`, an earlier spelling of the level `container`.

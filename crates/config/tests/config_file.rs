@@ -4,7 +4,8 @@
 use std::{error::Error as _, fs};
 
 use stakpak_config::{
-    ConfigFile, Document, Environment, Finding, ProfileError, ProviderApi, ProviderKind, SandboxConfig, SandboxLevel,
+    ConfigFile, Credentials, Document, Environment, Finding, ProfileError, ProviderApi, ProviderKind, SandboxConfig,
+    SandboxLevel,
 };
 
 fn read(source: &str) -> ConfigFile {
@@ -189,7 +190,7 @@ auth = { type = "api", key = "k" }
     assert_eq!(
         shown(&config),
         ["config.toml:28:1: warning[W301] profiles.default.allowed_tool: \
-          unknown key, did you mean `allowed_tools`?"]
+             unknown key, did you mean `allowed_tools`?"]
     );
 }
 
@@ -298,4 +299,68 @@ thinking = 3
     assert_eq!(config.prices()["a/odd"].unwrap().output, 2.0);
     let told: Vec<_> = config.findings().iter().map(|finding| (finding.line, finding.code)).collect();
     assert_eq!(told, [(6, "E002"), (9, "E002"), (13, "E002"), (17, "W301")]);
+}
+
+fn credentials(source: &str) -> Credentials {
+    Credentials::read(&Document::parse("auth.toml", source).unwrap()).unwrap()
+}
+
+/// `auth` > `api_key` > `auth.toml` of the profile > of `all`; what is left is the environment's.
+#[test]
+fn a_key_is_taken_from_the_first_place_that_has_one() {
+    let config = read(
+        "[profiles.ops.providers.openai]\ntype = \"openai\"\napi_key = \"of-file\"\n\
+         [profiles.ops.providers.gemini]\ntype = \"gemini\"\napi_key = \"of-file\"\nauth = { type = \"api\", key = \"of-auth\" }\n\
+         [profiles.ops.providers.my]\ntype = \"custom\"\napi_endpoint = \"http://127.0.0.1:1/v1\"\n",
+    );
+    let config = config.with_credentials(credentials(
+        "[ops]\nopenai = { type = \"api\", key = \"of-ops\" }\ngemini = { type = \"api\", key = \"of-ops\" }\n\
+         [ops.my]\ntype = \"api\"\nkey = \"of-ops\"\n[all.my]\ntype = \"api\"\nkey = \"of-all\"\n\
+         [all.anthropic]\ntype = \"api\"\nkey = \"of-all\"\n[all.stakpak]\ntype = \"api\"\nkey = \"of-all\"\n",
+    ));
+    let key = |profile: &str, provider: &str| {
+        let profile = config.profile(profile).unwrap();
+        profile.providers.get(provider).and_then(|it| it.api_key.clone()).map(|key| key.expose().to_owned())
+    };
+    for (provider, expected) in
+        [("openai", "of-file"), ("gemini", "of-auth"), ("my", "of-ops"), ("anthropic", "of-all")]
+    {
+        assert_eq!(key("ops", provider).as_deref(), Some(expected), "{provider}");
+    }
+    assert_eq!(key("default", "anthropic").as_deref(), Some("of-all"));
+    // What needs more than a key is not there by its key.
+    assert_eq!((key("default", "my"), key("default", "stakpak")), (None, None));
+}
+
+/// A file of 0.3.x with a login in the browser is no reason to fail, and its tokens are not taken for a key.
+#[test]
+fn tokens_of_a_login_are_told_and_not_used() {
+    let oauth = "type = \"oauth\"\naccess = \"a\"\nrefresh = \"r\"\nexpires = 1\nname = \"n\"\n";
+    let auth = credentials(&format!("[all.anthropic]\n{oauth}[all.openai]\ntype = \"api\"\n"));
+    let told: Vec<String> = auth.findings().iter().map(Finding::to_string).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("warning[W302] all.anthropic"), "{told:?}");
+    assert!(told[1].contains("error[E002] all.openai") && told[1].contains("`key`"), "{told:?}");
+    assert!(ConfigFile::default().with_credentials(auth).profile("default").unwrap().providers.is_empty());
+
+    let config = read(&format!(
+        "[profiles.default.providers.anthropic]\ntype = \"anthropic\"\n[profiles.default.providers.anthropic.auth]\n{oauth}"
+    ));
+    assert!(config.profile("default").unwrap().providers["anthropic"].api_key.is_none());
+    assert!(shown(&config)[0].contains("W302"), "{:?}", shown(&config));
+}
+
+/// A limit of `all` holds where the profile does not set its own; one that lets nothing run breaks its profile only.
+#[test]
+fn a_budget_is_merged_limit_by_limit() {
+    let config = read(
+        "[profiles.all]\nbudget = { usd_per_run = 1, runs_per_day = 9 }\n[profiles.ops]\nbudget = { usd_per_run = 0.5 }\n\
+         [profiles.bad]\nbudget = { tokens_per_day = 0 }\n",
+    );
+    let budget = config.profile("ops").unwrap().budget;
+    assert_eq!((budget.usd_per_run, budget.runs_per_day, budget.usd_per_day), (Some(0.5), Some(9), None));
+    assert!(config.profile("bad").is_err());
+    let shown = shown(&config).join("\n");
+    assert!(shown.contains("error[E002] profiles.bad.budget.tokens_per_day"), "{shown}");
+    assert!(!shown.contains("W302"), "{shown}");
 }

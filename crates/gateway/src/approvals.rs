@@ -18,4 +18,4 @@ pub use buttons::parse_approval_callback;
 pub(crate) use buttons::{Act, Which, parse};
 pub(crate) use call::Call;
 pub(crate) use desk::{Approvals, Desk, DeskError};
-pub(crate) use policy::ApprovalPolicy;
+pub(crate) use policy::{ApprovalPolicy, run_policy};

@@ -28,7 +28,7 @@ use tracing::Instrument;
 use crate::{
     Address, Body, BusyPolicy, GatewayConfig, GatewayStore, Progress, Queued, StoreError,
     actors::{Actors, Worker},
-    approvals::Approvals,
+    approvals::{Approvals, run_policy},
     backoff::Backoff,
     chunking::chunk_text,
     clock::now_ms,
@@ -96,7 +96,8 @@ impl Conversations {
         approvals: Arc<Approvals>,
     ) -> Self {
         let channels = config.channels.settings().map(|(name, settings)| (name, settings.run.clone())).collect();
-        let defaults = Arc::new(Defaults { model: config.gateway.model.clone(), channels });
+        let defaults =
+            Arc::new(Defaults { model: config.gateway.model.clone(), policy: run_policy(&config.gateway), channels });
         Self {
             store,
             client,

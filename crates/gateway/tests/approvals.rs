@@ -41,7 +41,7 @@ async fn an_absent_mode_prompts_and_the_requester_decides_where_nobody_is_named(
     stage.chat.wait_for("the answer", |shown| shown.text == "All done.").await;
 }
 
-/// G-P11.
+/// G-P11: whatever the profile would let run asks too, and is rejected.
 #[tokio::test]
 async fn deny_all_denies_without_asking() {
     let stage = Stage::new("approval_mode = \"deny_all\"", "allow_users = [1]").await;
@@ -50,6 +50,7 @@ async fn deny_all_denies_without_asking() {
     let decision = stage.agent.decision("c1").await;
     assert_eq!(decision["action"], "reject");
     assert!(decision["content"].as_str().unwrap().contains("deny_all"), "{decision}");
+    assert_eq!(stage.agent.posted()[0].1["overrides"], json!({"caller_auto_approve": "none"}));
     stage.chat.wait_for("the answer", |shown| shown.text == "All done.").await;
     assert!(stage.chat.shown().iter().all(|shown| shown.payloads.is_empty()));
 }

@@ -32,7 +32,7 @@ mod serve;
 
 pub use names::{NameError, check_server_name};
 pub use place::{File, Found, PlaceError, find, trust};
-pub use serve::{Offer, ServeError, Serving};
+pub use serve::{Offer, ServeError, Serving, Terms};
 pub use servers::{AllTools, Places, ServerReport, Servers};
 pub use settings::{Protocol, ServerError, ServerTable, Settings, SettingsError, ToolEffect, parse};
 pub use variables::UnsetVariable;

@@ -21,7 +21,7 @@ use rmcp::{
     service::ServerInitializeError,
     transport::{IntoTransport, io::stdio_pipes},
 };
-use stakpak_agent_core::{Policy, Sandbox, SandboxUnavailable, Tools};
+use stakpak_agent_core::{Policy, ProfileError, Sandbox, SandboxUnavailable, Tools};
 use stakpak_protocol::SessionId;
 use stakpak_redact::Redactor;
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -36,10 +36,8 @@ const CALLS_AT_ONCE: usize = 16;
 pub struct Offer {
     /// Those of the product itself.
     pub tools: Arc<dyn Tools>,
-    /// Of the profile.
-    pub policy: Policy,
-    /// Of the profile: what confines calls.
-    pub sandbox: Sandbox,
+    /// Of the profile, as it is when a call comes.
+    pub terms: Arc<dyn Fn() -> Result<Terms, ProfileError> + Send + Sync>,
     /// Its name, for the advice on what policy does not let run.
     pub profile: String,
     /// Where calls run.
@@ -48,6 +46,15 @@ pub struct Offer {
     pub redactor: Redactor,
     /// The state directory, which the book is kept in.
     pub state: PathBuf,
+}
+
+/// What a profile says of calls.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What runs.
+    pub policy: Policy,
+    /// What confines it.
+    pub sandbox: Sandbox,
 }
 
 /// Tools that are being served.
@@ -155,9 +162,9 @@ impl Shared {
     }
 
     /// The sandbox of a call, whole or not at all.
-    async fn settle(self: &Arc<Self>) -> Result<Sandbox, SandboxUnavailable> {
+    async fn settle(self: &Arc<Self>, asked: Sandbox) -> Result<Sandbox, SandboxUnavailable> {
         let shared = Arc::clone(self);
-        let settle = move || shared.offer.tools.settle_sandbox(&shared.offer.sandbox, shared.cwd());
+        let settle = move || shared.offer.tools.settle_sandbox(&asked, shared.cwd());
         spawn_blocking(settle).await.unwrap_or_else(|error| Err(SandboxUnavailable::new(error.to_string())))
     }
 

@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome,
+    ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::Redactor;
@@ -203,6 +204,10 @@ impl Tools for AllTools {
         Some(Arc::new(Self { taken: Some(list), ..taken }))
     }
 
+    fn meant(&self, call: ToolCall) -> ToolCall {
+        if self.foreign(&call.name).is_some() { call } else { self.own.meant(call) }
+    }
+
     fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall> {
         if self.foreign(name).is_none() {
             return self.own.check(name, arguments);
@@ -232,11 +237,26 @@ impl Tools for AllTools {
         self.own.settle_sandbox(asked, cwd)
     }
 
+    async fn probe(&self, call: &ToolCall, context: ToolContext) -> Option<Probe> {
+        if self.foreign(&call.name).is_some() { None } else { self.own.probe(call, context).await }
+    }
+
+    async fn probed(&self, call: &ToolCall, probe: &Probe, context: ToolContext) -> Probed {
+        match self.foreign(&call.name) {
+            Some(_) => Probed::Unknown,
+            None => self.own.probed(call, probe, context).await,
+        }
+    }
+
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
         match self.foreign(&call.name) {
             Some(tool) => self.servers.run(&tool, call, context).await,
             None => self.own.run(call, context).await,
         }
+    }
+
+    async fn keep_text(&self, session: SessionId, text: String) -> io::Result<PathBuf> {
+        self.own.keep_text(session, text).await
     }
 
     async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {

@@ -109,6 +109,7 @@ fn context() -> (ToolContext, mpsc::Receiver<String>) {
         cwd: "/".into(),
         sandbox: Sandbox::default(),
         cancel: CancellationToken::new(),
+        steered: CancellationToken::new(),
         progress,
     };
     (context, pieces)

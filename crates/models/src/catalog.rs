@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stakpak_agent_core::{Model, Models, UnknownModel};
-use stakpak_protocol::{ModelInfo, ModelLimit};
+use stakpak_protocol::ModelInfo;
 
 use crate::{OfflineModel, ProviderSettings, SettingsError, provider::Provider, remote::RemoteModel};
 
@@ -118,7 +118,7 @@ fn model(provider: &Arc<Provider>, id: &str) -> Arc<dyn Model> {
         provider: provider.id.clone(),
         reasoning: false,
         cost: provider.price(id),
-        limit: ModelLimit::default(),
+        limit: provider.limit(id),
         release_date: None,
     };
     Arc::new(RemoteModel::new(Arc::clone(provider), info))

@@ -11,7 +11,9 @@ mod words;
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use stakpak_agent_core::{Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, full_name};
+use stakpak_agent_core::{
+    Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Purpose, digest, full_name,
+};
 use stakpak_protocol::{FinishReason, Message, MessagePart, ModelCost, ModelInfo, ModelLimit, Role, ToolCallId};
 
 use self::intent::Intent;
@@ -86,6 +88,9 @@ enum Answer {
 }
 
 fn answer(request: &ModelRequest) -> Answer {
+    if request.purpose == Purpose::Compact {
+        return Answer::Text(summary(request));
+    }
     let last = request.messages.last();
     if last.is_some_and(|message| message.role == Role::Tool) {
         return Answer::Text(words::signed(&outcome::report(&request.messages)));
@@ -106,6 +111,12 @@ fn answer(request: &ModelRequest) -> Answer {
         Some(call) => Answer::Text(words::signed(&words::tool_missing(&call.tool))),
         None => Answer::Calls(calls),
     }
+}
+
+/// The beginnings of what was said, without a word of its own: it stands in no conversation.
+fn summary(request: &ModelRequest) -> String {
+    let tokens = request.max_output_tokens.and_then(|tokens| usize::try_from(tokens).ok()).unwrap_or(1_000);
+    digest(&request.messages.iter().map(Message::text).collect::<String>(), tokens * 3)
 }
 
 const DISK: &str = "df -hP";

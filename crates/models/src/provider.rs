@@ -14,7 +14,7 @@ use std::{
 use genai::{Client, ModelIden, ServiceTarget, resolver::AuthData, resolver::Endpoint};
 use reqwest::header::{HeaderName, HeaderValue};
 use stakpak_agent_core::{ErrorClass, ModelError};
-use stakpak_protocol::ModelCost;
+use stakpak_protocol::{ModelCost, ModelLimit};
 use url::{Host, Url};
 
 use crate::{KnownProvider, SettingsError, prices::list_price};
@@ -59,6 +59,8 @@ pub struct ProviderSettings {
     pub models: Vec<String>,
     /// Prices by id that win over the list; none: not known, whatever the list says.
     pub prices: BTreeMap<String, Option<ModelCost>>,
+    /// Limits by id; others have those of a model that nobody knows.
+    pub limits: BTreeMap<String, ModelLimit>,
     /// Sent with every request; they win over what the product sends.
     pub headers: BTreeMap<String, String>,
     /// Whether a stream must end with `[DONE]`; false for servers that leave it out.
@@ -78,6 +80,7 @@ impl ProviderSettings {
             api_key: None,
             models: Vec::new(),
             prices: BTreeMap::new(),
+            limits: BTreeMap::new(),
             headers: BTreeMap::new(),
             requires_done: true,
             timeouts: Timeouts::default(),
@@ -127,12 +130,23 @@ pub(crate) struct Provider {
     /// Name of the provider whose list prices hold at this address.
     known: Option<&'static str>,
     prices: BTreeMap<String, Option<ModelCost>>,
+    limits: BTreeMap<String, ModelLimit>,
 }
 
 impl Provider {
     pub(crate) fn new(settings: ProviderSettings) -> Result<Self, SettingsError> {
-        let ProviderSettings { id, kind, endpoint, api_key, prices, headers, requires_done, timeouts, models: _ } =
-            settings;
+        let ProviderSettings {
+            id,
+            kind,
+            endpoint,
+            api_key,
+            prices,
+            limits,
+            headers,
+            requires_done,
+            timeouts,
+            models: _,
+        } = settings;
         if id.is_empty() || id.contains('/') || id == crate::OFFLINE_PROVIDER {
             return Err(SettingsError::ProviderId { id });
         }
@@ -161,7 +175,13 @@ impl Provider {
             client: Mutex::new(None),
             known,
             prices,
+            limits,
         })
+    }
+
+    /// How much a model of this id takes and says.
+    pub(crate) fn limit(&self, id: &str) -> ModelLimit {
+        self.limits.get(id).copied().unwrap_or_default()
     }
 
     /// What a model of this id costs here, if that is known.

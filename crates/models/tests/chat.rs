@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use stakpak_agent_core::{ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, ToolSpec};
+use stakpak_agent_core::{
+    ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, ToolSpec,
+};
 use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
 use stakpak_protocol::{FinishReason, Message, MessageContent, MessagePart, Role, SessionId};
 use stakpak_test_support::{Gate, Reply, ScriptedLlm};
@@ -28,6 +30,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
     let schema = json!({ "type": "object", "properties": { "command": { "type": "string" } } });
     let tool = ToolSpec { name: "stakpak__run_command".into(), description: "runs".into(), input_schema: schema };
     ModelRequest {
+        purpose: Purpose::Answer,
         system: "be brief".into(),
         messages,
         replays: Vec::new(),

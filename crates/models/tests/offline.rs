@@ -3,7 +3,7 @@
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Model, ModelAnswer, ModelEvent, ModelRequest, ToolSpec};
+use stakpak_agent_core::{Model, ModelAnswer, ModelEvent, ModelRequest, Purpose, ToolSpec};
 use stakpak_models::OfflineModel;
 use stakpak_protocol::{FinishReason, Message, MessageContent, MessagePart, Role, SessionId};
 
@@ -17,6 +17,7 @@ fn tool(name: &str) -> ToolSpec {
 
 fn request(messages: Vec<Message>) -> ModelRequest {
     ModelRequest {
+        purpose: Purpose::Answer,
         system: "be brief".into(),
         messages,
         replays: Vec::new(),

@@ -103,6 +103,10 @@ pub struct RunOverrides {
     /// What runs without a question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_approve: Option<AutoApproveOverride>,
+    /// The sender's own policy, below that of the profile: what runs without a question where the profile does not say;
+    /// where it does, only what both let run. Nothing above the server's ceiling runs by it. `auto_approve` goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller_auto_approve: Option<AutoApproveOverride>,
     /// At most 32,768 characters; blank counts as absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
@@ -139,6 +143,16 @@ pub struct RunLimits {
     /// US dollars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
+}
+
+/// What messages about a limit call it where a message set it.
+impl RunLimits {
+    /// `wall_clock_s`
+    pub const WALL_CLOCK_KEY: &str = "overrides.limits.wall_clock_s";
+    /// `tokens`
+    pub const TOKENS_KEY: &str = "overrides.limits.tokens";
+    /// `cost_usd`
+    pub const COST_KEY: &str = "overrides.limits.cost_usd";
 }
 
 /// Answer of POST messages.

@@ -8,7 +8,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
 };
 
-use crate::redactor::REDACTED;
+use crate::{redactor::REDACTED, rules::is_part_of_token};
 
 /// A shorter value is found in ordinary words.
 pub(crate) const MIN_CHARS: usize = 8;
@@ -28,6 +28,10 @@ struct Forms {
     automaton: AhoCorasick,
     /// The number of the value that each form is one of.
     owners: Vec<usize>,
+    /// In order, the forms that hold what is no part of a token, such as a blank: a stream does not wait for their end by itself.
+    loose: Vec<String>,
+    /// The longest of those.
+    longest: usize,
 }
 
 /// How many forms of a value are searched.
@@ -63,14 +67,29 @@ impl Known {
         if patterns.is_empty() {
             return Ok(Self(None));
         }
-        Ok(Self(Some(Forms { automaton: AhoCorasick::new(patterns)?, owners })))
+        let automaton = AhoCorasick::new(&patterns)?;
+        patterns.retain(|form| !form.bytes().all(is_part_of_token));
+        patterns.sort_unstable();
+        let longest = patterns.iter().map(String::len).max().unwrap_or_default();
+        Ok(Self(Some(Forms { automaton, owners, loose: patterns, longest })))
     }
 
     /// All places, also overlapping ones, with the number of the value.
     pub(crate) fn find<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (Range<usize>, usize)> + 't {
         let forms = self.0.iter();
-        forms.flat_map(move |Forms { automaton, owners }| {
+        forms.flat_map(move |Forms { automaton, owners, .. }| {
             automaton.find_overlapping_iter(text).map(|found| (found.range(), owners[found.pattern().as_usize()]))
+        })
+    }
+
+    /// Where a loose form begins of which `text` ends within.
+    pub(crate) fn begun(&self, text: &str) -> Option<usize> {
+        let Forms { loose, longest, .. } = self.0.as_ref()?;
+        let text = text.as_bytes();
+        (text.len().saturating_sub(*longest)..text.len()).find(|at| {
+            let end = &text[*at..];
+            let first = loose.partition_point(|form| form.as_bytes() < end);
+            loose.get(first).is_some_and(|form| form.as_bytes().starts_with(end))
         })
     }
 }

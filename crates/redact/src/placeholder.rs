@@ -42,6 +42,15 @@ pub fn placeholders(text: &str) -> impl Iterator<Item = Placeholder<'_>> {
     })
 }
 
+/// Where a placeholder begins of which `text` ends within.
+pub(crate) fn begun(text: &str) -> Option<usize> {
+    const LONGEST: usize = OPENING.len() + LONGEST_RULE_ID + 1 + ID_LENGTH;
+    let begin = text.rfind('[')?;
+    let end = &text[begin..];
+    let is_open = end.starts_with(OPENING) && end.len() <= LONGEST && !end.contains(']');
+    (is_open || OPENING.starts_with(end)).then_some(begin)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,13 @@
 //! Invariants: text without a finding is returned as it is, without a copy; a known value does not survive in any of
 //! its forms; redacting twice is redacting once; a placeholder that stands in the text stays as it is.
 
-use std::{borrow::Cow, collections::HashSet, fmt, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    fmt,
+    ops::Range,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use sha2::{Digest, Sha256};
 
@@ -16,10 +22,11 @@ use crate::{
 /// What stands in place of a secret.
 pub const REDACTED: &str = "[REDACTED]";
 
-/// Replaces secrets in text. A clone shares everything with its original.
+/// Replaces secrets in text. A clone shares everything with its original, also what is learned later.
 #[derive(Clone)]
 pub struct Redactor {
-    known: Arc<Known>,
+    /// One for each time that values were learned; none is forgotten.
+    known: Arc<RwLock<Vec<Arc<Known>>>>,
     rules: Arc<Rules>,
     ignored: Arc<HashSet<[u8; 32]>>,
 }
@@ -61,6 +68,9 @@ pub(crate) trait Naming {
     /// Values that this text may hold besides those of the process.
     fn find(&self, text: &str) -> Vec<(Range<usize>, usize)>;
 
+    /// Where such a value begins of which this text ends within.
+    fn begun(&self, text: &str) -> Option<usize>;
+
     /// What stands in place of `secret`.
     fn name(&mut self, secret: &str, origin: &Origin) -> Cow<'static, str>;
 }
@@ -71,6 +81,10 @@ pub(crate) struct Nameless;
 impl Naming for Nameless {
     fn find(&self, _: &str) -> Vec<(Range<usize>, usize)> {
         Vec::new()
+    }
+
+    fn begun(&self, _: &str) -> Option<usize> {
+        None
     }
 
     fn name(&mut self, _: &str, _: &Origin) -> Cow<'static, str> {
@@ -85,7 +99,31 @@ impl Redactor {
     /// # Errors
     /// The values are too many or too long to be searched for.
     pub fn new<S: AsRef<str>>(known: impl IntoIterator<Item = S>) -> Result<Self, BuildError> {
-        Ok(Self { known: Arc::new(Known::new(known)?), ..Self::default() })
+        let redactor = Self::default();
+        redactor.learn(known)?;
+        Ok(redactor)
+    }
+
+    /// From now on it and its clones know these values too.
+    ///
+    /// # Errors
+    /// The values are too many or too long to be searched for.
+    pub fn learn<S: AsRef<str>>(&self, values: impl IntoIterator<Item = S>) -> Result<(), BuildError> {
+        let found = self.known();
+        let is_new = |value: &S| {
+            let value = value.as_ref();
+            !found.iter().any(|known| known.find(value).any(|(range, _)| range == (0..value.len())))
+        };
+        let new: Vec<S> = values.into_iter().filter(is_new).collect();
+        if !new.is_empty() {
+            let known = Arc::new(Known::new(new)?);
+            self.known.write().unwrap_or_else(PoisonError::into_inner).push(known);
+        }
+        Ok(())
+    }
+
+    fn known(&self) -> Vec<Arc<Known>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The same with further rules.
@@ -116,6 +154,12 @@ impl Redactor {
         self.spans(text, naming).is_empty()
     }
 
+    /// Where a known value begins of which this text ends within.
+    pub(crate) fn begun(&self, text: &str, naming: &dyn Naming) -> Option<usize> {
+        let known = self.known();
+        known.iter().filter_map(|known| known.begun(text)).chain(naming.begun(text)).min()
+    }
+
     /// Whether a rule may find something in what follows this text.
     pub(crate) fn has_keyword(&self, text: &str) -> bool {
         self.rules.has_keyword(text)
@@ -138,7 +182,9 @@ impl Redactor {
     /// What must not stay, in order, without overlaps: where secrets overlap, no part of either may stay, and the longest
     /// one names both.
     pub(crate) fn spans(&self, text: &str, naming: &dyn Naming) -> Vec<Span> {
-        let of_process = self.known.find(text).map(|(range, _)| Span { range, origin: Origin::Process });
+        let known = self.known();
+        let of_process = known.iter().flat_map(|known| known.find(text));
+        let of_process = of_process.map(|(range, _)| Span { range, origin: Origin::Process });
         let of_session =
             naming.find(text).into_iter().map(|(range, number)| Span { range, origin: Origin::Session(number) });
         let of_rules = self.rules.find(text).into_iter().filter(|found| !self.is_ignored(&text[found.range.clone()]));

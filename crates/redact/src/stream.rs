@@ -1,11 +1,12 @@
 //! Text that comes in pieces: a secret that is split over two of them is found all the same.
 //!
 //! Held back is the end of the text that may be the beginning of a secret: the trailing run of characters that tokens are
-//! made of, up to [`LONGEST_TOKEN`]; after a word such as `password`, of all characters but blanks; and a key block until it
-//! ends, up to [`LONGEST_BLOCK`]. What went out before stays known up to the start of its line, so that a value is found by
+//! made of, up to [`LONGEST_TOKEN`]; after a word such as `password`, of all characters but blanks; the beginning of a known value,
+//! whatever it holds; that of a placeholder; and a key block until it ends, up to [`LONGEST_BLOCK`]. What went out before stays known up to the start of its line, so that a value is found by
 //! what stands before it.
 
 use crate::{
+    placeholder,
     redactor::{Naming, Redactor, Span},
     rules::is_part_of_token,
 };
@@ -48,7 +49,7 @@ impl Stream {
     /// What can go out now; all of it once the text has ended.
     pub(crate) fn ready(&mut self, redactor: &Redactor, naming: &mut dyn Naming, has_ended: bool) -> String {
         let spans = redactor.spans(&self.text, naming);
-        let cut = if has_ended { self.text.len() } else { self.cut(redactor, &spans) };
+        let cut = if has_ended { self.text.len() } else { self.cut(redactor, naming, &spans) };
         let mut ready = String::with_capacity(cut - self.out);
         let mut at = self.out;
         for span in spans.iter().filter(|span| span.range.end > self.out && span.range.start < cut) {
@@ -65,11 +66,14 @@ impl Stream {
     }
 
     /// Where what can go out ends.
-    fn cut(&self, redactor: &Redactor, spans: &[Span]) -> usize {
+    fn cut(&self, redactor: &Redactor, naming: &dyn Naming, spans: &[Span]) -> usize {
         let held = &self.text[self.out..];
         let run = self.out + self.run(held, redactor);
         let mut cut = if self.text.len() - run > LONGEST_TOKEN { self.text.len() } else { run };
         if let Some(begin) = open_block(held).filter(|begin| held.len() - begin <= LONGEST_BLOCK) {
+            cut = cut.min(self.out + begin);
+        }
+        for begin in [redactor.begun(held, naming), placeholder::begun(held)].into_iter().flatten() {
             cut = cut.min(self.out + begin);
         }
         // A finding at the end may go on: it is decided with what follows.

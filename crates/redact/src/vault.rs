@@ -71,6 +71,21 @@ impl Vault {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The placeholder of the value that was made for `purpose`; made now if there is none. None: it cannot be kept.
+    pub(crate) fn keep(
+        &self,
+        rule: &str,
+        purpose: &str,
+        make: impl FnOnce() -> Option<zeroize::Zeroizing<String>>,
+    ) -> Option<String> {
+        let mut contents = self.contents();
+        if let Some(entry) = contents.entries.iter().find(|entry| entry.made_for.as_deref() == Some(purpose)) {
+            return Some(placeholder::render(&entry.rule, &entry.id));
+        }
+        let value = make()?;
+        contents.add(&value, rule.to_owned(), false, Some(purpose.to_owned()))
+    }
+
     /// The value of a placeholder.
     pub(crate) fn value(&self, placeholder: &str) -> Option<zeroize::Zeroizing<String>> {
         let contents = self.contents();
@@ -84,6 +99,11 @@ impl Naming for &Vault {
     fn find(&self, text: &str) -> Vec<(Range<usize>, usize)> {
         let Values { many, few } = self.contents().known();
         many.find(text).chain(few.find(text)).collect()
+    }
+
+    fn begun(&self, text: &str) -> Option<usize> {
+        let Values { many, few } = self.contents().known();
+        many.begun(text).into_iter().chain(few.begun(text)).min()
     }
 
     fn name(&mut self, secret: &str, origin: &Origin) -> Cow<'static, str> {
@@ -106,11 +126,16 @@ impl Contents {
         if let Some(entry) = self.by_value.get(&index).map(|number| &self.entries[*number]) {
             return Some(placeholder::render(&entry.rule, &entry.id));
         }
+        self.add(secret, rule, exact, None)
+    }
+
+    fn add(&mut self, secret: &str, rule: String, exact: bool, made_for: Option<String>) -> Option<String> {
+        let index = self.key.index(secret);
         if self.entries.len() >= MOST_SECRETS || !placeholder::is_rule_id(&rule) {
             return None;
         }
         let id = self.fresh_id()?;
-        let stored = Stored { rule, id: id.clone(), value: secret.to_owned().into(), exact };
+        let stored = Stored { rule, id: id.clone(), value: secret.to_owned().into(), exact, made_for };
         if let Err(error) = self.file.as_mut()?.append(&stored) {
             tracing::error!(%error, "a secret cannot be kept for its session: it is hidden for good");
             return None;

@@ -95,6 +95,24 @@ impl Vaults {
         }
     }
 
+    /// The placeholder of the secret that the session has for `purpose`: made and kept the first time, the same again later.
+    /// None: it cannot be kept, and nobody has it.
+    pub fn keep(
+        &self,
+        session: &str,
+        rule: &str,
+        purpose: &str,
+        make: impl FnOnce() -> Option<zeroize::Zeroizing<String>>,
+    ) -> Option<String> {
+        match self.vault(session) {
+            Ok(vault) => vault.keep(rule, purpose, make),
+            Err(error) => {
+                tracing::error!(%error, "the key of the vaults cannot be used: nothing is kept");
+                None
+            }
+        }
+    }
+
     /// `text` with each placeholder replaced by what it stands for, in one pass.
     ///
     /// # Errors

@@ -170,3 +170,14 @@ proptest! {
         prop_assert_eq!(twice, once);
     }
 }
+
+/// A key that is configured later is hidden by everybody who hides those of the start.
+#[test]
+fn what_is_learned_later_is_hidden_by_every_clone() {
+    let redactor = Redactor::new(["first-of-the-values"]).unwrap();
+    let clone = redactor.clone();
+    let text = "first-of-the-values and second-of-the-values";
+    assert!(clone.redact(text).contains("second"));
+    redactor.learn(["second-of-the-values", "first-of-the-values"]).unwrap();
+    assert_eq!(clone.redact(text), "[REDACTED] and [REDACTED]");
+}

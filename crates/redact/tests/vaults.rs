@@ -136,6 +136,37 @@ fn a_secret_split_over_two_pieces_is_found() {
     }
 }
 
+/// C-P51: a known value need not look like a token.
+#[test]
+fn a_known_value_with_blanks_that_is_split_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let redactor = Redactor::new(["pass w\u{f6}rd \"x\"", "#1 & only, p@ss"]).unwrap();
+    let vaults = Vaults::new(directory.path().join("secrets"), directory.path().join("key"), redactor);
+    for text in ["it is pass w\u{f6}rd \"x\" here", "so: #1 & only, p@ss!", "#1 &amp; only, p@ss", "#1 & only, pass"] {
+        let whole = vaults.hide("s", text).into_owned();
+        for at in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            assert_eq!(streamed(&vaults, &[&text[..at], &text[at..]]).concat(), whole, "{}", &text[..at]);
+        }
+        let pieces: Vec<&str> = text.split_inclusive("").collect();
+        assert_eq!(streamed(&vaults, &pieces).concat(), whole);
+    }
+}
+
+/// C-P51: what a model repeats of the session's secrets can still be restored.
+#[test]
+fn a_placeholder_that_is_split_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let vaults = vaults(directory.path());
+    for text in ["use [REDACTED_SECRET:jwt:abc123] and [REDACTED]", "secret: [REDACTED_SECRET:generic-secret:zz9a0b]."]
+    {
+        for size in 1..9 {
+            let bytes: Vec<&str> =
+                text.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
+            assert_eq!(streamed(&vaults, &bytes).concat(), text, "pieces of {size}");
+        }
+    }
+}
+
 #[test]
 fn only_the_end_of_a_word_waits() {
     let directory = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use chrono::{DateTime, Utc};
 use stakpak_config::Finding;
 use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
@@ -13,8 +14,8 @@ use crate::{
     backfill::{self, Backfill, BackfillError, Backfilled},
     clock::Clock,
     ledger::{
-        CancelError, Decide, DecideError, Event, HistoryFilter, Hold, Ledger, LedgerError, MissedInstants, OpenRuns,
-        OutboxCounts, RunNumber, RunRecord, TriggerOptions,
+        Asked, CancelError, Decide, DecideError, Event, HistoryFilter, Hold, HoldError, Ledger, LedgerError,
+        MissedInstants, OpenRuns, OutboxCounts, RunNumber, RunRecord, TriggerOptions,
     },
     notice,
     overview::{self, ScheduleOverview, SchedulerStatus},
@@ -154,23 +155,32 @@ impl Handle {
         self.ledger.run(id).await
     }
 
-    /// Keeps a schedule of the file from firing; what it says holds until [`Handle::release`] or its end.
+    /// Keeps a schedule of the file from firing; what it says holds until [`Handle::release`] or its end. See [`Ledger::hold`].
     ///
     /// # Errors
-    /// There is no such schedule, or the ledger cannot be written.
-    pub async fn hold(&self, name: &str, hold: Hold) -> Result<(), TriggerError> {
-        if self.schedules().get(name).is_none() {
-            return Err(TriggerError::Unknown { name: name.to_owned() });
-        }
-        Ok(self.ledger.hold(name, hold).await?)
+    /// There is no such schedule, its key was used for something else, or the ledger cannot be written.
+    pub async fn hold(&self, name: &str, hold: Hold, asked: Option<Asked>) -> Result<Option<DateTime<Utc>>, HoldError> {
+        self.known(name)?;
+        let until = self.ledger.hold(name, hold, asked).await?;
+        self.triggered.notify_one();
+        Ok(until)
     }
 
-    /// Lets it fire again. False if nothing held it.
+    /// Lets it fire again. False if nothing held it. See [`Ledger::release`].
     ///
     /// # Errors
-    /// Only of the ledger file.
-    pub async fn release(&self, name: &str) -> Result<bool, LedgerError> {
-        self.ledger.release(name, self.clock.now()).await
+    /// It is not held and not in the file, its key was used for something else, or the ledger cannot be written.
+    pub async fn release(&self, name: &str, asked: Option<Asked>) -> Result<bool, HoldError> {
+        let released = self.ledger.release(name, self.clock.now(), asked).await?;
+        if !released {
+            self.known(name)?;
+        }
+        Ok(released)
+    }
+
+    fn known(&self, name: &str) -> Result<(), HoldError> {
+        let known = self.schedules().get(name).is_some();
+        if known { Ok(()) } else { Err(HoldError::Unknown { name: name.to_owned() }) }
     }
 
     /// Decides about the calls that a paused run waits with; see [`Ledger::decide`].
@@ -205,10 +215,16 @@ impl Handle {
         self.heart.pulse(self.clock.now())
     }
 
-    /// Whether a planning loop has run in this process.
+    /// The next instant of any schedule, while a planning loop runs; costs nothing, however many schedules there are.
     #[must_use]
-    pub fn has_run(&self) -> bool {
-        self.heart.has_run()
+    pub fn next_instant(&self) -> Option<DateTime<Utc>> {
+        self.heart.next()
+    }
+
+    /// Planning loops that got to work in this process, one after the other.
+    #[must_use]
+    pub fn loops(&self) -> u64 {
+        self.heart.loops()
     }
 
     /// Runs that have not ended.

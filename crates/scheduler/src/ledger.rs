@@ -3,11 +3,15 @@
 //! Invariants: a fire key has one row, ever; a row is durable before anything it stands for is done; cursors never move
 //! back; an ended row never changes, except `unknown`. Methods that write return after the commit.
 
+mod asked;
 mod attempts;
 mod backfill;
 mod cancel;
+#[cfg(test)]
+mod crowd;
 mod decide;
 mod dispatch;
+mod earlier;
 mod history;
 mod hold;
 mod missed;
@@ -20,6 +24,7 @@ mod retention;
 mod round;
 mod schema;
 mod spending;
+mod waiting;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -28,6 +33,7 @@ use rusqlite::{OptionalExtension, params};
 use stakpak_sqlite::Database;
 use tokio::sync::{Notify, watch};
 
+pub use asked::{Asked, HoldError};
 pub use attempts::Attempt;
 pub(crate) use attempts::Repeat;
 pub(crate) use backfill::{Filled, Filling};
@@ -47,6 +53,8 @@ pub use record::{
 pub(crate) use recover::Recovered;
 pub use retention::Retention;
 pub use spending::SpentToday;
+pub(crate) use spending::cost_key;
+pub(crate) use waiting::Look;
 
 use crate::{
     fire::FireKey,
@@ -112,12 +120,12 @@ pub(crate) struct Seen {
 }
 
 impl Ledger {
-    /// Opens the file, making and migrating it as needed. Blocks, a few milliseconds.
+    /// Opens the file, making and migrating it as needed; runs of 0.3.x in it are copied. Blocks, a few milliseconds.
     ///
     /// # Errors
     /// A newer or damaged file is refused and left alone.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let database = Database::open(path, schema::MIGRATIONS)?;
+        let database = Database::open_with(path, schema::MIGRATIONS, earlier::import)?;
         let (ended, deliveries, posted) = (Tally::default(), Tally::default(), Arc::default());
         Ok(Self { database, ended, deliveries, posted, decided: watch::channel(()).0 })
     }

@@ -40,9 +40,9 @@ pub use clock::{Clock, SystemClock};
 pub use cron::{Cron, CronError, CronOddity};
 pub use handle::{Handle, TriggerError};
 pub use ledger::{
-    Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, HistoryFilter, Hold, Ledger, LedgerError,
-    MissedInstants, Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber, RunRecord,
-    RunStatus, Source, SpentToday, TriggerOptions, UnknownWord,
+    Asked, Attempt, CancelError, Decide, DecideError, Decided, Event, HeldBy, HistoryFilter, Hold, HoldError, Ledger,
+    LedgerError, MissedInstants, Notification, NotificationState, OpenRuns, OutboxCounts, Reason, Retention, RunNumber,
+    RunRecord, RunStatus, Source, SpentToday, TriggerOptions, UnknownWord,
 };
 pub use overview::{ScheduleOverview, ScheduleState, SchedulerStatus, list, status, trigger};
 pub use preview::{Preview, preview};

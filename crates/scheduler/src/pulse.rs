@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -83,7 +83,8 @@ pub(crate) struct Heart(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    has_run: AtomicBool,
+    /// That began.
+    loops: AtomicU64,
     /// None while no loop runs.
     beat: Mutex<Option<Beat>>,
 }
@@ -100,7 +101,7 @@ impl Heart {
     /// Begins; stops when the value is dropped, however the loop ends.
     pub(crate) fn start(&self) -> Beating {
         let last_lateness = Duration::ZERO;
-        self.0.has_run.store(true, Ordering::Relaxed);
+        self.0.loops.fetch_add(1, Ordering::Relaxed);
         *self.lock() = Some(Beat { at: Instant::now(), next: None, last_lateness, ledger_writable: true });
         Beating(self.clone())
     }
@@ -111,8 +112,13 @@ impl Heart {
         Some(Pulse { age: at.elapsed(), lag, last_lateness, ledger_writable })
     }
 
-    pub(crate) fn has_run(&self) -> bool {
-        self.0.has_run.load(Ordering::Relaxed)
+    /// What the loop waits for.
+    pub(crate) fn next(&self) -> Option<DateTime<Utc>> {
+        (*self.lock())?.next
+    }
+
+    pub(crate) fn loops(&self) -> u64 {
+        self.0.loops.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Beat>> {

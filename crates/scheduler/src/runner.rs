@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
-use stakpak_protocol::LastErrorCode;
+use stakpak_protocol::{LastErrorCode, RunLimits};
 use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ use crate::{
     agent::{self, AgentError, AgentOutcome, AgentReport, AgentRequest, DriveError, Limits},
     check::{self, Occasion},
     clock::Clock,
-    ledger::{Finish, Job, Ledger, LedgerError, Reason, Repeat, RunStatus},
+    ledger::{Finish, Job, Ledger, LedgerError, Reason, Repeat, RunStatus, cost_key},
     prompt::{self, PromptError},
     spec::{Check, Prompt, ScheduleSet},
 };
@@ -187,6 +187,14 @@ impl Runner {
             Some(Reason::BudgetExceeded | Reason::PriceUnknown) if outcome == AgentOutcome::Cancelled => {
                 self.ledger.run(job.id).await?.and_then(|run| run.error).unwrap_or_default()
             }
+            // The server knows the limit as that of a message.
+            Some(Reason::BudgetExceeded) => match job.cost_limit {
+                Some(limit) => {
+                    let key = cost_key(&job.spec, &self.schedules.borrow().budget, limit);
+                    result.stderr.replace(RunLimits::COST_KEY, &key)
+                }
+                None => result.stderr,
+            },
             _ => result.stderr,
         };
         Ok(Finish {

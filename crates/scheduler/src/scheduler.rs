@@ -29,8 +29,8 @@ use crate::{
     due::due,
     handle::Handle,
     ledger::{
-        Dispatched, Event, Job, Ledger, LedgerError, Planned, Reason, Recovered, RunNumber, RunStatus, Source, Tracked,
-        Verdict,
+        Dispatched, Event, Job, Ledger, LedgerError, Look, Planned, Reason, Recovered, RunNumber, RunStatus, Source,
+        Tracked, Verdict,
     },
     notice,
     pulse::{Alarm, BEAT, Beating, Heart},
@@ -162,9 +162,14 @@ impl Scheduler {
         let beating = self.heart.start();
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut look, mut planned_at) = (Look::All, now);
         loop {
-            self.plan(&mut tracking, &beating).await?;
-            let dispatched = self.dispatch(&set).await?;
+            let now = self.runner.clock.now();
+            self.plan(&mut tracking, &beating, now).await?;
+            // A clock that was set back says nothing about what is new.
+            let look_now = if now < planned_at { Look::All } else { look };
+            let dispatched = self.dispatch(&set, look_now).await?;
+            (look, planned_at) = (Look::Since(now), now);
             for job in dispatched.jobs {
                 runs.start(&self.runner, &set, job);
             }
@@ -173,13 +178,17 @@ impl Scheduler {
             beating.waits_for(planned);
             let next = planned.into_iter().chain(dispatched.next).min();
             tokio::select! {
-                _ = beat.tick() => beating.beat(self.beat().await),
+                _ = beat.tick() => {
+                    beating.beat(self.beat().await);
+                    look = Look::All;
+                }
                 () = sleep_until(&*self.runner.clock, next) => {}
-                () = self.triggered.notified() => {}
+                () = self.triggered.notified() => look = Look::All,
                 Some(ended) = runs.tasks.join_next() => runs.forget(ended.map_err(SchedulerError::Panicked)??),
                 Ok(()) = changes.changed() => {
                     set = changes.borrow_and_update().clone();
                     tracking = self.track(&set).await?;
+                    look = Look::All;
                 }
             }
         }
@@ -263,8 +272,7 @@ impl Scheduler {
         }
     }
 
-    async fn plan(&self, tracking: &mut [Tracking], beating: &Beating) -> Result<(), LedgerError> {
-        let now = self.runner.clock.now();
+    async fn plan(&self, tracking: &mut [Tracking], beating: &Beating, now: DateTime<Utc>) -> Result<(), LedgerError> {
         let oldest = tracking.iter().filter_map(|schedule| schedule.next).min();
         let mut planned = Vec::new();
         for schedule in tracking.iter_mut().filter(|schedule| schedule.next.is_some_and(|next| next <= now)) {
@@ -289,8 +297,8 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn dispatch(&self, set: &Arc<ScheduleSet>) -> Result<Dispatched, LedgerError> {
-        self.runner.ledger.dispatch(verdict, Arc::clone(set), self.runner.clock.now()).await
+    async fn dispatch(&self, set: &Arc<ScheduleSet>, look: Look) -> Result<Dispatched, LedgerError> {
+        self.runner.ledger.dispatch(verdict, Arc::clone(set), look, self.runner.clock.now()).await
     }
 }
 

@@ -12,7 +12,7 @@ mod notify;
 mod read;
 mod when;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use chrono_tz::Tz;
@@ -180,6 +180,8 @@ pub struct ScheduleSet {
     pub notifications: Notifications,
     /// What all schedules together may use.
     pub budget: SharedBudget,
+    /// Where the first entry of each name is.
+    places: HashMap<String, usize>,
 }
 
 impl Default for ScheduleSet {
@@ -192,6 +194,7 @@ impl Default for ScheduleSet {
             retention: Retention::default(),
             notifications: Notifications::default(),
             budget: SharedBudget::default(),
+            places: HashMap::new(),
         }
     }
 }
@@ -208,7 +211,13 @@ impl ScheduleSet {
     /// The first entry of that name: later ones are invalid.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Schedule> {
-        self.schedules.iter().find(|schedule| schedule.name == name)
+        self.schedules.get(*self.places.get(name)?)
+    }
+
+    /// Whether any of them has a check.
+    pub(crate) fn has_checks(&self) -> bool {
+        let checks = |schedule: &Schedule| matches!(&schedule.definition, Definition::Valid { spec, .. } if spec.check.is_some());
+        self.schedules.iter().any(checks)
     }
 
     /// Errors of all invalid entries, in the order of the file.

@@ -172,12 +172,12 @@ async fn a_paused_schedule_can_be_filled_and_a_pause_stops_it() {
     world.server.play(Play::Hang);
     let running = world.start().await;
     let hold = || Hold { since: world.clock.now(), until: None, by: HeldBy::User, note: None };
-    running.handle.hold("beat", hold()).await.unwrap();
+    running.handle.hold("beat", hold(), None).await.unwrap();
     running.handle.backfill("beat", hours(0, 3)).await.unwrap();
     world.tells("beat", &["running", "pending", "pending"]).await;
-    running.handle.release("beat").await.unwrap();
+    running.handle.release("beat", None).await.unwrap();
     world.clock.advance(TimeDelta::minutes(1));
-    running.handle.hold("beat", hold()).await.unwrap();
+    running.handle.hold("beat", hold(), None).await.unwrap();
     eventually("it runs", async || world.server.runs() == 1).await;
     world.server.complete_all("done");
     world.tells("beat", &["completed", "skipped(paused)", "skipped(paused)"]).await;

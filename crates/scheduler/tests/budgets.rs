@@ -417,6 +417,23 @@ async fn the_server_is_told_what_a_run_may_cost() {
     running.stop().await;
 }
 
+/// The server ends the run by the limit of its message, which nobody wrote: the key that somebody wrote is told.
+#[tokio::test]
+async fn a_limit_that_the_server_keeps_is_named_by_the_key_that_sets_it() {
+    for (shared, own, key) in [
+        ("[budget]\nusd_per_day = 2\n", "budget = { usd_per_run = 0.5 }", "budget.usd_per_run of schedule beat"),
+        ("", "budget = { usd_per_run = 0.5, usd_per_day = 0.25 }", "budget.usd_per_day of schedule beat"),
+        ("[budget]\nusd_per_day = 0.25\n", "budget = { usd_per_run = 0.5 }", "usd_per_day of [budget]"),
+    ] {
+        let broke = Play::Broke("too dear; allow more with overrides.limits.cost_usd");
+        let (world, running) = world(broke, &format!("{shared}{BEAT}{own}\n")).await;
+        world.clock.set("2026-01-01T01:00:00Z");
+        let run = world.ended("beat").await;
+        assert_eq!(run.error, Some(format!("too dear; allow more with {key}")));
+        running.stop().await;
+    }
+}
+
 /// Whether the server knows it beforehand, or a call shows it.
 #[tokio::test]
 async fn without_a_price_a_limit_in_dollars_lets_nothing_run() {

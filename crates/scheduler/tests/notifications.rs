@@ -442,7 +442,7 @@ async fn skipped_and_superseded_runs_are_told() {
     world.clock.set("2026-01-01T02:00:00Z");
     assert_eq!(headings(&world, 1).await, ["🚫 **beat** cancelled"]);
     let hold = Hold { since: at("2026-01-01T02:30:00Z"), until: None, by: HeldBy::User, note: None };
-    running.handle.hold("beat", hold).await.unwrap();
+    running.handle.hold("beat", hold, None).await.unwrap();
     world.clock.set("2026-01-01T03:00:00Z");
     assert_eq!(headings(&world, 2).await[1], "⏭️ **beat** skipped");
     running.stop().await;

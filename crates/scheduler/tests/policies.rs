@@ -4,7 +4,7 @@
 mod support;
 
 use chrono::TimeDelta;
-use stakpak_scheduler::{Clock, HeldBy, Hold, ScheduleState, TriggerOptions};
+use stakpak_scheduler::{Asked, Clock, HeldBy, Hold, HoldError, ScheduleState, TriggerOptions};
 use support::{World, at, eventually, server::Play};
 
 fn beat(lines: &str) -> String {
@@ -260,8 +260,8 @@ async fn failures_in_a_row_hold_the_schedule_until_it_is_resumed() {
     assert_eq!((overview.state, overview.hold.unwrap().by), (ScheduleState::Paused, HeldBy::Failures));
     assert_eq!(overview.next_run_at, None);
 
-    assert!(world.ledger.release("beat", world.clock.now()).await.unwrap());
-    assert!(!world.ledger.release("beat", world.clock.now()).await.unwrap());
+    assert!(world.ledger.release("beat", world.clock.now(), None).await.unwrap());
+    assert!(!world.ledger.release("beat", world.clock.now(), None).await.unwrap());
     assert_eq!(fire(Play::Fail("no")).await, "failed(agent_error)", "the count is anew");
     assert_eq!(fire(Play::Answer("yes")).await, "completed");
     running.stop().await;
@@ -273,7 +273,7 @@ async fn what_comes_while_a_schedule_is_held_is_not_caught_up_on() {
     let running = world.start().await;
     let until = Some(at("2026-01-01T00:03:00Z"));
     let hold = Hold { since: world.clock.now(), until, by: HeldBy::User, note: Some("maintenance".to_owned()) };
-    world.ledger.hold("beat", hold).await.unwrap();
+    world.ledger.hold("beat", hold, None).await.unwrap();
     let overview = running.handle.list().await.unwrap().remove(0);
     assert_eq!((overview.state, overview.next_run_at), (ScheduleState::Paused, until));
     world.clock.set("2026-01-01T00:01:00Z");
@@ -294,4 +294,25 @@ async fn what_comes_while_a_schedule_is_held_is_not_caught_up_on() {
     })
     .await;
     running.stop().await;
+}
+
+/// What P40 of the HTTP contract asks of each route with a key, for those that pause and resume a schedule.
+#[tokio::test]
+async fn a_pause_repeated_under_its_key_pauses_nothing_anew() {
+    let world = World::new("2026-01-01T00:00:30Z", &beat("")).await;
+    let asked = |request: &str| Some(Asked { key: "k".to_owned(), request: request.to_owned() });
+    let hold = |until: &str| Hold { since: world.clock.now(), until: Some(at(until)), by: HeldBy::User, note: None };
+    let first = world.ledger.hold("beat", hold("2026-01-01T01:00:00Z"), asked("1h")).await.unwrap();
+    assert!(world.ledger.release("beat", world.clock.now(), asked("")).await.unwrap());
+
+    let again = world.ledger.hold("beat", hold("2026-01-01T01:00:07Z"), asked("1h")).await.unwrap();
+    assert_eq!(again, first, "as it was answered the first time");
+    let held = world.ledger.release("beat", world.clock.now(), None).await.unwrap();
+    assert!(!held, "it goes on");
+    let other = world.ledger.hold("beat", hold("2026-01-01T02:00:00Z"), asked("2h")).await;
+    assert!(matches!(other, Err(HoldError::KeyReused)), "{other:?}");
+
+    world.ledger.hold("beat", hold("2026-01-01T03:00:00Z"), None).await.unwrap();
+    assert!(world.ledger.release("beat", world.clock.now(), asked("")).await.unwrap(), "as before");
+    assert!(world.ledger.release("beat", world.clock.now(), None).await.unwrap(), "the later pause was not ended");
 }

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use stakpak_scheduler::{Clock, Retention, RunNumber, RunStatus};
+use stakpak_scheduler::{Clock, Retention, RunNumber, RunRecord, RunStatus};
 use support::{World, eventually, server::Play};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -101,5 +101,19 @@ async fn a_scheduler_lets_go_by_itself_every_hour() {
     let (world, running) = fired(5, "[watch]\nhistory_max_runs = 2\n").await;
     world.clock.advance(TimeDelta::hours(1));
     eventually("old runs are gone", async || world.history("beat").await.len() == 2).await;
+    running.stop().await;
+}
+
+/// Ninety days unless the file says less.
+#[tokio::test]
+async fn a_scheduler_lets_go_of_what_is_older_than_the_file_says() {
+    let (world, running) = fired(5, "[watch]\nhistory_retention = '2h'\n").await;
+    world.clock.advance(TimeDelta::hours(1));
+    let is_there = |runs: &[RunRecord], id| runs.iter().any(|run| run.id == RunNumber(id));
+    eventually("old runs are gone", async || {
+        let runs = world.history("beat").await;
+        !is_there(&runs, 1) && is_there(&runs, 5)
+    })
+    .await;
     running.stop().await;
 }

@@ -118,8 +118,8 @@ async fn a_schedule_that_was_paused_meanwhile_loses_no_attempt() {
     let (world, running) = fired("", Play::Stumble("busy")).await;
     waits_after(&world, 1).await;
     let hold = Hold { since: world.clock.now(), until: None, by: HeldBy::User, note: None };
-    running.handle.hold("beat", hold).await.unwrap();
-    running.handle.release("beat").await.unwrap();
+    running.handle.hold("beat", hold, None).await.unwrap();
+    running.handle.release("beat", None).await.unwrap();
     world.server.play(Play::Answer("done"));
     world.clock.advance(TimeDelta::seconds(80));
     assert_eq!(told(&world.ended("beat").await), "completed");

@@ -444,3 +444,43 @@ fn a_run_takes_place_in_its_chat_unless_that_cannot_be() {
     assert_eq!(read(told, &format!("{long}\ninteraction = 'silent'")), (Interaction::Silent, vec![]));
     assert_eq!(read(&remote, "prompt = 'p'"), (Interaction::Silent, warned("interaction")));
 }
+
+/// A-P36: what `[defaults]` says and a schedule does not is as if the schedule said it.
+#[test]
+fn what_the_defaults_say_holds_for_every_entry() {
+    let spec = |defaults: &str, own: &str| {
+        let entry = "[[schedules]]\nname = 'x'\ncron = '0 * * * *'\nprompt = 'p'\ncheck = '/bin/sh'\n";
+        let set = read(&format!("[defaults]\n{defaults}\n{entry}{own}\n")).unwrap();
+        match &set.get("x").unwrap().definition {
+            Definition::Valid { spec, .. } => ScheduleSpec::clone(spec),
+            Definition::Invalid(errors) => panic!("{defaults} {own} {errors:?}"),
+        }
+    };
+    for line in [
+        "profile = 'ops'",
+        "model = 'a/b'",
+        "timezone = 'Europe/Berlin'",
+        "timeout = '7m'",
+        "check_timeout = '3s'",
+        "trigger_on = 'any'",
+        "workdir = '/'",
+        "pause_on_approval = true",
+        "approval_timeout = '7h'",
+        "sandbox = true",
+        "overlap = 'queue_all'",
+        "queue_limit = 7",
+        "catchup = 'all'",
+        "catchup_window = '1h'",
+        "catchup_limit = 7",
+        "jitter = '7s'",
+        "retries = 7",
+        "retry_backoff = '7s'",
+        "retry_max_delay = '20m'",
+        "retry_on = 'any'",
+        "pause_after_failures = 7",
+        "on_crash = 'fail'",
+    ] {
+        assert_eq!(spec(line, ""), spec("", line), "{line}");
+        assert_ne!(spec(line, ""), spec("", ""), "{line}");
+    }
+}

@@ -69,6 +69,15 @@ impl ApprovalCeiling {
         Self::Tools(names.into_iter().map(|name| full_name(name.trim())).collect())
     }
 
+    /// It as a policy: what is above it asks.
+    pub(crate) fn policy(&self) -> Policy {
+        match self {
+            Self::All => Policy::All,
+            Self::None => Policy::None,
+            Self::Tools(tools) => Policy::approving(tools.iter().map(String::as_str)),
+        }
+    }
+
     /// The first thing in the policy that is above it.
     pub(crate) fn first_above<'a>(&self, policy: &'a Policy) -> Option<&'a str> {
         let allows = |tool: &str| match self {
@@ -82,6 +91,7 @@ impl ApprovalCeiling {
         match policy {
             Policy::None => None,
             Policy::All => (*self != Self::All).then_some("all"),
+            Policy::Both { policy, .. } => self.first_above(policy),
             Policy::Custom { rules, .. } => {
                 let granted = rules.iter().filter(|(_, rule)| **rule == Approval::Auto).map(|(tool, _)| tool.as_str());
                 granted.into_iter().find(|tool| !allows(tool))

@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use stakpak_agent_core::{
-    Agent, AgentConfig, Clock, EventRecord, Journal, JournalError, Profiles, Publisher, Secrets, Slots, Tools,
+    Agent, AgentConfig, Clock, Days, EventRecord, Journal, JournalError, Profiles, Publisher, Secrets, Slots, Tools,
     session::Fact,
 };
 use stakpak_protocol::{Ready, SessionId};
@@ -96,12 +96,21 @@ impl Server {
     ) -> Self {
         let hub = Arc::new(Hub::new(&config.limits));
         let started_at = clock.now();
-        let slots = Slots::new(config.agent.active_runs);
+        let (slots, days) = (Slots::new(config.agent.active_runs), Days::default());
         let counters = Arc::new(Counters::new(Arc::clone(&tools)));
         let publisher = Arc::new(Told { hub: Arc::clone(&hub), counters: Arc::clone(&counters) });
         let (secrets, config_of_agent) = (config.secrets, config.agent);
-        let agent =
-            Arc::new(Agent { journal, publisher, profiles, tools, secrets, clock, slots, config: config_of_agent });
+        let agent = Arc::new(Agent {
+            journal,
+            publisher,
+            profiles,
+            tools,
+            secrets,
+            clock,
+            slots,
+            days,
+            config: config_of_agent,
+        });
         let closing = CancellationToken::new();
         let tokens = tokens(config.token.as_deref(), &config.named_tokens, &config.limits);
         Self(Arc::new(Inner {

@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use stakpak_agent_core::{ModelTerms, Policy, Profile, RunAccepted, Sandbox, SessionRow, check_key};
+use stakpak_agent_core::{
+    ContextState, DayBudget, LimitKeys, ModelTerms, Policy, Profile, RunAccepted, Sandbox, SessionRow, check_key,
+};
 use stakpak_protocol::{
     AutoApproveOverride, CallerContext, ErrorCode, Message, MessageContent, MessagePart, ModelInfo, NotifyRoute,
     PostMessageRequest, Role, RunId, RunLimits, RunOverrides,
@@ -107,10 +109,10 @@ impl Server {
         if let Some(route) = &request.notify_route {
             notify_route(route)?;
         }
-        let limits = run_limits(overrides.limits.as_ref(), &self.limits().run)?;
+        let (limits, limit_keys) = run_limits(overrides.limits.as_ref(), &profile, &self.limits().run)?;
         let info = profile.models.resolve(&model).map(|model| model.info().clone());
         let info = info.map_err(|error| invalid(ErrorCode::InvalidModel, format!("model: {error}")))?;
-        let terms = terms(&info, &limits)?;
+        let terms = terms(&info, &limits, &profile.day)?;
         let cwd = session.cwd.clone().unwrap_or_else(|| self.default_cwd().display().to_string());
         let sandbox = self.sandbox(request, &profile, Path::new(&cwd))?;
         Ok(RunAccepted {
@@ -123,8 +125,10 @@ impl Server {
             profile: profile.name.clone(),
             cwd,
             limits,
+            limit_keys,
             terms,
             sandbox,
+            context: ContextState::default(),
         })
     }
 
@@ -188,8 +192,9 @@ fn system_prompt(overrides: &RunOverrides, profile: &Profile) -> Result<String, 
 }
 
 /// What the run's limits need to know of the model.
-pub(crate) fn terms(model: &ModelInfo, limits: &RunLimits) -> Result<ModelTerms, ApiError> {
-    ModelTerms::of(model, limits).ok_or_else(|| {
+pub(crate) fn terms(model: &ModelInfo, limits: &RunLimits, day: &DayBudget) -> Result<ModelTerms, ApiError> {
+    let is_known = day.cost.is_none() || model.cost.is_some();
+    ModelTerms::of(model, limits).filter(|_| is_known).ok_or_else(|| {
         let model = model.full_id();
         let message = format!(
             "model {model}: a limit of cost applies and its price is unknown; set it in config.toml, [cost.{model:?}], or use \
@@ -199,8 +204,12 @@ pub(crate) fn terms(model: &ModelInfo, limits: &RunLimits) -> Result<ModelTerms,
     })
 }
 
-/// What the message asks for and what the server sets: of each the stricter.
-fn run_limits(asked: Option<&RunLimits>, server: &RunLimits) -> Result<RunLimits, ApiError> {
+/// What the message asks for, what the profile allows and what the server sets: of each the strictest, and who set it.
+fn run_limits(
+    asked: Option<&RunLimits>,
+    profile: &Profile,
+    server: &RunLimits,
+) -> Result<(RunLimits, LimitKeys), ApiError> {
     let asked = asked.cloned().unwrap_or_default();
     let too_small = |name: &str| {
         Err(invalid(ErrorCode::InvalidOverrides, format!("overrides.limits.{name}: must be more than 0, or absent")))
@@ -214,36 +223,47 @@ fn run_limits(asked: Option<&RunLimits>, server: &RunLimits) -> Result<RunLimits
     if asked.cost_usd.is_some_and(|usd| usd <= 0.0) {
         return too_small("cost_usd");
     }
-    let cost_usd = asked.cost_usd.into_iter().chain(server.cost_usd).reduce(f64::min);
-    Ok(RunLimits {
-        wall_clock_s: asked.wall_clock_s.into_iter().chain(server.wall_clock_s).min(),
-        tokens: asked.tokens.into_iter().chain(server.tokens).min(),
-        cost_usd,
-    })
+    let (of_profile, name) = (&profile.limits, &profile.name);
+    let (wall_clock_s, wall_clock_key) = strictest(
+        [asked.wall_clock_s, of_profile.wall_clock_s, server.wall_clock_s],
+        &format!("profiles.{name}"),
+        "server.limits.run_wall_clock",
+    );
+    let (tokens, tokens_key) = strictest(
+        [asked.tokens, of_profile.tokens, server.tokens],
+        &format!("profiles.{name}.budget.tokens_per_run"),
+        "server.limits.run_tokens",
+    );
+    let (cost_usd, cost_key) = strictest(
+        [asked.cost_usd, of_profile.cost_usd, server.cost_usd],
+        &format!("profiles.{name}.budget.usd_per_run"),
+        "server.limits.run_cost_usd",
+    );
+    let keys = LimitKeys { wall_clock_s: wall_clock_key, tokens: tokens_key, cost_usd: cost_key };
+    Ok((RunLimits { wall_clock_s, tokens, cost_usd }, keys))
+}
+
+/// Of message, profile and server, and the key of the latter two.
+fn strictest<T: PartialOrd + Copy>(limits: [Option<T>; 3], profile: &str, server: &str) -> (Option<T>, Option<String>) {
+    let keys = [None, Some(profile), Some(server)];
+    let set = limits.into_iter().zip(keys).filter_map(|(limit, key)| Some((limit?, key)));
+    match set.reduce(|a, b| if b.0 < a.0 { b } else { a }) {
+        Some((limit, key)) => (Some(limit), key.map(str::to_owned)),
+        None => (None, None),
+    }
 }
 
 /// What runs without a question. Deny rules of the profile hold, whatever the message asks for.
 fn policy(overrides: &RunOverrides, profile: &Profile, ceiling: &ApprovalCeiling) -> Result<Policy, ApiError> {
-    let asked = match &overrides.auto_approve {
-        None => return Ok(profile.policy.clone()),
-        Some(AutoApproveOverride::Tools(keys)) => {
-            for key in keys.iter().filter(|key| !key.trim().is_empty()) {
-                check_key(key).map_err(|error| {
-                    invalid(ErrorCode::InvalidOverrides, format!("overrides.auto_approve: {error}"))
-                })?;
-            }
-            Policy::approving(keys.iter().map(String::as_str))
-        }
-        Some(AutoApproveOverride::Mode(mode)) => match mode.trim().to_ascii_lowercase().as_str() {
-            "all" => Policy::All,
-            "none" => Policy::None,
-            _ => {
-                return Err(invalid(
-                    ErrorCode::InvalidOverrides,
-                    "overrides.auto_approve: must be \"all\", \"none\" or a list of tool names",
-                ));
-            }
-        },
+    let asked = overrides.auto_approve.as_ref().map(|asked| named("auto_approve", asked)).transpose()?;
+    let of_caller =
+        overrides.caller_auto_approve.as_ref().map(|asked| named("caller_auto_approve", asked)).transpose()?;
+    let asked = match (asked, of_caller) {
+        (None, None) => return Ok(profile.policy.clone()),
+        (None, Some(of_caller)) if profile.has_own_policy => return Ok(profile.policy.clone().within(of_caller)),
+        // A standing setting is not refused again and again: people are asked about what is above.
+        (None, Some(of_caller)) => return Ok(of_caller.with_denials_of(&profile.policy).within(ceiling.policy())),
+        (Some(asked), _) => asked,
     };
     if let Some(above) = ceiling.first_above(&asked) {
         return Err(invalid(
@@ -254,4 +274,22 @@ fn policy(overrides: &RunOverrides, profile: &Profile, ceiling: &ApprovalCeiling
         ));
     }
     Ok(asked.with_denials_of(&profile.policy))
+}
+
+/// A policy as a message names it.
+fn named(key: &str, asked: &AutoApproveOverride) -> Result<Policy, ApiError> {
+    let invalid = |what: String| invalid(ErrorCode::InvalidOverrides, format!("overrides.{key}: {what}"));
+    match asked {
+        AutoApproveOverride::Tools(keys) => {
+            for key in keys.iter().map(|key| key.trim()).filter(|key| !key.is_empty()) {
+                check_key(key).map_err(|error| invalid(error.to_string()))?;
+            }
+            Ok(Policy::approving(keys.iter().map(String::as_str)))
+        }
+        AutoApproveOverride::Mode(mode) => match mode.trim().to_ascii_lowercase().as_str() {
+            "all" => Ok(Policy::All),
+            "none" => Ok(Policy::None),
+            _ => Err(invalid("must be \"all\", \"none\" or a list of tool names".to_owned())),
+        },
+    }
 }

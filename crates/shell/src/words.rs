@@ -61,7 +61,22 @@ impl Reader {
         }
     }
 
+    /// The parser takes an expansion whose end it does not find for text. Bash does not: commands in it would be missed.
+    fn look_for_expansions(&mut self, pieces: &[WordPieceWithSource]) {
+        let runs = pieces.chunk_by(|one, next| is_text(one) && is_text(next));
+        for run in runs {
+            let text: String = run
+                .iter()
+                .map(|piece| if let WordPiece::Text(text) = &piece.piece { text.as_str() } else { "" })
+                .collect();
+            if ["$(", "${", "$[", "`"].iter().any(|opening| text.contains(opening)) {
+                self.doubt(Doubt::Syntax);
+            }
+        }
+    }
+
     pub(crate) fn pieces(&mut self, source: &str, pieces: &[WordPieceWithSource], quoted: bool) -> Word {
+        self.look_for_expansions(pieces);
         let mut word = Word::of("");
         for WordPieceWithSource { piece, start_index, end_index } in pieces {
             let source = source.get(*start_index..*end_index).unwrap_or_default();
@@ -119,6 +134,7 @@ impl Reader {
 
     /// Places are those of the whole word, so the raw text of an inner piece is found again by its own length.
     fn quoted_pieces(&mut self, word: &mut Word, pieces: &[WordPieceWithSource], raw: &str) {
+        self.look_for_expansions(pieces);
         let Some(first) = pieces.first().map(|piece| piece.start_index) else { return };
         let body = raw.strip_prefix('$').unwrap_or(raw).get(1..).unwrap_or_default();
         for WordPieceWithSource { piece, start_index, end_index } in pieces {
@@ -248,6 +264,10 @@ impl Reader {
             self.doubt(Doubt::Sets(name.to_owned()));
         }
     }
+}
+
+fn is_text(piece: &WordPieceWithSource) -> bool {
+    matches!(piece.piece, WordPiece::Text(_))
 }
 
 fn opaque(text: &str) -> Word {

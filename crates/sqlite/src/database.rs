@@ -33,8 +33,22 @@ impl Database {
     /// # Errors
     /// [`Error::Damaged`] and [`Error::Newer`] leave every byte of the file as it was.
     pub fn open(path: &Path, migrations: &'static [Migration]) -> Result<Self, Error> {
+        Self::open_with(path, migrations, |_| Ok(()))
+    }
+
+    /// As [`Self::open`], with a look at the migrated file before anybody can read or write it: for what a migration cannot say in
+    /// SQL. It runs at every open, in a transaction only where it begins one.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and what `prepare` fails with.
+    pub fn open_with(
+        path: &Path,
+        migrations: &'static [Migration],
+        prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<Self, Error> {
         let connection = open::writer(path, migrations.len())?;
         migrate::run(&connection, Some(path), migrations)?;
+        prepare(&connection)?;
         let checkpointer = Checkpointer::start(open::checkpointer(path)?)?;
         let writer = Writer::start(connection, Some(checkpointer))?;
         Ok(Self { inner: Arc::new(Inner { writer, readers: Some(Readers::new(path.into())) }) })

@@ -3,10 +3,10 @@
 //! Its queue has no bound: every caller waits for the commit of its own job, so the queue is never longer than there
 //! are callers, and a bound would only move the waiting jobs from the queue into their futures.
 
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -14,6 +14,9 @@ use crate::Error;
 use crate::checkpoint::Checkpointer;
 use crate::group::{self, Task};
 use crate::stats::{Counters, Stats};
+
+/// Without a task for so long, the connection lets go of the pages it has in memory.
+const REST: Duration = Duration::from_secs(2);
 
 /// The way to the writer's thread.
 #[derive(Debug)]
@@ -68,7 +71,7 @@ fn work(
     counters: &Counters,
 ) {
     let mut group = Vec::new();
-    while let Ok(first) = tasks.recv() {
+    while let Some(first) = next(tasks, connection) {
         let begun = Instant::now();
         let committed = group::commit(connection, first, tasks, &mut group).map_err(Arc::new);
         match &committed {
@@ -88,5 +91,18 @@ fn work(
     }
     if let Some(checkpointer) = checkpointer {
         checkpointer.finish();
+    }
+}
+
+fn next(tasks: &Receiver<Box<dyn Task>>, connection: &Connection) -> Option<Box<dyn Task>> {
+    match tasks.recv_timeout(REST) {
+        Ok(task) => Some(task),
+        Err(RecvTimeoutError::Timeout) => {
+            if let Err(error) = connection.release_memory() {
+                tracing::debug!(%error, "could not let go of cached pages");
+            }
+            tasks.recv().ok()
+        }
+        Err(RecvTimeoutError::Disconnected) => None,
     }
 }

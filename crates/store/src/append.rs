@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use rusqlite::Connection;
-use stakpak_agent_core::{Append, JournalError, NewSession, Receipt};
+use stakpak_agent_core::{Append, JournalError, NewSession, Receipt, Spent};
 use stakpak_protocol::RunId;
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     receipt,
     record::{self, Sealed},
     session::{self, Encoded},
-    snapshot,
+    snapshot, spending,
 };
 
 /// An append, ready to be written.
@@ -28,20 +28,21 @@ pub(crate) struct PreparedAppend {
     run: Option<(RunId, String)>,
     receipt: Option<Receipt>,
     snapshot: Option<snapshot::Sealed>,
+    spent: Option<Spent>,
     now: DateTime<Utc>,
 }
 
 impl PreparedAppend {
     pub(crate) fn new(append: Append, now: DateTime<Utc>) -> Result<Self, JournalError> {
         let after_seq = check_shape(&append)?;
-        let Append { epoch, session, rows, run, receipt, snapshot } = append;
+        let Append { epoch, session, rows, run, receipt, snapshot, spent } = append;
         let run = match run {
             Some(run) => Some((run.run_id, serde_json::to_string(&run).map_err(storage)?)),
             None => None,
         };
         let rows = rows.into_iter().map(|row| Sealed::new(session.id, row)).collect();
         let snapshot = snapshot.map(|snapshot| snapshot::Sealed::new(session.id, snapshot));
-        Ok(Self { epoch, session: Encoded::new(session)?, after_seq, rows, run, receipt, snapshot, now })
+        Ok(Self { epoch, session: Encoded::new(session)?, after_seq, rows, run, receipt, snapshot, spent, now })
     }
 
     pub(crate) fn write(&self, conn: &Connection, owners: Option<&Owners>) -> Result<(), Failure> {
@@ -68,6 +69,9 @@ impl PreparedAppend {
         }
         if let Some(snapshot) = &self.snapshot {
             snapshot::replace(conn, head.key, snapshot)?;
+        }
+        if let Some(spent) = &self.spent {
+            spending::add(conn, spent)?;
         }
         Ok(())
     }

@@ -41,7 +41,8 @@ fn append_turn(conn: &Connection, session: &mut SessionRow) -> Result<(), Failur
     session.last_seq += ROWS_OF_A_TURN;
     session.message_count += 2;
     session.last_event_id = EventId(session.last_seq);
-    let append = Append { epoch: 0, session: session.clone(), rows, run: None, receipt: None, snapshot: None };
+    let append =
+        Append { epoch: 0, session: session.clone(), rows, run: None, receipt: None, snapshot: None, spent: None };
     PreparedAppend::new(append, Utc::now())?.write(conn, None)
 }
 

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::Connection;
 use stakpak_agent_core::{
     Append, Clock, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
-    Snapshot, SystemClock,
+    Snapshot, Spending, SystemClock,
 };
 use stakpak_protocol::{EventId, Run, RunId, SessionId};
 use stakpak_sqlite::{Database, Stats};
@@ -21,7 +21,7 @@ use crate::{
     recent::Recent,
     record,
     schema::MIGRATIONS,
-    session, snapshot,
+    session, snapshot, spending,
 };
 
 /// Why a journal could not be opened.
@@ -197,6 +197,11 @@ impl Journal for SqliteJournal {
 
     async fn active_runs(&self) -> Result<Vec<Run>, JournalError> {
         self.read(listing::active_runs).await
+    }
+
+    async fn spent(&self, profile: &str, since: DateTime<Utc>) -> Result<Spending, JournalError> {
+        let profile = profile.to_owned();
+        self.read(move |conn| spending::since(conn, &profile, since)).await
     }
 
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError> {

@@ -20,6 +20,7 @@ mod recent;
 mod record;
 mod session;
 mod snapshot;
+mod spending;
 mod upkeep;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0002_arrival_order", sql: include_str!("../migrations/0002_arrival_order.sql") },
     Migration { name: "0003_upkeep", sql: include_str!("../migrations/0003_upkeep.sql") },
     Migration { name: "0004_snapshots", sql: include_str!("../migrations/0004_snapshots.sql") },
+    Migration { name: "0005_spending", sql: include_str!("../migrations/0005_spending.sql") },
 ];
 
 /// A bound of a query. SQLite's integers end at 2^63 - 1, and no position is beyond.

@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use stakpak_agent_core::InvalidCall;
 
-use crate::catalogue;
+use crate::{catalogue, password};
 
 /// Variables with this prefix are the product's own, in every child process.
 pub(crate) const OWN_VARIABLES: &str = "STAKPAK_";
@@ -21,6 +21,8 @@ pub(crate) enum Arguments {
     View(View),
     Create(Create),
     StrReplace(StrReplace),
+    Remove(Remove),
+    GeneratePassword(GeneratePassword),
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +61,18 @@ pub(crate) struct StrReplace {
     pub(crate) replace_all: Option<bool>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(crate) struct Remove {
+    pub(crate) path: String,
+    pub(crate) recursive: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct GeneratePassword {
+    pub(crate) length: Option<u64>,
+    pub(crate) no_symbols: Option<bool>,
+}
+
 impl Arguments {
     /// Reads a call, or says what is wrong with it and what would be right.
     pub(crate) fn parse(name: &str, arguments: &Value) -> Result<Self, InvalidCall> {
@@ -67,6 +81,10 @@ impl Arguments {
             catalogue::VIEW => typed(arguments).and_then(View::checked).map(Self::View),
             catalogue::CREATE => typed(arguments).and_then(Create::checked).map(Self::Create),
             catalogue::STR_REPLACE => typed(arguments).and_then(StrReplace::checked).map(Self::StrReplace),
+            catalogue::REMOVE => typed(arguments).and_then(Remove::checked).map(Self::Remove),
+            catalogue::GENERATE_PASSWORD => {
+                typed(arguments).and_then(GeneratePassword::checked).map(Self::GeneratePassword)
+            }
             _ => return Err(unknown(name)),
         };
         parsed.map_err(|Misfit(what)| InvalidCall {
@@ -78,12 +96,13 @@ impl Arguments {
 
 impl Arguments {
     /// The file that the call is about.
-    pub(crate) fn path(self) -> Option<String> {
+    pub(crate) fn path(&self) -> Option<&str> {
         match self {
-            Self::RunCommand(_) => None,
-            Self::View(view) => Some(view.path),
-            Self::Create(create) => Some(create.path),
-            Self::StrReplace(edit) => Some(edit.path),
+            Self::RunCommand(_) | Self::GeneratePassword(_) => None,
+            Self::View(view) => Some(&view.path),
+            Self::Create(create) => Some(&create.path),
+            Self::StrReplace(edit) => Some(&edit.path),
+            Self::Remove(remove) => Some(&remove.path),
         }
     }
 }
@@ -141,6 +160,25 @@ impl Create {
     fn checked(self) -> Result<Self, Misfit> {
         a_path(&self.path)?;
         Ok(self)
+    }
+}
+
+impl Remove {
+    fn checked(self) -> Result<Self, Misfit> {
+        a_path(&self.path)?;
+        Ok(self)
+    }
+}
+
+impl GeneratePassword {
+    fn checked(self) -> Result<Self, Misfit> {
+        let allowed = password::SHORTEST..=password::LONGEST;
+        match self.length {
+            Some(length) if !allowed.contains(&length) => {
+                Err(Misfit(format!("`length`: {length} is not within {} and {}", allowed.start(), allowed.end())))
+            }
+            _ => Ok(self),
+        }
     }
 }
 

@@ -4,12 +4,14 @@ use serde_json::{Value, json};
 use stakpak_agent_core::{OWN_PREFIX, ToolSpec};
 
 pub(crate) const CREATE: &str = "stakpak__create";
+pub(crate) const GENERATE_PASSWORD: &str = "stakpak__generate_password";
+pub(crate) const REMOVE: &str = "stakpak__remove";
 pub(crate) const RUN_COMMAND: &str = "stakpak__run_command";
 pub(crate) const STR_REPLACE: &str = "stakpak__str_replace";
 pub(crate) const VIEW: &str = "stakpak__view";
 
 /// Sorted.
-pub const NAMES: [&str; 4] = [CREATE, RUN_COMMAND, STR_REPLACE, VIEW];
+pub const NAMES: [&str; 6] = [CREATE, GENERATE_PASSWORD, REMOVE, RUN_COMMAND, STR_REPLACE, VIEW];
 
 /// The name without the product's prefix.
 pub(crate) fn bare(name: &str) -> &str {
@@ -20,6 +22,8 @@ pub(crate) fn bare(name: &str) -> &str {
 pub(crate) fn usage(name: &str) -> &'static str {
     match name {
         CREATE => r#"{"path": string, "file_text": string}"#,
+        GENERATE_PASSWORD => r#"{"length"?: integer 8 to 128, "no_symbols"?: boolean}"#,
+        REMOVE => r#"{"path": string, "recursive"?: boolean}"#,
         RUN_COMMAND => {
             r#"{"command": string, "description"?: string, "timeout"?: integer seconds >= 1, "cwd"?: string, "env"?: {string: string}}"#
         }
@@ -37,6 +41,8 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         .map(|name| {
             let (description, input_schema) = match name {
                 CREATE => create(),
+                GENERATE_PASSWORD => generate_password(),
+                REMOVE => remove(),
                 RUN_COMMAND => run_command(),
                 STR_REPLACE => str_replace(),
                 _ => view(),
@@ -56,6 +62,35 @@ fn create() -> (&'static str, Value) {
             "properties": {
                 "path": {"type": "string", "description": "Absolute, or relative to the working directory"},
                 "file_text": {"type": "string", "description": "The whole content of the file"}
+            }
+        }),
+    )
+}
+
+fn generate_password() -> (&'static str, Value) {
+    (
+        "Make a random password. The result is a placeholder that stands for it: write the placeholder wherever the password \
+         belongs, and tools put the password there. You never see the password itself.",
+        json!({
+            "type": "object",
+            "properties": {
+                "length": {"type": "integer", "minimum": 8, "maximum": 128, "default": 15},
+                "no_symbols": {"type": "boolean", "default": false, "description": "Letters and digits only"}
+            }
+        }),
+    )
+}
+
+fn remove() -> (&'static str, Value) {
+    (
+        "Remove a file or directory. It is moved to a backup, which is kept for 7 days and named in the result. A directory \
+         that is not empty needs recursive.",
+        json!({
+            "type": "object",
+            "required": ["path"],
+            "properties": {
+                "path": {"type": "string", "description": "Absolute, or relative to the working directory"},
+                "recursive": {"type": "boolean", "default": false, "description": "Remove a directory with all it holds"}
             }
         }),
     )

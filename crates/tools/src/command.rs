@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::spool::ARTEFACT_PREFIX;
+pub(crate) use self::spool::{ARTEFACT_PREFIX, file_name, keep_text};
 use self::{
     output::Output,
     shell::{Line, Shell},
@@ -41,6 +41,8 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
 const MAX_TIMEOUT_SECONDS: u64 = 3600;
 /// From the exit of the shell to the end of the pipe.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
+/// From the end of the pipe to the signals: what closes its output is mostly on its way out.
+const LEAVING: Duration = Duration::from_millis(250);
 /// From the end of the last process to the end of the pipe: it is there already, unless a process that has shed its marks
 /// or cannot be ended holds the pipe open.
 const AFTER_END: Duration = Duration::from_millis(50);
@@ -142,7 +144,8 @@ async fn supervise(
             () = sleep(LAST_OUTPUT) => {}
         }
     }
-    let ended = spawn_blocking(in_span(move || group.end())).await.unwrap_or_default();
+    let leaving = if eof.is_cancelled() { LEAVING } else { Duration::ZERO };
+    let ended = spawn_blocking(in_span(move || group.end_after(leaving))).await.unwrap_or_default();
     timeout(AFTER_END, eof.cancelled()).await.ok();
     stop.cancel();
     (end, ended)

@@ -1,4 +1,4 @@
-//! Looking at, creating and editing files. All of it blocks and runs off the async workers.
+//! Looking at, creating, editing and removing files. All of it blocks and runs off the async workers.
 
 mod create;
 mod diff;
@@ -6,7 +6,9 @@ mod edit;
 mod list;
 mod nearest;
 mod path;
+mod probe;
 mod read;
+mod remove;
 mod search;
 mod view;
 mod write;
@@ -15,6 +17,8 @@ pub(crate) use self::{
     create::create,
     edit::str_replace,
     path::{is_secret, place, question, resolve},
+    probe::{probe, probed},
+    remove::{Bin, forget_old_backups, remove},
     view::view,
 };
 

@@ -1,4 +1,4 @@
-//! Tools that run on this machine: one shell command, and looking at, creating and editing files.
+//! Tools that run on this machine: one shell command, looking at, creating, editing and removing files, new passwords.
 //!
 //! Invariants:
 //! * A call that is over has left no process behind, however it ended: by itself, by its timeout, by cancel, by being
@@ -15,6 +15,8 @@ mod command;
 mod error;
 mod files;
 mod local;
+mod modes;
+mod password;
 mod processes;
 mod sandbox;
 mod secrets;

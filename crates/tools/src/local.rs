@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Sandbox, SandboxLevel, SandboxUnavailable, SecretGrant, Secrets, ToolCall, ToolContext,
-    ToolOutcome, ToolSpec, Tools,
+    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxLevel, SandboxUnavailable, SecretGrant, Secrets,
+    ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::placeholders;
@@ -18,11 +18,12 @@ use tokio::{sync::oneshot, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    arguments::{Arguments, View},
+    arguments::{Arguments, GeneratePassword, View},
     catalogue,
-    command::Commands,
+    command::{Commands, file_name, keep_text},
     error::ToolError,
-    files,
+    files::{self, Bin},
+    modes, password,
     processes::{Belongings, calls_with_processes, in_span},
     sandbox::{Confined, Confinement, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
@@ -34,6 +35,8 @@ use crate::{
 pub struct LocalToolsConfig {
     /// Where outputs that are too long for a result are kept: a directory a session, files only for their owner.
     pub artefacts: PathBuf,
+    /// Where removed files are kept: a directory a session, of which a call has one.
+    pub backups: PathBuf,
     /// Environment variables that the configuration reads credentials from. No child process sees them, nor `STAKPAK_*`,
     /// `*_API_KEY` and the tokens of the channels, whether named here or not.
     pub credential_variables: Vec<String>,
@@ -53,16 +56,29 @@ pub struct LocalTools {
     sandboxes: Arc<Sandboxes>,
     secrets: VaultSecrets,
     artefacts: PathBuf,
+    backups: PathBuf,
+    /// What is never removed.
+    stays: Arc<[PathBuf]>,
 }
 
 impl LocalTools {
     /// Results, progress and files have no secrets, and calls get them back.
     #[must_use]
     pub fn new(config: LocalToolsConfig, secrets: VaultSecrets) -> Self {
-        let LocalToolsConfig { artefacts, credential_variables, profile, protected, home } = config;
+        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home } = config;
+        let stays =
+            protected.iter().cloned().chain(home.clone()).chain([PathBuf::from("/"), backups.clone()]).collect();
         let sandboxes = Arc::new(Sandboxes::new(protected, home));
         let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
-        Self { specs: catalogue::specs().into(), commands: Arc::new(commands), sandboxes, secrets, artefacts }
+        Self {
+            specs: catalogue::specs().into(),
+            commands: Arc::new(commands),
+            sandboxes,
+            secrets,
+            artefacts,
+            backups,
+            stays,
+        }
     }
 
     /// What a level comes to on this machine, for people.
@@ -95,6 +111,13 @@ impl LocalTools {
                 let path = path(&edit.path);
                 off_worker(self.confined_files(&context).await?, move || files::str_replace(&edit, &path)).await?
             }
+            Arguments::GeneratePassword(asked) => self.password(asked, &call.id, context.session_id).await?,
+            Arguments::Remove(remove) => {
+                let (path, bin) = (path(&remove.path), self.bin(&call.id, &context));
+                self.forget_old_backups().await;
+                off_worker(self.confined_removal(&context, &bin).await?, move || files::remove(&remove, &path, &bin))
+                    .await?
+            }
         };
         Ok(ToolOutcome::text(text))
     }
@@ -102,6 +125,68 @@ impl LocalTools {
     async fn confined_command(&self, context: &ToolContext) -> Result<Option<Confined>, SandboxUnavailable> {
         let session = context.session_id;
         self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_command(sandbox, cwd, session)).await
+    }
+
+    /// One password a call, however often it runs.
+    async fn password(
+        &self,
+        asked: GeneratePassword,
+        call: &ToolCallId,
+        session: SessionId,
+    ) -> Result<String, ToolError> {
+        let length = usize::try_from(asked.length.unwrap_or(password::DEFAULT_LENGTH)).unwrap_or(usize::MAX);
+        let with_symbols = !asked.no_symbols.unwrap_or(false);
+        let (secrets, purpose) = (self.secrets.clone(), format!("call:{call}"));
+        let make = move || secrets.keep(session, password::RULE, &purpose, || password::generate(length, with_symbols));
+        let placeholder = spawn_blocking(in_span(make)).await.ok().flatten();
+        placeholder.ok_or_else(|| {
+            let message = "The password could not be kept, so none was made: the log of the server says why";
+            ToolError::new("WRITE_ERROR", message)
+        })
+    }
+
+    /// Where a call puts what it removes: the same when it runs again.
+    fn bin(&self, call: &ToolCallId, context: &ToolContext) -> Bin {
+        let stays = self.stays.iter().cloned().chain([context.cwd.clone()]).collect();
+        Bin { directory: self.backups.join(context.session_id.to_string()).join(file_name(call)), stays }
+    }
+
+    async fn forget_old_backups(&self) {
+        let root = self.backups.clone();
+        spawn_blocking(move || files::forget_old_backups(&root)).await.ok();
+    }
+
+    /// As other work on files, and the backup can be written.
+    async fn confined_removal(
+        &self,
+        context: &ToolContext,
+        bin: &Bin,
+    ) -> Result<Option<Confinement>, SandboxUnavailable> {
+        let directory = bin.directory.clone();
+        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_removal(sandbox, cwd, directory))
+            .await
+    }
+
+    /// Looks at what a call changes: with its arguments as they are when it runs, and confined as it is.
+    async fn look_at<T: Send + Default + 'static>(
+        &self,
+        call: &ToolCall,
+        context: &ToolContext,
+        look: impl FnOnce(&Arguments, &Path) -> T + Send + 'static,
+    ) -> T {
+        let Ok(arguments) = self.restored(call, context.session_id).await else { return T::default() };
+        let Ok(arguments) = Arguments::parse(&call.name, &arguments) else { return T::default() };
+        let Some(path) = arguments.path().map(|path| files::resolve(&context.cwd, path)) else { return T::default() };
+        let Ok(confinement) = self.confined_files(context).await else { return T::default() };
+        let (seen, result) = std::sync::mpsc::channel();
+        let work = move || {
+            let _ = seen.send(look(&arguments, &path));
+            Ok(String::new())
+        };
+        match off_worker(confinement, work).await {
+            Ok(_) => result.try_recv().unwrap_or_default(),
+            Err(_) => T::default(),
+        }
     }
 
     async fn confined_files(&self, context: &ToolContext) -> Result<Option<Confinement>, SandboxUnavailable> {
@@ -191,7 +276,7 @@ where
 
 /// Says why a file may be out of reach.
 fn hinting(mut error: ToolError) -> ToolError {
-    if ["READ_ERROR", "WRITE_ERROR"].contains(&error.code) {
+    if ["BACKUP_ERROR", "READ_ERROR", "WRITE_ERROR"].contains(&error.code) {
         error
             .message
             .push_str(". This run is in a sandbox: only its working directory and what is granted can be reached");
@@ -205,6 +290,10 @@ impl Tools for LocalTools {
         Arc::clone(&self.specs)
     }
 
+    fn meant(&self, call: ToolCall) -> ToolCall {
+        modes::meant(call)
+    }
+
     fn check(&self, name: &str, arguments: &Value) -> Result<(), InvalidCall> {
         Arguments::parse(name, arguments).map(|_| ())
     }
@@ -212,16 +301,18 @@ impl Tools for LocalTools {
     fn effect(&self, call: &ToolCall) -> Effect {
         match Arguments::parse(&call.name, &call.arguments) {
             Ok(Arguments::View(_)) => Effect::Pure,
+            Ok(Arguments::GeneratePassword(_)) => Effect::Keyed,
             Ok(Arguments::RunCommand(run)) if run.env.is_none() && stakpak_shell::read(&run.command).only_looks() => {
                 Effect::Pure
             }
+            Ok(Arguments::Create(_) | Arguments::StrReplace(_) | Arguments::Remove(_)) => Effect::Probe,
             _ => Effect::Unsafe,
         }
     }
 
     fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place> {
-        let path = Arguments::parse(&call.name, &call.arguments).ok()?.path()?;
-        Some(Place { path: files::place(&files::resolve(cwd, &path)), cwd: files::place(cwd) })
+        let arguments = Arguments::parse(&call.name, &call.arguments).ok()?;
+        Some(Place { path: files::place(&files::resolve(cwd, arguments.path()?)), cwd: files::place(cwd) })
     }
 
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String> {
@@ -231,14 +322,24 @@ impl Tools for LocalTools {
             return shell_question::secret_path(&run.command, &cwd);
         }
         let path = arguments.path()?;
-        if placeholders(&path).next().is_some() {
+        if placeholders(path).next().is_some() {
             return Some("the path holds a secret, so it is not known where it leads".to_owned());
         }
-        files::question(&files::resolve(cwd, &path), cwd, &self.artefacts)
+        files::question(&files::resolve(cwd, path), cwd, &self.artefacts)
     }
 
     fn settle_sandbox(&self, asked: &Sandbox, cwd: &Path) -> Result<Sandbox, SandboxUnavailable> {
         self.sandboxes.settle(asked, cwd)
+    }
+
+    async fn probe(&self, call: &ToolCall, context: ToolContext) -> Option<Probe> {
+        self.look_at(call, &context, |arguments, path| files::probe(arguments, path).ok().flatten()).await
+    }
+
+    async fn probed(&self, call: &ToolCall, probe: &Probe, context: ToolContext) -> Probed {
+        let (bin, probe) = (self.bin(&call.id, &context), probe.clone());
+        let look = move |arguments: &Arguments, path: &Path| Some(files::probed(arguments, path, &bin, &probe));
+        self.look_at(call, &context, look).await.unwrap_or(Probed::Unknown)
     }
 
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome {
@@ -251,6 +352,11 @@ impl Tools for LocalTools {
             }
             other => other,
         }
+    }
+
+    async fn keep_text(&self, session: SessionId, text: String) -> io::Result<PathBuf> {
+        let directory = self.artefacts.join(session.to_string());
+        spawn_blocking(move || keep_text(directory, &text)).await.map_err(io::Error::other)?
     }
 
     async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {
@@ -270,9 +376,12 @@ impl Tools for LocalTools {
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
         let secrets = self.secrets.clone();
         spawn_blocking(move || secrets.forget(session)).await.map_err(io::Error::other)??;
-        match tokio::fs::remove_dir_all(self.artefacts.join(session.to_string())).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
+        for kept in [&self.artefacts, &self.backups] {
+            match tokio::fs::remove_dir_all(kept.join(session.to_string())).await {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed?,
+            }
         }
+        Ok(())
     }
 }

@@ -67,6 +67,14 @@ impl Belongings {
         ended
     }
 
+    /// Blocks while some are alive, `at_most` so long.
+    fn wait(&self, at_most: Duration) {
+        let started = Instant::now();
+        while started.elapsed() < at_most && !self.living().is_empty() {
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The group as a whole, because a member may fork between the look and the signal; the others one by one.
     fn signal(&self, alive: &Processes, signal: Signal) {
         if let Some(group) = self.group
@@ -104,7 +112,7 @@ impl Belongings {
     }
 }
 
-/// The processes of a running call. Dropped before [`Group::end`], it ends them by itself, off the dropping thread.
+/// The processes of a running call. Dropped before [`Group::end_after`], it ends them by itself, off the dropping thread.
 #[derive(Debug)]
 pub(crate) struct Group {
     belongings: Option<Belongings>,
@@ -115,9 +123,11 @@ impl Group {
         Self { belongings: Some(belongings) }
     }
 
-    /// As [`Belongings::end`].
-    pub(crate) fn end(mut self) -> Processes {
-        self.belongings.take().map(|belongings| belongings.end()).unwrap_or_default()
+    /// As [`Belongings::end`], of those that have not ended by themselves after a while.
+    pub(crate) fn end_after(mut self, leaving: Duration) -> Processes {
+        let Some(belongings) = self.belongings.take() else { return Processes::default() };
+        belongings.wait(leaving);
+        belongings.end()
     }
 }
 

@@ -21,6 +21,7 @@ mod private_home;
 mod roots;
 
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -110,6 +111,24 @@ impl Sandboxes {
         if kept.is_dir() {
             roots.read.push(kept);
         }
+        Confinement::new(self.landlock()?, &roots, sandbox).map(Some)
+    }
+
+    /// Confines a removal, which may also write to the backup of its call. Blocks.
+    pub(crate) fn for_removal(
+        &self,
+        sandbox: &Sandbox,
+        workspace: &Path,
+        backup: PathBuf,
+    ) -> Result<Option<Confinement>, SandboxUnavailable> {
+        let Some(roots) = self.roots(sandbox, workspace)? else { return Ok(None) };
+        let mut roots = roots.without_own_process();
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&backup)
+            .map_err(|error| SandboxUnavailable::new(format!("no place for the backup could be made: {error}")))?;
+        roots.write.push(backup);
         Confinement::new(self.landlock()?, &roots, sandbox).map(Some)
     }
 

@@ -8,6 +8,7 @@ use stakpak_agent_core::{HiddenStream, SecretGrant, SecretRefused, Secrets};
 use stakpak_protocol::SessionId;
 use stakpak_redact::{Grant, RestoreError, Stream, Vaults, placeholders};
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 /// A scan of this many bytes takes less than a millisecond.
 const SHORT: usize = 64 * 1024;
@@ -26,6 +27,17 @@ impl VaultSecrets {
     /// Gives back one text.
     pub(crate) fn value(&self, session: SessionId, text: &str) -> Result<String, SecretRefused> {
         self.0.restore(&session.to_string(), text, Grant::All).map(|text| text.into_owned()).map_err(refused)
+    }
+
+    /// As [`Vaults::keep`]. Blocks.
+    pub(crate) fn keep(
+        &self,
+        session: SessionId,
+        rule: &str,
+        purpose: &str,
+        make: impl FnOnce() -> Option<Zeroizing<String>>,
+    ) -> Option<String> {
+        self.0.keep(&session.to_string(), rule, purpose, make)
     }
 
     /// Removes the session's vault.

@@ -20,6 +20,7 @@ fn numbered(lines: usize) -> String {
     (1..=lines).fold(String::new(), |text, line| format!("{text}{line}\n"))
 }
 
+/// C-P28
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_line_arrives_every_time() {
     let setting = Setting::new();
@@ -49,6 +50,54 @@ async fn every_line_arrives_every_time() {
     }
 }
 
+/// C-P28
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_short_commands_lose_nothing() {
+    let setting = Setting::new();
+    let one = async |run: usize| {
+        assert_eq!(
+            setting.ok("run_command", json!({"command": format!("echo {run}; echo end >&2")})).await,
+            format!("{run}\nend")
+        );
+    };
+    for run in (0..1000).step_by(4) {
+        tokio::join!(one(run), one(run + 1), one(run + 2), one(run + 3));
+    }
+}
+
+/// C-P28
+#[tokio::test]
+async fn a_hundred_thousand_lines_and_noise_are_kept_whole() {
+    let setting = Setting::new();
+    let text = setting.ok("run_command", json!({"command": "seq 1 100000"})).await;
+    assert!(text.starts_with("[100000 lines, 588895 bytes of output") && text.ends_with("\n100000"));
+    assert_eq!(fs::read_to_string(&setting.kept()[0]).unwrap(), numbered(100_000));
+
+    let setting = Setting::new();
+    // Half of the bytes of a stream without newlines are no UTF-8.
+    let command = "printf start; head -c 300000 /dev/urandom | LC_ALL=C tr '\\000-\\037\\177[a-zA-Z0-9+/_=.:-' '\\377'; printf end";
+    let text = setting.ok("run_command", json!({"command": command})).await;
+    assert!(text.ends_with("end") && text.contains('\u{fffd}'), "{}", &text[text.len() - 100..]);
+    let kept = fs::read_to_string(&setting.kept()[0]).unwrap();
+    assert!(kept.starts_with("start") && kept.ends_with("end") && kept.chars().count() > 100_000);
+}
+
+/// C-P28: what a background process still writes while it may.
+#[tokio::test]
+async fn a_process_that_writes_after_its_parent_has_ended_is_heard() {
+    let setting = Setting::new();
+    let text = setting.ok("run_command", json!({"command": "(sleep 0.1; seq 1 200) & echo first"})).await;
+    assert_eq!(text, format!("first\n{}", numbered(200).trim_end()));
+}
+
+#[tokio::test]
+async fn a_process_that_has_closed_its_output_may_still_end_by_itself() {
+    let setting = Setting::new();
+    let command = "(sleep 0.1; exec >&- 2>&-; sleep 0.05) & echo first";
+    assert_eq!(setting.ok("run_command", json!({ "command": command })).await, "first");
+}
+
+/// C-P28
 #[tokio::test]
 async fn text_without_a_newline_and_after_a_pause_is_one() {
     let setting = Setting::new();
@@ -59,6 +108,7 @@ async fn text_without_a_newline_and_after_a_pause_is_one() {
     );
 }
 
+/// C-P28
 #[tokio::test]
 async fn ten_megabytes_are_kept_whole_and_can_be_viewed() {
     let setting = Setting::new();
@@ -76,6 +126,7 @@ async fn ten_megabytes_are_kept_whole_and_can_be_viewed() {
     assert!(text.ends_with("624999: 0123456789abcde\n625000: 0123456789abcde"), "{text}");
 }
 
+/// C-P28
 #[tokio::test]
 async fn one_endless_line_and_bytes_that_are_no_text_arrive() {
     let setting = Setting::new();
@@ -131,6 +182,7 @@ fn marked(call: &str) -> usize {
         .count()
 }
 
+/// C-P29
 #[tokio::test]
 async fn a_timeout_ends_what_has_left_the_group_too() {
     let setting = Setting::new();
@@ -143,6 +195,7 @@ async fn a_timeout_ends_what_has_left_the_group_too() {
     assert_eq!(marked(call.id.as_str()), 0);
 }
 
+/// C-P29
 #[tokio::test]
 async fn cancel_ends_everything_within_its_time() {
     let setting = Setting::new();
@@ -188,6 +241,7 @@ async fn a_dropped_runtime_ends_its_calls() {
     until("the processes are gone", || marked(id.as_str()) == 0).await;
 }
 
+/// C-P30
 #[tokio::test]
 async fn a_background_process_neither_holds_the_call_open_nor_outlives_it() {
     let setting = Setting::new();
@@ -205,6 +259,7 @@ async fn a_background_process_neither_holds_the_call_open_nor_outlives_it() {
     }
 }
 
+/// C-P33
 #[tokio::test]
 async fn no_credential_is_in_a_childs_environment() {
     let setting = Setting::new();
@@ -295,8 +350,10 @@ async fn an_effect_is_pure_only_when_nothing_can_change() {
     let setting = Setting::new();
     for (tool, arguments, effect) in [
         ("view", json!({"path": "x"}), Effect::Pure),
-        ("create", json!({"path": "x", "file_text": ""}), Effect::Unsafe),
-        ("str_replace", json!({"path": "x", "old_str": "a", "new_str": "b"}), Effect::Unsafe),
+        ("create", json!({"path": "x", "file_text": ""}), Effect::Probe),
+        ("str_replace", json!({"path": "x", "old_str": "a", "new_str": "b"}), Effect::Probe),
+        ("generate_password", json!({}), Effect::Keyed),
+        ("remove", json!({"path": "x"}), Effect::Probe),
         ("run_command", json!({"command": "df -h"}), Effect::Pure),
         ("run_command", json!({"command": "df -h", "timeout": 5, "description": "disks"}), Effect::Pure),
         ("run_command", json!({"command": "df -h", "env": {"PATH": "/tmp"}}), Effect::Unsafe),
@@ -314,8 +371,18 @@ async fn the_list_is_sorted_and_its_schemas_fit() {
     let setting = Setting::new();
     let specs = setting.tools.specs();
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    assert_eq!(names, ["stakpak__create", "stakpak__run_command", "stakpak__str_replace", "stakpak__view"]);
-    assert_eq!(specs[1].input_schema["additionalProperties"], json!(false));
+    assert_eq!(
+        names,
+        [
+            "stakpak__create",
+            "stakpak__generate_password",
+            "stakpak__remove",
+            "stakpak__run_command",
+            "stakpak__str_replace",
+            "stakpak__view"
+        ]
+    );
+    assert_eq!(specs[3].input_schema["additionalProperties"], json!(false));
     assert_eq!(setting.tools.check("stakpak__run_command", &json!({"command": "ls"})), Ok(()));
     assert!(setting.tools.check("stakpak__run_command", &serde_json::Value::Null).is_err());
     let text = setting.error("run_command", json!({})).await;

@@ -32,6 +32,7 @@ async fn a_file_is_shown_in_numbered_lines_three_hundred_at_most() {
     assert!(text.lines().next().unwrap().contains("go on with view_range [301, 900]"), "{text}");
 }
 
+/// C-P35
 #[tokio::test]
 async fn a_range_that_is_none_is_an_error() {
     let setting = Setting::new();
@@ -122,6 +123,7 @@ async fn create_makes_parents_and_never_overwrites() {
     assert_ne!(mode & 0o044, 0, "the umask decides, not the temporary file: {mode:o}");
 }
 
+/// C-P34
 #[tokio::test]
 async fn a_replacement_must_be_unique_unless_all_are_meant() {
     let setting = Setting::new();
@@ -180,6 +182,7 @@ async fn mode_links_line_ends_and_bom_stay() {
     assert!(text.starts_with("READ_ERROR\n"), "{text}");
 }
 
+/// C-P38
 #[tokio::test]
 async fn no_path_pattern_or_text_reaches_a_shell() {
     let setting = Setting::new();

@@ -29,6 +29,7 @@ async fn warm(setting: &Setting) {
     setting.ok("view", json!({"path": "warm"})).await;
 }
 
+/// C-P35
 #[tokio::test]
 async fn one_line_of_a_huge_file_is_all_that_is_kept() {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -50,6 +51,7 @@ async fn one_line_of_a_huge_file_is_all_that_is_kept() {
     assert!(grown < 10 * 1024, "{grown} KiB");
 }
 
+/// C-P31
 #[tokio::test]
 async fn a_flood_until_the_timeout_keeps_memory_flat() {
     let _alone = ONE_AT_A_TIME.lock().await;

@@ -247,6 +247,8 @@ async fn file_tools_have_the_same_roots() {
         ("create", json!({ "path": outside.join("new"), "file_text": "x" })),
         ("create", json!({ "path": "way-out/new", "file_text": "x" })),
         ("str_replace", json!({ "path": "way-out/file", "old_str": "theirs", "new_str": "mine" })),
+        ("remove", json!({ "path": "way-out/file" })),
+        ("remove", json!({ "path": key })),
     ] {
         let (text, is_error) = scene.run(landlock(), tool, arguments.clone()).await;
         let is_refused = is_error && text.contains("This run is in a sandbox");
@@ -257,7 +259,9 @@ async fn file_tools_have_the_same_roots() {
     assert!(!outside.join("new").exists());
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "theirs");
 
+    scene.setting.write("src/gone/b.txt", "two\n");
     for (tool, arguments) in [
+        ("remove", json!({ "path": "src/gone", "recursive": true })),
         ("view", json!({ "path": "src/a.txt" })),
         ("view", json!({ "path": "/etc/passwd" })),
         ("view", json!({ "path": "/proc/meminfo" })),

@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use serde_json::json;
 use setting::{Setting, completed};
-use stakpak_agent_core::{SecretGrant, Secrets, Tools};
+use stakpak_agent_core::{SecretGrant, Secrets, ToolCall, Tools};
 use stakpak_protocol::SessionId;
 
 /// Put together here so that no scanner takes this file for a leak.
@@ -130,4 +130,35 @@ async fn a_vault_is_private_and_goes_with_its_session() {
     setting.tools.forget_session(setting.session).await.unwrap();
     assert!(!vault.exists());
     setting.tools.forget_session(setting.session).await.unwrap();
+}
+
+/// The password itself is only where the placeholder was used; a call that runs again has the same one.
+#[tokio::test]
+async fn a_generated_password_is_a_placeholder_one_a_call() {
+    let setting = Setting::new();
+    let call = Setting::call("generate_password", json!({"length": 20}));
+    let run = async |setting: &Setting, call: &ToolCall| {
+        setting::completed(setting.tools.run(call, setting.context().0).await).0
+    };
+    let placeholder = run(&setting, &call).await;
+    assert!(placeholder.starts_with("[REDACTED_SECRET:generated-password:") && placeholder.ends_with(']'));
+    assert_eq!(run(&setting, &call).await, placeholder, "run again under the same key");
+    let other = setting.ok("generate_password", json!({})).await;
+    assert_ne!(other, placeholder);
+
+    setting.ok("create", json!({"path": "file", "file_text": placeholder.as_str()})).await;
+    let password = setting.read("file");
+    assert_eq!(password.len(), 20);
+    setting.ok("create", json!({"path": "default", "file_text": other})).await;
+    assert_eq!(setting.read("default").len(), 15);
+    assert_eq!(
+        setting.ok("run_command", json!({"command": "cat file"})).await,
+        placeholder,
+        "hidden wherever it turns up"
+    );
+
+    for length in [7, 129] {
+        let text = setting.error("generate_password", json!({"length": length})).await;
+        assert!(text.starts_with("INVALID_ARGUMENTS\n") && text.contains("`length`"), "{text}");
+    }
 }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use stakpak_protocol::{SessionStatus, ToolCallId};
+use stakpak_protocol::SessionStatus;
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
 use super::{
     Agent, Job, RequestError, Resident, Start,
-    effects::Effects,
+    asking::Prepared,
+    days::{Next, Reservation},
+    effects::{self, Ask, Effects},
     hidden,
     history::{History, HistoryError},
     run_tools::RunTools,
@@ -17,23 +19,25 @@ use super::{
     tail::Tail,
 };
 use crate::{
-    Append, ErrorClass, JournalError, ModelError, Receipt, Tools,
+    Append, ErrorClass, JournalError, ModelError, Probed, Profile, Receipt, Tools,
     port::SessionSecrets,
-    session::{CallStatus, DeltaKind, Input, Outcome, Owed, Rules, Session},
+    session::{ActiveRun, CallStatus, DeltaKind, Input, Left, Outcome, Owed, Rules, Session},
 };
 
 /// Reports that one append may take together: bounds its size, and merges deltas when the disk is the slower side.
 const MAX_BATCH: usize = 256;
 
 pub(super) struct Driver<'a> {
-    agent: &'a Agent,
+    pub(super) agent: &'a Agent,
     secrets: SessionSecrets,
-    session: Session,
-    history: History,
+    pub(super) session: Session,
+    pub(super) history: History,
     tail: Tail,
     effects: Effects,
-    tools: RunTools,
+    pub(super) tools: RunTools,
     slot: Slot,
+    /// Of the day of the run's profile, while the model is asked.
+    reservation: Option<Reservation>,
     run_span: RunSpan,
 }
 
@@ -51,7 +55,7 @@ impl<'a> Driver<'a> {
         let tools = RunTools::new(&agent.tools);
         let secrets = SessionSecrets::new(&agent.secrets, session.row.id);
         let effects = Effects::new(secrets.clone());
-        Self { agent, secrets, session, history, tail, effects, tools, slot, run_span }
+        Self { agent, secrets, session, history, tail, effects, tools, slot, reservation: None, run_span }
     }
 
     pub(super) async fn run(mut self, start: Start, jobs: &mut mpsc::Receiver<Job>) -> Result<Resident, JournalError> {
@@ -97,8 +101,8 @@ impl<'a> Driver<'a> {
     async fn start(&mut self, start: Start) -> Result<(), JournalError> {
         let input = match start {
             Start::Requests => return Ok(()),
-            Start::Recover => Input::Recover { ended: self.end_orphans().await },
-            Start::Fail { code, message } => Input::Fail { code, message, ended: self.end_orphans().await },
+            Start::Recover => Input::Recover { left: self.left().await },
+            Start::Fail { code, message } => Input::Fail { code, message, left: self.left().await },
         };
         let tools = self.run_tools();
         let rules = self.rules(tools.as_ref());
@@ -106,22 +110,29 @@ impl<'a> Driver<'a> {
         self.commit(outcome, None).await
     }
 
-    /// Ends what an earlier process left of calls that have no result.
-    async fn end_orphans(&self) -> Vec<(ToolCallId, usize)> {
+    /// Ends what an earlier process left of calls that have no result, then looks how far they got.
+    async fn left(&self) -> Left {
         let started = self.session.active().into_iter().flat_map(|run| &run.calls);
-        let mut ended = Vec::new();
+        let mut left = Left::default();
         for call in started.filter(|call| matches!(call.status, CallStatus::Running { .. })) {
             let id = call.resolved.call.id.clone();
             let count = self.agent.tools.end_orphans(self.session.row.id, &id).await;
-            ended.push((id, count));
+            left.ended.push((id.clone(), count));
+            let (Some(probe), Some(unwatched)) = (&call.probe, effects::unwatched(&self.session)) else { continue };
+            let mut probed = self.agent.tools.probed(&call.resolved.call, probe, unwatched).await;
+            if let Probed::Done(result) = &mut probed {
+                self.secrets.hide(vec![result]).await;
+            }
+            left.probed.push((id, probed));
         }
-        ended
+        left
     }
 
     async fn answer(&mut self, job: Job) -> Result<(), JournalError> {
         // The receipt's maker lives to the end of this function: it holds the claim on the idempotency key.
         let Job { mut request, receipt: to_receipt, reply: answer, .. } = job;
         hidden::request(&self.secrets, &mut request).await;
+        self.bound(&mut request).await;
         let tools = self.run_tools();
         let rules = self.rules(tools.as_ref());
         let before = self.session.clone();
@@ -188,6 +199,7 @@ impl<'a> Driver<'a> {
             run: if outcome.run_changed { self.session.run_view() } else { None },
             receipt,
             snapshot,
+            spent: outcome.spent,
         };
         self.agent.journal.append(append).await?;
         self.tail = tail;
@@ -206,9 +218,16 @@ impl<'a> Driver<'a> {
 
     /// Starts what is owed and does not run; stops what runs and is no longer owed.
     async fn reconcile(&mut self) -> Result<(), JournalError> {
+        while self.reconcile_once().await? {}
+        Ok(())
+    }
+
+    /// Whether the state has changed meanwhile.
+    async fn reconcile_once(&mut self) -> Result<bool, JournalError> {
         let owed = self.session.owed();
         let tools = self.run_tools();
         self.effects.stop_others(&owed);
+        self.reservation.take_if(|held| !owed.contains(&Owed::Ask { request: held.request }));
         for owed in owed {
             // Without a slot only the clock runs.
             let may_run = self.slot.is_held() || matches!(owed, Owed::Deadline { .. });
@@ -217,37 +236,58 @@ impl<'a> Driver<'a> {
             }
             match &owed {
                 Owed::Ask { request } => match self.prepare_ask().await {
-                    Ok(ask) => self.effects.ask(owed.clone(), *request, ask),
+                    Ok(Prepared::Ask(ask, profile)) => match self.reserve(*request, &ask, &profile).await? {
+                        Ok(()) => self.effects.ask(owed.clone(), *request, ask),
+                        Err(message) => {
+                            self.effects.report(owed.clone(), Input::OverBudget { request: *request, message });
+                        }
+                    },
+                    Ok(Prepared::Plan(plan)) => {
+                        self.take_reports(Input::Planned { request: *request, plan }).await?;
+                        return Ok(true);
+                    }
                     Err(HistoryError::Journal(error)) => return Err(error),
-                    Err(HistoryError::Model(error)) => self.effects.fail_ask(owed.clone(), *request, error),
+                    Err(HistoryError::Model(error)) => {
+                        self.effects.report(owed.clone(), Input::AskFailed { request: *request, error });
+                    }
+                },
+                Owed::Compact { request, first } => match self.prepare_compaction(*first).await {
+                    Ok(compact) => self.effects.compact(owed.clone(), *request, compact),
+                    Err(HistoryError::Journal(error)) => return Err(error),
+                    Err(HistoryError::Model(error)) => {
+                        let failed = Input::CompactionFailed { request: *request, error, instead: None };
+                        self.effects.report(owed.clone(), failed);
+                    }
                 },
                 Owed::Wait { .. } | Owed::Deadline { .. } => self.effects.wait(owed, &self.agent.clock),
+                Owed::Probe { .. } => self.effects.probe(owed, &tools, &self.session),
                 Owed::Run { .. } => self.effects.run(owed, &tools, &self.session),
             }
         }
-        Ok(())
+        if self.session.active().is_some_and(ActiveRun::is_steered) {
+            self.effects.steer();
+        }
+        Ok(false)
     }
 
-    async fn prepare_ask(&mut self) -> Result<super::effects::Ask, HistoryError> {
-        let Some(run) = self.session.active() else {
-            return Err(HistoryError::Model(internal("there is no run")));
-        };
-        let profile = self.agent.profiles.profile(Some(&run.accepted.profile)).map_err(|error| model_error(&error))?;
-        let model = profile.models.resolve(&run.accepted.model).map_err(|error| model_error(&error))?;
-        self.history.load(self.agent.journal.as_ref(), &self.session.row).await.map_err(unreadable)?;
-        let (messages, replays) = crate::view::render(self.history.entries());
-        let request = crate::ModelRequest {
-            system: run.accepted.system_prompt.as_str().into(),
-            messages,
-            replays,
-            tools: Arc::default(),
-            max_output_tokens: crate::longest_answer(model.info()),
-            session_id: self.session.row.id,
-        };
-        Ok(super::effects::Ask { model, request, tools: self.tools.taking() })
+    /// Room for the request in the day of the run's profile, or why there is none.
+    async fn reserve(
+        &mut self,
+        request: u64,
+        ask: &Ask,
+        profile: &Profile,
+    ) -> Result<Result<(), String>, JournalError> {
+        let Some(run) = self.session.active() else { return Ok(Ok(())) };
+        let most = run.most_of_next(ask.request.max_output_tokens);
+        let next =
+            Next { request, tokens: most.total_tokens, cost: run.accepted.cost_of(&most), is_first: run.turn <= 1 };
+        // One that is held already is of the same request, whose effect is gone.
+        self.reservation = None;
+        let room = self.agent.days.reserve(self.agent.journal.as_ref(), profile, next, self.agent.clock.now()).await?;
+        Ok(room.map(|room| self.reservation = Some(room)))
     }
 
-    fn run_tools(&mut self) -> Arc<dyn Tools> {
+    pub(super) fn run_tools(&mut self) -> Arc<dyn Tools> {
         self.tools.of(self.session.active().map(|run| run.accepted.run_id))
     }
 
@@ -287,21 +327,6 @@ fn push_merged(batch: &mut Vec<Input>, next: Input) {
         return;
     }
     batch.push(next);
-}
-
-/// A damaged history ends the run; a journal that cannot be read at all ends the driver.
-fn unreadable(error: JournalError) -> HistoryError {
-    match error {
-        JournalError::Damaged { .. } => {
-            tracing::error!(error = &error as &dyn std::error::Error, "the history cannot be read");
-            HistoryError::Model(internal("the history of this session is damaged"))
-        }
-        other => HistoryError::Journal(other),
-    }
-}
-
-fn model_error(error: &dyn std::error::Error) -> HistoryError {
-    HistoryError::Model(ModelError { class: ErrorClass::ModelNotFound, message: error.to_string(), retry_after: None })
 }
 
 pub(super) fn internal(message: &str) -> ModelError {

@@ -6,7 +6,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt};
-use stakpak_protocol::ToolCallId;
+use stakpak_protocol::{ToolCallId, Usage};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -15,15 +15,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
+    asking::{Compact, text_of},
     driver::internal,
     hidden::{self, HiddenAnswer},
     run_tools::Taking,
     spans,
 };
 use crate::{
-    Clock, Effect, ErrorClass, Model, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome, Tools,
+    Clock, ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome,
+    Tools, context,
     port::SessionSecrets,
-    session::{DeltaKind, Input, Owed, Session},
+    session::{DeltaKind, Input, Owed, Session, Summary},
 };
 
 /// Reports on their way to the driver. Effects wait when it is full: the disk is then the slower side.
@@ -40,6 +42,8 @@ pub(super) struct Ask {
     pub(super) model: Arc<dyn Model>,
     pub(super) request: ModelRequest,
     pub(super) tools: Taking,
+    /// Tokens that it is expected to have.
+    pub(super) estimated: u64,
 }
 
 pub(super) struct Effects {
@@ -55,6 +59,8 @@ struct Running {
     task: AbortHandle,
     /// Calls are asked to end; everything else is aborted.
     cancel: Option<CancellationToken>,
+    /// Fires when the user has sent a message that goes before what has not started.
+    steered: CancellationToken,
 }
 
 impl Effects {
@@ -77,8 +83,9 @@ impl Effects {
     pub(super) fn may_start(&self, owed: &Owed, tools: &dyn Tools) -> bool {
         let ending = self.tasks.len() > self.running.iter().filter(|running| !running.task.is_finished()).count();
         match owed {
-            Owed::Run { call, .. } => !ending || tools.effect(call) == Effect::Pure,
-            _ => true,
+            Owed::Run { call, .. } => !ending || tools.effect(call).may_repeat(),
+            Owed::Probe { .. } => !ending,
+            Owed::Ask { .. } | Owed::Compact { .. } | Owed::Wait { .. } | Owed::Deadline { .. } => true,
         }
     }
 
@@ -123,14 +130,24 @@ impl Effects {
             spans::record_answer(&last);
             let _ = report.send(last).await;
         };
-        self.spawn(owed, None, task.instrument(span));
+        self.spawn(owed, task.instrument(span));
     }
 
-    pub(super) fn fail_ask(&mut self, owed: Owed, request: u64, error: ModelError) {
+    /// Reports in place of the effect.
+    pub(super) fn report(&mut self, owed: Owed, input: Input) {
         let report = self.report.clone();
-        self.spawn(owed, None, async move {
-            let _ = report.send(Input::AskFailed { request, error }).await;
+        self.spawn(owed, async move {
+            let _ = report.send(input).await;
         });
+    }
+
+    pub(super) fn compact(&mut self, owed: Owed, request: u64, compact: Compact) {
+        let span = spans::compaction(request, &compact);
+        let (report, secrets) = (self.report.clone(), self.secrets.clone());
+        let task = async move {
+            let _ = report.send(summarize(compact, request, &secrets).await).await;
+        };
+        self.spawn(owed, task.instrument(span));
     }
 
     /// The wall clock may be set and the machine may sleep, so the time is looked at again and again.
@@ -138,10 +155,10 @@ impl Effects {
         let (until, input) = match owed {
             Owed::Wait { request, until } => (until, Input::Waited { request }),
             Owed::Deadline { at } => (at, Input::DeadlinePassed),
-            Owed::Ask { .. } | Owed::Run { .. } => return,
+            Owed::Ask { .. } | Owed::Compact { .. } | Owed::Probe { .. } | Owed::Run { .. } => return,
         };
         let (clock, report) = (Arc::clone(clock), self.report.clone());
-        self.spawn(owed, None, async move {
+        self.spawn(owed, async move {
             loop {
                 let left = (until - clock.now()).to_std().unwrap_or_default();
                 if left.is_zero() {
@@ -153,33 +170,54 @@ impl Effects {
         });
     }
 
+    /// Tells every call that the user has sent a message.
+    pub(super) fn steer(&self) {
+        self.running.iter().for_each(|running| running.steered.cancel());
+    }
+
+    pub(super) fn probe(&mut self, owed: Owed, tools: &Arc<dyn Tools>, session: &Session) {
+        let (Owed::Probe { call }, Some(context)) = (&owed, unwatched(session)) else { return };
+        let (tools, call, report) = (Arc::clone(tools), call.clone(), self.report.clone());
+        self.spawn(owed, async move {
+            let probe = AssertUnwindSafe(tools.probe(&call, context)).catch_unwind().await.unwrap_or_default();
+            let _ = report.send(Input::Probed { call_id: call.id, probe }).await;
+        });
+    }
+
     pub(super) fn run(&mut self, owed: Owed, tools: &Arc<dyn Tools>, session: &Session) {
-        let (Owed::Run { call, attempt }, Some(run)) = (&owed, session.active()) else { return };
-        let cancel = CancellationToken::new();
         let (progress, pieces) = mpsc::channel(PROGRESS);
-        let context = ToolContext {
-            session_id: session.row.id,
-            run_id: run.accepted.run_id,
-            cwd: run.accepted.cwd.clone().into(),
-            sandbox: run.accepted.sandbox.clone(),
-            cancel: cancel.clone(),
-            progress,
-        };
+        let (Owed::Run { call, attempt }, Some(context)) = (&owed, context(session, progress)) else { return };
+        let (cancel, steered) = (context.cancel.clone(), context.steered.clone());
         let span = spans::tool_call(call, *attempt);
         let reports = Reports { to: self.report.clone(), secrets: self.secrets.clone() };
         let task = run_call(Arc::clone(tools), call.clone(), *attempt, context, pieces, reports);
-        self.spawn(owed, Some(cancel), task.instrument(span));
+        let task = self.tasks.spawn(task.instrument(span));
+        self.running.push(Running { owed, task, cancel: Some(cancel), steered });
     }
 
-    fn spawn(
-        &mut self,
-        owed: Owed,
-        cancel: Option<CancellationToken>,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) {
+    fn spawn(&mut self, owed: Owed, task: impl Future<Output = ()> + Send + 'static) {
         let task = self.tasks.spawn(task);
-        self.running.push(Running { owed, task, cancel });
+        self.running.push(Running { owed, task, cancel: None, steered: CancellationToken::new() });
     }
+}
+
+/// What a call of the session's run is given.
+fn context(session: &Session, progress: mpsc::Sender<String>) -> Option<ToolContext> {
+    let accepted = &session.active()?.accepted;
+    Some(ToolContext {
+        session_id: session.row.id,
+        run_id: accepted.run_id,
+        cwd: accepted.cwd.clone().into(),
+        sandbox: accepted.sandbox.clone(),
+        cancel: CancellationToken::new(),
+        steered: CancellationToken::new(),
+        progress,
+    })
+}
+
+/// The same for a look at what a call changes.
+pub(super) fn unwatched(session: &Session) -> Option<ToolContext> {
+    context(session, mpsc::channel(1).0)
 }
 
 /// Passes deltas on as they come; the last report is returned.
@@ -203,7 +241,7 @@ async fn stream_deltas(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>,
     };
     while let Some(event) = stream.next().await {
         let (kind, text) = match event {
-            Ok(ModelEvent::Done(answer)) => return Input::Answered { request, answer },
+            Ok(ModelEvent::Done(answer)) => return Input::Answered { request, answer, estimated: ask.estimated },
             Ok(ModelEvent::Text(text)) => (DeltaKind::Text, text),
             Ok(ModelEvent::Thinking(text)) => (DeltaKind::Thinking, text),
             Err(error) => return Input::AskFailed { request, error },
@@ -213,13 +251,56 @@ async fn stream_deltas(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>,
             break;
         }
     }
-    let provider = &ask.model.info().provider;
-    let error = ModelError {
-        class: ErrorClass::StreamTruncated,
-        message: format!("{provider}: the answer was cut off before its end"),
-        retry_after: None,
+    Input::AskFailed { request, error: cut_off(ask.model.as_ref()) }
+}
+
+/// Sums up; deltas go nowhere.
+async fn summarize(compact: Compact, request: u64, secrets: &SessionSecrets) -> Input {
+    let asked = AssertUnwindSafe(whole_answer(&compact)).catch_unwind().await;
+    let asked = asked.unwrap_or_else(|_| Err(internal("the model adapter panicked")));
+    let (usage, mut text) = match &asked {
+        Ok(answer) => (answer.usage.clone(), text_of(&answer.parts)),
+        Err(_) => (Usage::default(), String::new()),
     };
-    Input::AskFailed { request, error }
+    secrets.hide(vec![&mut text]).await;
+    let by_model = !text.trim().is_empty();
+    if !by_model {
+        let transcript = compact.request.messages.iter().map(stakpak_protocol::Message::text).collect::<String>();
+        let tokens = compact.request.max_output_tokens.unwrap_or_default();
+        text = context::digest(&transcript, compact.meter.bytes(tokens));
+    }
+    let (text, is_longer) = context::bounded(&text, compact.window);
+    let message = context::as_message(&text, compact.messages);
+    let summary = Summary {
+        tokens_after: compact.meter.tokens(compact.rest + context::estimate(&message)),
+        model: asked.is_ok().then(|| compact.model.info().full_id()),
+        cost: compact.price.map(|price| price.of(&usage)),
+        truncated: is_longer || !by_model,
+        usage,
+        text,
+    };
+    match asked {
+        Ok(_) => Input::Compacted { request, summary },
+        Err(mut error) => {
+            secrets.hide(vec![&mut error.message]).await;
+            Input::CompactionFailed { request, error, instead: Some(summary) }
+        }
+    }
+}
+
+async fn whole_answer(compact: &Compact) -> Result<ModelAnswer, ModelError> {
+    let mut stream = compact.model.stream(compact.request.clone()).await?;
+    while let Some(event) = stream.next().await {
+        if let ModelEvent::Done(answer) = event? {
+            return Ok(answer);
+        }
+    }
+    Err(cut_off(compact.model.as_ref()))
+}
+
+fn cut_off(model: &dyn Model) -> ModelError {
+    let message = format!("{}: the answer was cut off before its end", model.info().provider);
+    ModelError { class: ErrorClass::StreamTruncated, message, retry_after: None }
 }
 
 /// Where a call reports, and what must not be in it.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use serde_json::Value;
-use stakpak_protocol::{Message, MessagePart, ToolCallId};
+use stakpak_protocol::{Message, MessagePart, SessionId, ToolCallId};
 use uuid::Uuid;
 
 use crate::{Journal, JournalError, ModelAnswer, ModelError, Record, SessionRow};
@@ -17,6 +17,8 @@ pub(super) struct History {
     entries: Option<Vec<Option<Entry>>>,
     /// Length of the messages' rows.
     bytes: usize,
+    /// The summary that stands for older messages, with the place of its record.
+    summary: Option<(u64, Arc<str>)>,
 }
 
 /// A message, and what the provider said beside it.
@@ -36,7 +38,7 @@ impl From<JournalError> for HistoryError {
 impl History {
     /// The history of this session: there is nothing to read of one without messages.
     pub(super) fn of(session: &SessionRow) -> Self {
-        Self { entries: (session.message_count == 0).then(Vec::new), bytes: 0 }
+        Self { entries: (session.message_count == 0).then(Vec::new), bytes: 0, summary: None }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -61,6 +63,27 @@ impl History {
         Ok(())
     }
 
+    /// The summary that this record holds.
+    pub(super) async fn summary(
+        &mut self,
+        journal: &dyn Journal,
+        session: SessionId,
+        place: u64,
+    ) -> Result<Arc<str>, JournalError> {
+        if let Some((at, summary)) = &self.summary
+            && *at == place
+        {
+            return Ok(Arc::clone(summary));
+        }
+        let rows = journal.control_rows(session, place, place).await?;
+        let Some(Ok(Record::Compaction { summary, .. })) = rows.first().map(Record::from_row) else {
+            return Err(JournalError::Damaged { session, seq: place });
+        };
+        let summary: Arc<str> = summary.into();
+        self.summary = Some((place, Arc::clone(&summary)));
+        Ok(summary)
+    }
+
     /// Follows a message that is durable. Results may come before earlier ones.
     pub(super) fn put(&mut self, index: u64, message: Message, reasoning: Option<Value>) {
         let Some(entries) = &mut self.entries else { return };
@@ -78,15 +101,19 @@ impl History {
         }
     }
 
-    /// The messages, each with what the provider said beside it.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&Message, Option<&Arc<Value>>)> {
-        self.entries.iter().flatten().flatten().map(|(message, reasoning)| (message, reasoning.as_ref()))
+    /// The messages with their places, each with what the provider said beside it.
+    pub(super) fn entries_at(&self) -> impl Iterator<Item = (u64, &Message, Option<&Arc<Value>>)> {
+        let entries = (0..).zip(self.entries.iter().flatten());
+        entries.filter_map(|(index, entry)| {
+            let (message, reasoning) = entry.as_ref()?;
+            Some((index, message, reasoning.as_ref()))
+        })
     }
 
     /// Some providers repeat their ids every turn; ours are unique in the session.
     pub(super) fn make_call_ids_unique(&self, answer: &mut ModelAnswer) {
         let used: HashSet<&ToolCallId> =
-            self.entries().flat_map(|(message, _)| message.parts()).filter_map(call_id).collect();
+            self.entries_at().flat_map(|(_, message, _)| message.parts()).filter_map(call_id).collect();
         let mut fresh = Vec::new();
         for part in &mut answer.parts {
             let MessagePart::ToolCall { id, .. } = part else { continue };

@@ -6,7 +6,7 @@
 use stakpak_protocol::{LastErrorCode, RunId, SessionId, StopReason};
 use tracing::{Span, field::Empty, info, info_span};
 
-use super::effects::Ask;
+use super::{asking::Compact, effects::Ask};
 use crate::{
     JournalError, ModelError, ToolCall, ToolOutcome,
     session::{ActiveRun, Fact, Input, Session},
@@ -93,6 +93,11 @@ pub(super) fn model_request(request: u64, ask: &Ask) -> Span {
         error = Empty,
         otel.status_code = Empty
     )
+}
+
+/// One request for a summary, in the current span.
+pub(super) fn compaction(request: u64, compact: &Compact) -> Span {
+    info_span!("compaction", request, provider = compact.model.info().provider, messages = compact.messages)
 }
 
 /// How the request of the current span ended.

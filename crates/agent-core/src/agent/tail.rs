@@ -79,8 +79,10 @@ mod tests {
             policy: Policy::with_defaults(),
             cwd: "/".into(),
             limits: RunLimits::default(),
+            limit_keys: crate::LimitKeys::default(),
             terms: ModelTerms::default(),
             sandbox: crate::Sandbox::default(),
+            context: crate::ContextState::default(),
         };
         session.evolve(2, &Record::RunAccepted(accepted));
         session
@@ -138,7 +140,8 @@ mod tests {
         let mut tail = Tail::default();
         let (message, usage, reasoning) = (Message::assistant(Vec::new()), Usage::default(), None);
         let finish = stakpak_protocol::FinishReason::ToolCalls;
-        session.evolve(3, &Record::ModelAnswered { message, reasoning, usage, finish, cost_micros: None });
+        let answered = Record::ModelAnswered { message, reasoning, usage, finish, cost_micros: None, estimated: None };
+        session.evolve(3, &answered);
         assert_eq!(tail.grow(&session, &rows(1, 100, 1_000)), None);
         let message = Message::user("result");
         session.evolve(101, &Record::CallEnded { call_id: "a".into(), end: CallEnd::Done, message });

@@ -48,7 +48,7 @@ impl Verdict {
     }
 
     /// The more restrictive of both; of equals the one with a reason.
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         let other_wins = other.approval > self.approval || (other.approval == self.approval && self.reason.is_none());
         if other_wins { other } else { self }
     }

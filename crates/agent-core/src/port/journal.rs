@@ -6,12 +6,15 @@
 //!   written, or not at all;
 //! * an append under an older epoch than the session's, or that does not continue its sequence, is refused alone;
 //! * a receipt and its rows are one fact;
-//! * so are a snapshot and its rows, and one that does not read back as it was written is none.
+//! * so are a snapshot and its rows, and one that does not read back as it was written is none;
+//! * so are rows and what they add to the spending of a profile, which survives its sessions.
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{EventId, Run, RunId, RunStatus, SessionId, SessionStatus, Visibility};
 use uuid::Uuid;
+
+use super::{Spending, Spent};
 
 /// One row of a session's sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct Append {
     pub receipt: Option<Receipt>,
     /// The state after these rows: takes the place of the session's earlier one.
     pub snapshot: Option<Snapshot>,
+    /// What these rows add to the spending of a profile.
+    pub spent: Option<Spent>,
 }
 
 /// A session's control state at a position, so that folding can begin behind it. Opaque to the journal, and never needed.
@@ -301,6 +306,10 @@ pub trait Journal: Send + Sync {
 
     /// Runs that have not ended, oldest first, each with the newest event of its session.
     async fn active_runs(&self) -> Result<Vec<Run>, JournalError>;
+
+    /// What appends of any session have added to the spending of a profile since then, which is at most two days ago. Parts
+    /// of the quarter of an hour that `since` lies in may count from its beginning.
+    async fn spent(&self, profile: &str, since: DateTime<Utc>) -> Result<Spending, JournalError>;
 
     /// The stored answer under a scope, unless it has expired.
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError>;

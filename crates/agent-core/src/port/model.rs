@@ -6,14 +6,16 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stakpak_protocol::{FinishReason, Message, MessagePart, ModelInfo, SessionId, Usage};
+use stakpak_protocol::{FinishReason, Message, MessagePart, ModelInfo, RunLimits, SessionId, Usage};
 
-use super::{Sandbox, ToolSpec};
-use crate::Policy;
+use super::{DayBudget, Sandbox, ToolSpec};
+use crate::{Compaction, Policy};
 
 /// One request to a model. Messages are a *view* of the history: well formed for any provider.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
+    /// What for.
+    pub purpose: Purpose,
     /// Instructions; not part of the history.
     pub system: Arc<str>,
     /// Starts with a user message; every call is answered exactly once, right after its message.
@@ -26,6 +28,16 @@ pub struct ModelRequest {
     pub max_output_tokens: Option<u64>,
     /// Key for the provider's prompt cache.
     pub session_id: SessionId,
+}
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// The next answer of the conversation.
+    #[default]
+    Answer,
+    /// A summary of the conversation that is its only message.
+    Compact,
 }
 
 /// [`ModelAnswer::reasoning`] of an answer in a request.
@@ -81,10 +93,11 @@ pub trait Model: Send + Sync {
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
 }
 
-/// The longest answer that is asked of a model, in tokens; none: the provider's default.
+/// The longest answer that is asked of a model, in tokens; none: the provider's default. It leaves half of the context.
 #[must_use]
 pub fn longest_answer(model: &ModelInfo) -> Option<u64> {
-    Some(model.limit.output.min(16_384)).filter(|limit| *limit > 0)
+    let half = if model.limit.context == 0 { u64::MAX } else { (model.limit.context / 2).max(1) };
+    Some(model.limit.output.min(16_384).min(half)).filter(|limit| *limit > 0)
 }
 
 /// Why a request failed. The message is public: `provider: status class` and a short text, never a URL path, header or body.
@@ -196,12 +209,20 @@ pub struct Profile {
     pub models: Arc<dyn Models>,
     /// What runs without a question.
     pub policy: Policy,
+    /// Whether it says so itself; if not, `policy` is what everybody gets who says nothing.
+    pub has_own_policy: bool,
     /// Replaces the built-in prompt.
     pub system_prompt: Option<Arc<str>>,
     /// 1 to 256.
     pub max_turns: Option<u64>,
+    /// What each run may take; where the message says less, that.
+    pub limits: RunLimits,
+    /// What its runs may take together in a day.
+    pub day: DayBudget,
     /// What confines its tools; a message may ask for more.
     pub sandbox: Sandbox,
+    /// How conversations are made to fit their model.
+    pub compaction: Compaction,
 }
 
 impl fmt::Debug for Profile {

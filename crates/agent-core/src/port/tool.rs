@@ -45,8 +45,40 @@ pub struct ToolCall {
 pub enum Effect {
     /// Nothing: may run beside others, and again after a crash.
     Pure,
+    /// The same thing however often it is done under the call's id: may run beside others, and again after a crash.
+    Keyed,
+    /// One thing that can be looked at: runs alone; after a crash a look says whether it was done.
+    Probe,
     /// Anything: runs alone, and never again.
     Unsafe,
+}
+
+impl Effect {
+    /// Whether the call may run beside others, and again after a crash.
+    #[must_use]
+    pub fn may_repeat(self) -> bool {
+        matches!(self, Self::Pure | Self::Keyed)
+    }
+}
+
+/// What a call of the class [`Effect::Probe`] changes, as fingerprints: as it was found, and as it will be left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Before the call.
+    pub before: String,
+    /// When it is done; the same as before if it will change nothing.
+    pub after: String,
+}
+
+/// How far a call got whose result was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// It was done: its result.
+    Done(String),
+    /// Nothing was done: it can run again.
+    Untouched,
+    /// What it changes is neither as it was nor as it should be.
+    Unknown,
 }
 
 /// A call that cannot run as it stands: its error is the call's result.
@@ -81,6 +113,8 @@ pub struct ToolContext {
     pub sandbox: Sandbox,
     /// Fires when the result is no longer wanted: the call then ends what it started and returns soon.
     pub cancel: CancellationToken,
+    /// Fires when the user has sent a new message: a call that only waits should return.
+    pub steered: CancellationToken,
     /// New output as it comes, at most 4 KiB a piece and 4 pieces a second. A full channel drops progress, never the result.
     pub progress: mpsc::Sender<String>,
 }
@@ -125,6 +159,11 @@ pub trait Tools: Send + Sync {
         None
     }
 
+    /// The call as it is meant: models know modes of some tools as tools of their own. Called before anything else.
+    fn meant(&self, call: ToolCall) -> ToolCall {
+        call
+    }
+
     /// Whether the call can run: the name exists and the arguments fit. Called before any policy.
     ///
     /// # Errors
@@ -133,6 +172,19 @@ pub trait Tools: Send + Sync {
 
     /// The call's effect class; [`Effect::Unsafe`] unless it is certain that nothing can change.
     fn effect(&self, call: &ToolCall) -> Effect;
+
+    /// What a call of the class [`Effect::Probe`] is about to change, looked at before it starts. None: it cannot be told,
+    /// and after a crash the outcome is not known.
+    async fn probe(&self, call: &ToolCall, context: ToolContext) -> Option<Probe> {
+        let _ = (call, context);
+        None
+    }
+
+    /// How far a call got that an earlier process started, by the probe that was recorded then.
+    async fn probed(&self, call: &ToolCall, probe: &Probe, context: ToolContext) -> Probed {
+        let _ = (call, probe, context);
+        Probed::Unknown
+    }
 
     /// The file that a call is about, for rules that name paths; none if it is about no file.
     fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place>;
@@ -154,6 +206,13 @@ pub trait Tools: Send + Sync {
 
     /// Runs the call, confined as its context says or not at all. Never panics on bad input; errors are results.
     async fn run(&self, call: &ToolCall, context: ToolContext) -> ToolOutcome;
+
+    /// Keeps a text of this session in a file that a call can read without a question, until the session is forgotten.
+    /// Durable when it returns.
+    async fn keep_text(&self, session: SessionId, text: String) -> std::io::Result<PathBuf> {
+        let _ = (session, text);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 
     /// Calls of which an earlier server process left processes, on this machine and of whatever journal.
     async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stakpak_protocol::{Approval, Event, Message, MessageType, StopReason, ToolCallId};
 
 use super::{Call, CallStatus, Step, Transition, end::Ending};
-use crate::{CallEnd, Policy, Record, ToolCall};
+use crate::{CallEnd, Effect, Policy, Probe, Record, ToolCall};
 
 /// Calls of one turn that run side by side.
 const MAX_PARALLEL_CALLS: usize = 8;
@@ -20,7 +20,7 @@ impl Transition<'_> {
         let Some(run) = self.session.active() else { return false };
         match run.step {
             Step::Ready => self.begin_turn(),
-            Step::Asking { .. } | Step::BackingOff { .. } | Step::Ended { .. } => false,
+            Step::Asking { .. } | Step::Compacting { .. } | Step::BackingOff { .. } | Step::Ended { .. } => false,
             Step::Calling { .. } => self.advance_calls(),
         }
     }
@@ -76,7 +76,7 @@ impl Transition<'_> {
 
     fn advance_calls(&mut self) -> bool {
         let Some(run) = self.session.active() else { return false };
-        if run.queued.iter().any(|queued| queued.kind == MessageType::Steering) && self.skip_calls() {
+        if run.is_steered() && self.skip_calls() {
             return true;
         }
         let Some(run) = self.session.active() else { return false };
@@ -107,15 +107,29 @@ impl Transition<'_> {
     fn start_calls(&mut self) -> bool {
         let Some(run) = self.session.active().filter(|_| self.rules.has_slot) else { return false };
         let Some(call) = run.next_call().filter(|_| run.running_calls() < MAX_PARALLEL_CALLS) else { return false };
-        let (id, tool_name) = (call.resolved.call.id.clone(), call.resolved.call.name.clone());
-        if let Some(reason) = self.denied_meanwhile(&call.resolved.call) {
-            let text = self.policy_rejects(&call.resolved.call.name, Some(&reason));
-            self.reject(&id, Value::String(text.clone()), &text, CallEnd::Rejected);
-            return true;
+        if call.resolved.effect == Effect::Probe {
+            return false;
         }
-        self.record(&Record::CallStarted { call_id: id.clone(), attempt: 1 });
-        self.event(Event::ToolExecutionStarted { run_id: self.run_id(), tool_call_id: id, tool_name });
+        self.start_call(&call.resolved.call.clone(), None);
         true
+    }
+
+    /// The call is the next, and somebody has looked at what it will change.
+    pub(super) fn start_probed(&mut self, id: &ToolCallId, probe: Option<Probe>) {
+        let next = self.session.active().and_then(|run| run.call_to_probe());
+        if let Some(call) = next.filter(|call| call.resolved.call.id == *id).map(|call| call.resolved.call.clone()) {
+            self.start_call(&call, probe);
+        }
+    }
+
+    fn start_call(&mut self, call: &ToolCall, probe: Option<Probe>) {
+        let (id, tool_name) = (call.id.clone(), call.name.clone());
+        if let Some(reason) = self.denied_meanwhile(call) {
+            let text = self.policy_rejects(&tool_name, Some(&reason));
+            return self.reject(&id, Value::String(text.clone()), &text, CallEnd::Rejected);
+        }
+        self.record(&Record::CallStarted { call_id: id.clone(), attempt: 1, probe });
+        self.event(Event::ToolExecutionStarted { run_id: self.run_id(), tool_call_id: id, tool_name });
     }
 
     /// Why the profile denies a call now, whatever was said of it when it was proposed.

@@ -4,7 +4,7 @@ use stakpak_protocol::{
     Approval, DecidedBy, DecisionOutcome, ProposedToolCall, ToolCallId, ToolDecision, ToolDecisionAction,
 };
 
-use crate::{CallEnd, Effect, ResolvedCall};
+use crate::{CallEnd, Probe, ResolvedCall};
 
 /// One tool call.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Call {
     pub status: CallStatus,
     /// A person's decision.
     pub decided: Option<DecidedBy>,
+    /// What it changes, as it was when the call started.
+    pub probe: Option<Probe>,
 }
 
 /// Where a call stands.
@@ -39,7 +41,7 @@ impl Call {
             Approval::Ask => CallStatus::Waiting,
             Approval::Auto | Approval::Deny => CallStatus::Approved,
         };
-        Self { resolved, status, decided: None }
+        Self { resolved, status, decided: None, probe: None }
     }
 
     /// As clients see it.
@@ -69,10 +71,10 @@ impl Call {
             let path = self.resolved.call.arguments.get("path");
             path.is_some() && path == earlier.resolved.call.arguments.get("path")
         };
-        match (self.resolved.effect, earlier.resolved.effect) {
-            (Effect::Unsafe, _) => false,
-            (Effect::Pure, Effect::Pure) => true,
-            (Effect::Pure, Effect::Unsafe) => earlier.status == CallStatus::Waiting && !same_path(),
+        match (self.resolved.effect.may_repeat(), earlier.resolved.effect.may_repeat()) {
+            (false, _) => false,
+            (true, true) => true,
+            (true, false) => earlier.status == CallStatus::Waiting && !same_path(),
         }
     }
 
@@ -82,7 +84,7 @@ impl Call {
 
     /// Its turn is over. A call has ended by then.
     pub(super) fn settle(self) -> (ToolCallId, Settled) {
-        let Self { resolved, status, decided } = self;
+        let Self { resolved, status, decided, probe: _ } = self;
         let end = match status {
             CallStatus::Ended(end) => end,
             CallStatus::Waiting | CallStatus::Approved | CallStatus::Running { .. } => CallEnd::Unknown,

@@ -132,13 +132,16 @@ impl Session {
 }
 
 impl Transition<'_> {
-    fn post(&mut self, run_id: Option<RunId>, accepted: RunAccepted, message: Message) -> Result<Reply, Refusal> {
+    fn post(&mut self, run_id: Option<RunId>, mut accepted: RunAccepted, message: Message) -> Result<Reply, Refusal> {
         if let Some(active) = self.session.active() {
             let active = active.accepted.run_id;
             return Err(match run_id {
                 Some(named) if named != active => Refusal::RunMismatch,
                 _ => Refusal::AlreadyRunning(active),
             });
+        }
+        if let Some(last) = &self.session.run {
+            accepted.context = last.context.clone();
         }
         let run_id = accepted.run_id;
         let cursor = self.session.row.last_event_id;

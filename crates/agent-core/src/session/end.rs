@@ -6,8 +6,11 @@ use stakpak_protocol::{
     ToolCallId, UnconsumedCommand,
 };
 
-use super::{CallStatus, Step, Transition, input::MAX_RESTARTS};
-use crate::{CallEnd, Effect, Record};
+use super::{
+    CallStatus, Step, Transition,
+    input::{Left, MAX_RESTARTS},
+};
+use crate::{CallEnd, Effect, Probed, Record};
 
 /// Largest result that an event carries whole.
 const EVENT_RESULT_BYTES: usize = 256 * 1024;
@@ -123,28 +126,35 @@ impl Transition<'_> {
         }
     }
 
-    /// Calls with effects whose driver is gone: what they did is not known.
-    pub(super) fn forget_unsafe_calls(&mut self, ended: &[(ToolCallId, usize)]) {
-        for (id, _) in self.started_calls(Effect::Unsafe) {
-            let processes = ended.iter().find(|(ended, _)| *ended == id).map_or(0, |(_, count)| *count);
-            self.outcome_unknown(&id, processes);
+    /// Calls with effects whose driver is gone: what they did is not known, unless it can be seen.
+    pub(super) fn settle_calls_with_effects(&mut self, left: &Left) {
+        for (id, _) in self.started_calls(|effect| effect == Effect::Unsafe) {
+            self.outcome_unknown(&id, left.ended(&id));
+        }
+        for (id, _) in self.started_calls(|effect| effect == Effect::Probe) {
+            match left.probed(&id) {
+                Probed::Done(result) => self.complete(&id, result.clone().into(), false, CallEnd::Done),
+                Probed::Untouched => {}
+                Probed::Unknown => self.outcome_unknown(&id, left.ended(&id)),
+            }
         }
     }
 
-    /// Pure calls whose driver is gone start again, but not for ever: one of them may be what ends the process.
-    pub(super) fn restart_pure_calls(&mut self) {
-        for (id, attempt) in self.started_calls(Effect::Pure) {
+    /// Calls whose driver is gone, and that did nothing or may do it twice, start again. Not for ever: one of them may be
+    /// what ends the process.
+    pub(super) fn restart_calls(&mut self) {
+        for (id, attempt) in self.started_calls(|effect| effect != Effect::Unsafe) {
             if attempt <= MAX_RESTARTS {
-                self.record(&Record::CallStarted { call_id: id, attempt: attempt + 1 });
+                self.record(&Record::CallStarted { call_id: id, attempt: attempt + 1, probe: None });
             } else {
                 self.outcome_unknown(&id, 0);
             }
         }
     }
 
-    fn started_calls(&self, effect: Effect) -> Vec<(ToolCallId, u64)> {
+    fn started_calls(&self, of: impl Fn(Effect) -> bool) -> Vec<(ToolCallId, u64)> {
         let calls = self.session.active().map(|run| run.calls.as_slice()).unwrap_or_default();
-        let started = calls.iter().filter(|call| call.resolved.effect == effect);
+        let started = calls.iter().filter(|call| of(call.resolved.effect));
         let started = started.filter_map(|call| match call.status {
             CallStatus::Running { attempt } => Some((call.resolved.call.id.clone(), attempt)),
             _ => None,

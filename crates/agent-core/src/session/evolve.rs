@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Usd, Visibility};
 
-use super::{
-    ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step,
-    limits::{estimate, estimate_text},
+use super::{ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step};
+use crate::{
+    CallEnd, ContextState, Effect, Measured, ModelTerms, Record, Row, RunAccepted, SessionRow, Shrinking,
+    context::{estimate, estimate_text},
 };
-use crate::{CallEnd, Effect, ModelTerms, Record, Row, RunAccepted, SessionRow};
 
 impl Session {
     /// The state after the last run's control rows, which begin at [`SessionRow::run_first_seq`].
@@ -41,13 +41,15 @@ impl Session {
         if let (Record::UserMessage { message, .. } | Record::CallEnded { message, .. }, Some(run)) =
             (record, &mut self.run)
         {
-            run.context_tokens += estimate(message);
+            run.context.tokens += estimate(message);
         }
         match record {
             Record::RunAccepted(accepted) => self.begin_run(seq, accepted),
             Record::UserMessage { command, .. } => self.use_message(*command),
             Record::ModelRequested { turn, attempt, restarts } => self.ask(seq, *turn, *attempt, *restarts),
-            Record::ModelAnswered { usage, cost_micros, .. } => self.take_answer(usage, *cost_micros),
+            Record::ModelAnswered { usage, cost_micros, estimated, .. } => {
+                self.take_answer(usage, *cost_micros, *estimated);
+            }
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
@@ -98,7 +100,8 @@ impl Session {
             request: 0,
             total_usage: Usage::default(),
             cost: accepted.terms.price.map(|_| Usd::ZERO),
-            context_tokens: estimate_text(&accepted.system_prompt),
+            context: begun(accepted),
+            shrinking: Shrinking::default(),
             clock: RunClock::default(),
             side_effects: false,
             calls: Vec::new(),
@@ -139,15 +142,17 @@ impl Session {
         run.step = Step::Asking { attempt, restarts, text_shown: false };
     }
 
-    fn take_answer(&mut self, usage: &Usage, cost_micros: Option<u64>) {
+    fn take_answer(&mut self, usage: &Usage, cost_micros: Option<u64>, estimated: Option<u64>) {
         let answer_index = self.row.message_count;
         self.row.message_count += 1;
         let Some(run) = &mut self.run else { return };
-        run.total_usage.add(usage);
         // Records of before cost was recorded have none, also where the price is known.
-        let cost = cost_micros.map(Usd::from_micros).or_else(|| run.accepted.cost_of(usage));
-        run.cost = run.cost.zip(cost).map(|(sum, cost)| sum.plus(cost));
-        run.context_tokens = usage.prompt_tokens + usage.completion_tokens;
+        run.spend(usage, cost_micros.map(Usd::from_micros).or_else(|| run.accepted.cost_of(usage)));
+        run.context.tokens = usage.prompt_tokens + usage.completion_tokens;
+        if let Some(estimated) = estimated {
+            let (model, reported) = (run.accepted.model.clone(), usage.prompt_tokens);
+            run.context.measured = Some(Measured { model, reported, estimated });
+        }
         run.step = Step::Calling { answer_index };
     }
 
@@ -164,15 +169,45 @@ impl Session {
                     call.status = CallStatus::Approved;
                 }
             }
-            Record::CallStarted { call_id, attempt } => {
+            Record::CallStarted { call_id, attempt, probe } => {
                 if let Some(call) = run.call_mut(call_id) {
                     call.status = CallStatus::Running { attempt: *attempt };
-                    run.side_effects |= call.resolved.effect == Effect::Unsafe;
+                    call.probe = probe.clone().or(call.probe.take());
+                    run.side_effects |= call.resolved.effect != Effect::Pure;
                 }
             }
             Record::ClockStopped { at } => run.clock.stop(*at),
             Record::ClockStarted { at } => run.clock.go_on(*at),
+            Record::ContextOverflowed { message } => {
+                run.shrinking.overflows += 1;
+                run.shrinking.refused = Some(message.clone());
+            }
+            Record::ContextCleared { before, tokens_after, .. } => {
+                run.context.cleared = *before;
+                run.shrunk_to(*tokens_after);
+            }
+            Record::ContextCut { cut, tokens_after, .. } => {
+                run.context.cut = Some(*cut);
+                run.shrunk_to(*tokens_after);
+            }
+            Record::CompactionStarted { first, tokens_before } => {
+                let (attempt, restarts) = match run.step {
+                    Step::Asking { attempt, restarts, .. } => (attempt, restarts),
+                    _ => (1, 0),
+                };
+                run.request = seq;
+                run.step = Step::Compacting { attempt, restarts, first: *first, tokens_before: *tokens_before };
+            }
+            Record::Compaction { first, usage, cost_micros, tokens_before, tokens_after, .. } => {
+                run.spend(usage, cost_micros.map(Usd::from_micros));
+                run.context.first = *first;
+                run.context.summary_at = Some(seq);
+                run.shrinking.compactions += 1;
+                run.shrinking.in_vain = tokens_after * 5 > tokens_before * 4;
+                run.shrunk_to(*tokens_after);
+            }
             Record::TurnEnded => {
+                run.shrinking = Shrinking::default();
                 run.settled.extend(run.calls.drain(..).map(Call::settle));
                 run.step = Step::Ready;
             }
@@ -194,4 +229,25 @@ impl Session {
             | Record::SessionDeleted { .. } => {}
         }
     }
+}
+
+impl ActiveRun {
+    fn spend(&mut self, usage: &Usage, cost: Option<Usd>) {
+        self.total_usage.add(usage);
+        self.cost = self.cost.zip(cost).map(|(sum, cost)| sum.plus(cost));
+    }
+
+    fn shrunk_to(&mut self, tokens: u64) {
+        self.context.tokens = tokens;
+        self.shrinking.refused = None;
+    }
+}
+
+/// What the first request of a run shows: what the run before left.
+fn begun(accepted: &RunAccepted) -> ContextState {
+    let mut context = accepted.context.clone();
+    if context.tokens == 0 {
+        context.tokens = estimate_text(&accepted.system_prompt);
+    }
+    context
 }

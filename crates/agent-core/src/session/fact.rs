@@ -60,6 +60,11 @@ impl Fact {
                 usage: Box::new(Usage { raw: None, ..usage.clone() }),
                 cost: cost_micros.map(Usd::from_micros),
             },
+            Record::Compaction { model: Some(model), usage, cost_micros, .. } => Self::ModelAnswered {
+                model: model.clone(),
+                usage: Box::new(Usage { raw: None, ..usage.clone() }),
+                cost: cost_micros.map(Usd::from_micros),
+            },
             Record::BackingOff { .. } => Self::ModelRetried,
             Record::CallEnded { call_id, end, message } => Self::CallEnded {
                 tool: run.call(call_id)?.resolved.call.name.clone(),
@@ -71,6 +76,11 @@ impl Fact {
             },
             Record::UserMessage { .. }
             | Record::ModelRequested { .. }
+            | Record::ContextOverflowed { .. }
+            | Record::ContextCleared { .. }
+            | Record::ContextCut { .. }
+            | Record::CompactionStarted { .. }
+            | Record::Compaction { .. }
             | Record::CallsResolved { .. }
             | Record::Decided { .. }
             | Record::CallStarted { .. }

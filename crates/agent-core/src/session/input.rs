@@ -7,13 +7,13 @@ use stakpak_protocol::{
     Approval, Event, FinishReason, LastErrorCode, Message, MessagePart, StopReason, ToolCallId, Usd,
 };
 
-use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Transition, end::Ending};
+use super::{ActiveRun, CallStatus, Outcome, Rules, Session, Step, Summary, Transition, end::Ending, limits::ending};
 use crate::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Policy, Record, ResolvedCall, ToolCall,
-    ToolOutcome, Verdict, approval_of, approving::of_policy,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, Plan, Policy, Probe, Probed, Record,
+    ResolvedCall, Spending, Spent, ToolCall, ToolOutcome, Verdict, approval_of, approving::of_policy,
 };
 
-/// How often restarts may repeat one request or one pure call.
+/// How often restarts may repeat one request or one call.
 pub(super) const MAX_RESTARTS: u64 = 2;
 
 /// What an effect reports.
@@ -35,6 +35,31 @@ pub enum Input {
         request: u64,
         /// The answer.
         answer: ModelAnswer,
+        /// Tokens that the request was expected to have; 0: not known.
+        estimated: u64,
+    },
+    /// The conversation is too long for the request to be sent as it is.
+    Planned {
+        /// Which request.
+        request: u64,
+        /// What to do about it.
+        plan: Plan,
+    },
+    /// Older messages are summed up.
+    Compacted {
+        /// Which request.
+        request: u64,
+        /// The summary.
+        summary: Summary,
+    },
+    /// They could not be.
+    CompactionFailed {
+        /// Which request.
+        request: u64,
+        /// Why.
+        error: ModelError,
+        /// What can be said of them without a model; none: they could not even be read.
+        instead: Option<Summary>,
     },
     /// The request failed.
     AskFailed {
@@ -42,6 +67,13 @@ pub enum Input {
         request: u64,
         /// Why.
         error: ModelError,
+    },
+    /// The day's budget of the profile has no room for the request: it was not sent.
+    OverBudget {
+        /// Which request.
+        request: u64,
+        /// For people: names the key.
+        message: String,
     },
     /// The back-off is over.
     Waited {
@@ -56,6 +88,13 @@ pub enum Input {
         attempt: u64,
         /// What is new.
         text: String,
+    },
+    /// Somebody has looked at what a call will change: it may start.
+    Probed {
+        /// The call.
+        call_id: ToolCallId,
+        /// None: it cannot be told.
+        probe: Option<Probe>,
     },
     /// A call has ended.
     CallEnded {
@@ -72,8 +111,8 @@ pub enum Input {
     DeadlinePassed,
     /// The process is new: what was under way is settled, the rest goes on.
     Recover {
-        /// Processes that were ended, by call.
-        ended: Vec<(ToolCallId, usize)>,
+        /// What was left of calls.
+        left: Left,
     },
     /// The run cannot go on.
     Fail {
@@ -81,9 +120,28 @@ pub enum Input {
         code: LastErrorCode,
         /// For people.
         message: String,
-        /// Processes that were ended, by call.
-        ended: Vec<(ToolCallId, usize)>,
+        /// What was left of calls.
+        left: Left,
     },
+}
+
+/// What an earlier process left of calls that it started.
+#[derive(Debug, Clone, Default)]
+pub struct Left {
+    /// Processes that were ended, by call.
+    pub ended: Vec<(ToolCallId, usize)>,
+    /// How far calls got of which that can be seen.
+    pub probed: Vec<(ToolCallId, Probed)>,
+}
+
+impl Left {
+    pub(super) fn ended(&self, id: &ToolCallId) -> usize {
+        self.ended.iter().find(|(ended, _)| ended == id).map_or(0, |(_, count)| *count)
+    }
+
+    pub(super) fn probed(&self, id: &ToolCallId) -> &Probed {
+        self.probed.iter().find(|(probed, _)| probed == id).map_or(&Probed::Unknown, |(_, probed)| probed)
+    }
 }
 
 /// Which part of an answer a delta belongs to.
@@ -109,8 +167,18 @@ impl Transition<'_> {
     fn take(&mut self, input: Input) {
         match input {
             Input::Delta { request, kind, text } if self.is_asking(request) => self.delta(kind, text),
-            Input::Answered { request, answer } if self.is_asking(request) => self.answered(answer),
+            Input::Answered { request, answer, estimated } if self.is_asking(request) => {
+                self.answered(answer, estimated);
+            }
+            Input::Planned { request, plan } if self.is_asking(request) => self.planned(&plan),
+            Input::Compacted { request, summary } if self.is_compacting(request) => self.compacted(summary),
+            Input::CompactionFailed { request, error, instead } if self.is_compacting(request) => {
+                self.compaction_failed(&error, instead);
+            }
             Input::AskFailed { request, error } if self.is_asking(request) => self.ask_failed(&error),
+            Input::OverBudget { request, message } if self.is_asking(request) => {
+                self.end(ending(LastErrorCode::BudgetExceeded, message));
+            }
             Input::Waited { request } if self.is_backing_off(request) => self.ask_again(),
             Input::Progress { call_id, attempt, text } if self.is_running(&call_id, attempt) => {
                 let run_id = self.run_id();
@@ -124,27 +192,32 @@ impl Transition<'_> {
                     self.complete(&call_id, "TOOL_CALL_CANCELLED".into(), true, CallEnd::Cancelled);
                 }
             },
+            Input::Probed { call_id, probe } => self.start_probed(&call_id, probe),
             // Calls that run while the run had no slot were started by an earlier process.
-            Input::SlotTaken => self.restart_pure_calls(),
+            Input::SlotTaken => self.restart_calls(),
             Input::DeadlinePassed => {
                 self.expire_calls();
                 self.expire_run();
             }
-            Input::Recover { ended } => self.recover(&ended),
-            Input::Fail { code, message, ended } => {
-                self.forget_unsafe_calls(&ended);
+            Input::Recover { left } => self.recover(&left),
+            Input::Fail { code, message, left } => {
+                self.settle_calls_with_effects(&left);
                 self.end(Ending::Failed { code, message, retryable: true });
             }
             Input::Delta { .. }
             | Input::Answered { .. }
+            | Input::Planned { .. }
+            | Input::Compacted { .. }
+            | Input::CompactionFailed { .. }
             | Input::AskFailed { .. }
+            | Input::OverBudget { .. }
             | Input::Waited { .. }
             | Input::Progress { .. }
             | Input::CallEnded { .. } => {}
         }
     }
 
-    fn active_run(&self) -> Option<&ActiveRun> {
+    pub(super) fn active_run(&self) -> Option<&ActiveRun> {
         self.session.active()
     }
 
@@ -175,9 +248,11 @@ impl Transition<'_> {
         }
     }
 
-    fn answered(&mut self, answer: ModelAnswer) {
+    fn answered(&mut self, answer: ModelAnswer, estimated: u64) {
         let Some(run) = self.active_run() else { return };
         let (run_id, turn, cost) = (run.accepted.run_id, run.turn, run.accepted.cost_of(&answer.usage));
+        let runs = u64::from(run.turn <= 1);
+        self.spent(answer.usage.total_tokens, cost, runs);
         let message = Message::assistant(answer.parts);
         let text = message.text();
         let calls = self.resolve_calls(&message);
@@ -187,6 +262,7 @@ impl Transition<'_> {
             usage: answer.usage.clone(),
             finish: answer.finish,
             cost_micros: cost.map(Usd::micros),
+            estimated: Some(estimated).filter(|estimated| *estimated > 0),
         });
         if !text.is_empty() {
             self.event(Event::TextComplete { run_id, text });
@@ -197,6 +273,13 @@ impl Transition<'_> {
         } else {
             self.propose(calls);
         }
+    }
+
+    /// Counts towards the day of the run's profile.
+    pub(super) fn spent(&mut self, tokens: u64, cost: Option<Usd>, runs: u64) {
+        let Some(run) = self.active_run() else { return };
+        let spending = Spending { tokens, cost: cost.unwrap_or_default(), runs };
+        self.outcome.spent = Some(Spent { profile: run.accepted.profile.clone(), at: self.rules.now, spending });
     }
 
     fn propose(&mut self, calls: Vec<ResolvedCall>) {
@@ -232,7 +315,7 @@ impl Transition<'_> {
             }),
             _ => None,
         });
-        calls.map(|call| self.resolve_call(call)).collect()
+        calls.map(|call| self.resolve_call(self.rules.tools.meant(call))).collect()
     }
 
     /// Arguments and name are checked before any policy; then policy, and the more restrictive of it and the tool.
@@ -272,18 +355,24 @@ impl Transition<'_> {
         let Some(Step::Asking { attempt, text_shown, .. }) = self.active_run().map(|run| run.step.clone()) else {
             return;
         };
-        let wait = self.wait_after(attempt, error.retry_after);
-        let retryable = error.class.is_retryable();
-        if !retryable || attempt >= self.rules.attempts || wait > self.rules.longest_wait {
-            let code = match error.class {
-                ErrorClass::ContextOverflow => LastErrorCode::ContextOverflow,
-                _ => LastErrorCode::ProviderError,
-            };
+        if error.class == ErrorClass::ContextOverflow {
+            return self.overflowed(error, text_shown);
+        }
+        if !self.back_off(attempt, error, text_shown) {
+            let retryable = error.class.is_retryable();
             let message = match error.retry_after {
                 Some(wait) if retryable => format!("{}; try again in {} s", error.message, wait.as_secs()),
                 _ => error.message.clone(),
             };
-            return self.end(Ending::Failed { code, message, retryable });
+            self.end(Ending::Failed { code: LastErrorCode::ProviderError, message, retryable });
+        }
+    }
+
+    /// Waits before the next attempt, unless there is none.
+    pub(super) fn back_off(&mut self, attempt: u64, error: &ModelError, text_shown: bool) -> bool {
+        let wait = self.wait_after(attempt, error.retry_after);
+        if !error.class.is_retryable() || attempt >= self.rules.attempts || wait > self.rules.longest_wait {
+            return false;
         }
         self.record(&Record::BackingOff { attempt, until: self.rules.now + time_delta(wait), restarts: None });
         self.event(Event::RetryAttempt {
@@ -293,6 +382,7 @@ impl Transition<'_> {
             reason: error.message.clone(),
             discard_text: text_shown.then_some(true),
         });
+        true
     }
 
     /// The larger of our back-off, spread by a fifth, and what the provider asked for.
@@ -313,23 +403,23 @@ impl Transition<'_> {
         }
     }
 
-    fn recover(&mut self, ended: &[(ToolCallId, usize)]) {
+    fn recover(&mut self, left: &Left) {
         let Some(run) = self.active_run() else { return };
         let (run_id, step) = (run.accepted.run_id, run.step.clone());
         let waits = run.waiting_calls().next().is_some();
         let age = (self.rules.now - self.session.row.updated_at).to_std().unwrap_or_default();
         let too_old = age > self.rules.resume_max_age && !waits;
-        self.forget_unsafe_calls(ended);
+        self.settle_calls_with_effects(left);
         if !too_old && self.rules.has_slot {
-            self.restart_pure_calls();
+            self.restart_calls();
         }
         self.expire_calls();
         match step {
             _ if too_old => self.interrupt("the server was stopped for too long; send the message again to go on"),
-            Step::Asking { restarts, .. } if restarts >= MAX_RESTARTS => {
+            Step::Asking { restarts, .. } | Step::Compacting { restarts, .. } if restarts >= MAX_RESTARTS => {
                 self.interrupt("the server stopped again and again while the model was asked");
             }
-            Step::Asking { attempt, restarts, .. } => {
+            Step::Asking { attempt, restarts, .. } | Step::Compacting { attempt, restarts, .. } => {
                 // A restart is most often an ordinary one: only the next in a row makes the run wait.
                 let wait = if restarts == 0 { Duration::ZERO } else { self.wait_after(restarts, None) };
                 let restarts = restarts + 1;

@@ -5,16 +5,10 @@
 //!   the wait.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stakpak_protocol::{LastErrorCode, Message, MessagePart, Usage, Usd};
+use stakpak_protocol::{LastErrorCode, RunLimits, Usage, Usd};
 
 use super::{ActiveRun, Transition, end::Ending};
 use crate::{Record, RunAccepted};
-
-/// Bytes of text that make a token, about.
-const BYTES_A_TOKEN: u64 = 4;
-
-/// What an image is taken for, in bytes of text.
-const IMAGE_BYTES: u64 = 6_000;
 
 /// How long a run may still work.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -47,28 +41,36 @@ impl ActiveRun {
         self.accepted.at.checked_add_signed(TimeDelta::try_seconds(seconds)?)?.checked_add_signed(self.clock.waited)
     }
 
+    /// What the next request may take at most.
+    pub(crate) fn most_of_next(&self, max_output_tokens: Option<u64>) -> Usage {
+        let (prompt_tokens, completion_tokens) = (self.context.tokens, max_output_tokens.unwrap_or(0));
+        let total_tokens = prompt_tokens + completion_tokens;
+        Usage { prompt_tokens, completion_tokens, total_tokens, ..Usage::default() }
+    }
+
     /// Why nothing more may be asked, if that is so.
     fn exhausted(&self, now: DateTime<Utc>) -> Option<Ending> {
-        let limits = &self.accepted.limits;
+        let (limits, keys) = (&self.accepted.limits, &self.accepted.limit_keys);
         if self.expires_at().is_some_and(|at| at <= now) {
             let seconds = limits.wall_clock_s.unwrap_or_default();
             return Some(ending(
                 LastErrorCode::DeadlineExceeded,
-                format!("the run's time of {seconds} s is over; allow more with overrides.limits.wall_clock_s"),
+                format!(
+                    "the run's time of {seconds} s is over; allow more with {}",
+                    keys.wall_clock_s.as_deref().unwrap_or(RunLimits::WALL_CLOCK_KEY)
+                ),
             ));
         }
-        let (prompt_tokens, completion_tokens) =
-            (self.context_tokens, self.accepted.terms.max_output_tokens.unwrap_or(0));
-        let total_tokens = prompt_tokens + completion_tokens;
-        let next = Usage { prompt_tokens, completion_tokens, total_tokens, ..Usage::default() };
+        let next = self.most_of_next(self.accepted.terms.max_output_tokens);
         let spent = self.total_usage.total_tokens;
         if let Some(limit) = limits.tokens.filter(|limit| spent + next.total_tokens > *limit) {
             return Some(ending(
                 LastErrorCode::BudgetExceeded,
                 format!(
                     "{spent} of the run's {limit} tokens are spent and the next request may take {}; \
-                     allow more with overrides.limits.tokens",
-                    next.total_tokens
+                     allow more with {}",
+                    next.total_tokens,
+                    keys.tokens.as_deref().unwrap_or(RunLimits::TOKENS_KEY)
                 ),
             ));
         }
@@ -79,7 +81,8 @@ impl ActiveRun {
                 LastErrorCode::BudgetExceeded,
                 format!(
                     "{cost} of the run's {limit} USD are spent and the next request may cost {next_cost}; \
-                     allow more with overrides.limits.cost_usd"
+                     allow more with {}",
+                    keys.cost_usd.as_deref().unwrap_or(RunLimits::COST_KEY)
                 ),
             ));
         }
@@ -87,38 +90,15 @@ impl ActiveRun {
     }
 }
 
-fn ending(code: LastErrorCode, message: String) -> Ending {
+pub(super) fn ending(code: LastErrorCode, message: String) -> Ending {
     Ending::Failed { code, message, retryable: false }
 }
 
 impl RunAccepted {
     /// At list price, where it is known.
-    pub(super) fn cost_of(&self, usage: &Usage) -> Option<Usd> {
+    pub(crate) fn cost_of(&self, usage: &Usage) -> Option<Usd> {
         self.terms.price.map(|price| price.of(usage))
     }
-}
-
-/// Tokens that a message adds to the next request, about.
-pub(super) fn estimate(message: &Message) -> u64 {
-    let bytes: u64 = match message.parts() {
-        [] => message.text().len() as u64,
-        parts => parts.iter().map(part_bytes).sum(),
-    };
-    bytes.div_ceil(BYTES_A_TOKEN)
-}
-
-fn part_bytes(part: &MessagePart) -> u64 {
-    match part {
-        MessagePart::Text { text, .. } => text.len() as u64,
-        MessagePart::ToolResult { content: serde_json::Value::String(text), .. } => text.len() as u64,
-        MessagePart::ToolResult { content, .. } => content.to_string().len() as u64,
-        MessagePart::ToolCall { arguments, .. } => arguments.to_string().len() as u64,
-        MessagePart::Image { .. } => IMAGE_BYTES,
-    }
-}
-
-pub(super) fn estimate_text(text: &str) -> u64 {
-    (text.len() as u64).div_ceil(BYTES_A_TOKEN)
 }
 
 impl Transition<'_> {

@@ -13,12 +13,24 @@ pub enum Owed {
         /// Names the request.
         request: u64,
     },
+    /// Sum up older messages.
+    Compact {
+        /// Names the request.
+        request: u64,
+        /// The first message that is not summed up.
+        first: u64,
+    },
     /// Wait, then report.
     Wait {
         /// The request that failed.
         request: u64,
         /// Until when.
         until: DateTime<Utc>,
+    },
+    /// Look at what a call will change, then report: it starts then.
+    Probe {
+        /// The call.
+        call: ToolCall,
     },
     /// Run a call.
     Run {
@@ -41,13 +53,15 @@ impl Session {
         let Some(run) = self.active() else { return Vec::new() };
         let mut owed = match run.step {
             Step::Asking { .. } => vec![Owed::Ask { request: run.request }],
+            Step::Compacting { first, .. } => vec![Owed::Compact { request: run.request, first }],
             Step::BackingOff { until, .. } => vec![Owed::Wait { request: run.request, until }],
             Step::Calling { .. } => {
                 let running = run.calls.iter().filter_map(|call| match call.status {
                     CallStatus::Running { attempt } => Some(Owed::Run { call: call.resolved.call.clone(), attempt }),
                     _ => None,
                 });
-                running.collect()
+                let probed = run.call_to_probe().map(|call| Owed::Probe { call: call.resolved.call.clone() });
+                running.chain(probed).collect()
             }
             Step::Ready | Step::Ended { .. } => Vec::new(),
         };

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use stakpak_protocol::{Approval, DecidedBy, LastError, StopReason, ToolCallId, Usage, Usd};
 
 use super::{ActiveRun, RunClock, Session, Settled, Step};
-use crate::{CallEnd, Record, Row, SessionRow, Snapshot};
+use crate::{CallEnd, ContextState, Record, Row, SessionRow, Shrinking, Snapshot};
 
 /// Of the form below, and of what folding makes of records. Whoever changes either counts it up.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Largest state that is stored.
 const MOST_BYTES: usize = 64 << 10;
@@ -31,7 +31,8 @@ pub struct Stored {
     request: u64,
     total_usage: Usage,
     cost_micros: Option<u64>,
-    context_tokens: u64,
+    context: ContextState,
+    shrinking: Shrinking,
     stopped_at: Option<DateTime<Utc>>,
     waited: Duration,
     side_effects: bool,
@@ -66,6 +67,7 @@ struct Decided {
 enum StoredStep {
     Ready,
     Asking { attempt: u64, restarts: u64 },
+    Compacting { attempt: u64, restarts: u64, first: u64, tokens_before: u64 },
     BackingOff { attempt: u64, until: DateTime<Utc>, restarts: Option<u64> },
     Ended { stop_reason: StopReason, last_error: Option<LastError>, at: DateTime<Utc> },
 }
@@ -118,7 +120,8 @@ impl Stored {
         run.request = self.request;
         run.total_usage = self.total_usage;
         run.cost = self.cost_micros.map(Usd::from_micros);
-        run.context_tokens = self.context_tokens;
+        run.context = self.context;
+        run.shrinking = self.shrinking;
         run.clock = RunClock { stopped_at: self.stopped_at, waited: TimeDelta::from_std(self.waited).ok()? };
         run.side_effects = self.side_effects;
         run.settled = settled(self.settled, self.decided);
@@ -138,7 +141,8 @@ impl Stored {
             request,
             total_usage,
             cost,
-            context_tokens,
+            context,
+            shrinking,
             clock: RunClock { stopped_at, waited },
             side_effects,
             calls: _,
@@ -156,7 +160,8 @@ impl Stored {
             request: *request,
             total_usage: total_usage.clone(),
             cost_micros: cost.map(Usd::micros),
-            context_tokens: *context_tokens,
+            context: context.clone(),
+            shrinking: shrinking.clone(),
             stopped_at: *stopped_at,
             waited: waited.to_std().ok()?,
             side_effects: *side_effects,
@@ -202,6 +207,12 @@ impl StoredStep {
             Step::Asking { attempt, restarts, text_shown: _ } => {
                 Self::Asking { attempt: *attempt, restarts: *restarts }
             }
+            Step::Compacting { attempt, restarts, first, tokens_before } => Self::Compacting {
+                attempt: *attempt,
+                restarts: *restarts,
+                first: *first,
+                tokens_before: *tokens_before,
+            },
             Step::BackingOff { attempt, until, restarts } => {
                 Self::BackingOff { attempt: *attempt, until: *until, restarts: *restarts }
             }
@@ -218,6 +229,9 @@ impl From<StoredStep> for Step {
         match stored {
             StoredStep::Ready => Self::Ready,
             StoredStep::Asking { attempt, restarts } => Self::Asking { attempt, restarts, text_shown: false },
+            StoredStep::Compacting { attempt, restarts, first, tokens_before } => {
+                Self::Compacting { attempt, restarts, first, tokens_before }
+            }
             StoredStep::BackingOff { attempt, until, restarts } => Self::BackingOff { attempt, until, restarts },
             StoredStep::Ended { stop_reason, last_error, at } => Self::Ended { stop_reason, last_error, at },
         }

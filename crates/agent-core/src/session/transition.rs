@@ -7,7 +7,7 @@ use serde_json::Value;
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
 use super::{Fact, Session};
-use crate::{EventRecord, Profiles, Record, Row, Secrets, Tools, record::event_row};
+use crate::{EventRecord, Profiles, Record, Row, Secrets, Spent, Tools, record::event_row};
 
 /// What deciding needs from outside.
 pub struct Rules<'a> {
@@ -54,6 +54,8 @@ pub struct Outcome {
     pub messages: Vec<(u64, Message, Option<Value>)>,
     /// What counters are told once the rows are durable.
     pub facts: Vec<Fact>,
+    /// What is added to the spending of the run's profile.
+    pub spent: Option<Spent>,
     /// Whether the run's projection changed, and not only deltas were added.
     pub run_changed: bool,
 }
@@ -66,6 +68,8 @@ impl Outcome {
         self.messages.extend(next.messages);
         self.facts.extend(next.facts);
         self.run_changed |= next.run_changed;
+        // A request is owed only after the answer before it is appended: there is one at most.
+        self.spent = self.spent.take().or(next.spent);
     }
 }
 

@@ -133,3 +133,29 @@ fn what_was_stored_before_still_reads() {
     );
     assert_eq!(serde_json::to_value(&policy).unwrap(), stored);
 }
+
+/// G-P11, G-P26: within a bound only what both approve runs; whoever denies is heard, and nothing that comes later widens it.
+#[test]
+fn within_a_bound_only_what_both_approve_runs() {
+    let profile =
+        Policy::with_defaults().and_approving(["create", "run_command::git"]).with_overrides([("remove", Deny)]);
+    let bound = Policy::approving(["view", "remove", "run_command::git::status", "run_command::touch"]);
+    let both = profile.clone().within(bound.clone());
+    let of = |policy: &Policy| {
+        let tools = ["view", "create", "load_skill", "remove"].map(|tool| of_tool(policy, &format!("stakpak__{tool}")));
+        let lines = ["git status", "git push", "touch x", "df"].map(|line| of_line(policy, line));
+        (tools, lines)
+    };
+    let expected = ([Auto, Ask, Ask, Deny], [Auto, Ask, Ask, Ask]);
+    assert_eq!(of(&both), expected);
+    assert_eq!(
+        of(&both.clone().and_approving(["create", "run_command::touch"])),
+        ([Auto, Ask, Ask, Deny], [Auto, Ask, Auto, Ask])
+    );
+    assert_eq!(of(&both.clone().with_denials_of(&Policy::None.with_overrides([("view", Deny)]))).0[0], Deny);
+    assert_eq!(of(&profile.clone().within(Policy::None)), ([Ask, Ask, Ask, Deny], [Ask; 4]));
+    assert_eq!(profile.clone().within(Policy::All), profile);
+    assert_eq!(Policy::All.within(bound.clone()), bound);
+    let stored = serde_json::to_value(&both).unwrap();
+    assert_eq!(serde_json::from_value::<Policy>(stored).unwrap(), both);
+}

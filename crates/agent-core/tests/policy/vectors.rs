@@ -107,6 +107,18 @@ fn every_row_of_the_table_holds() {
                 "git log&rm x",
             ],
         ),
+        // Bash finds the end of these, the parser of words does not.
+        (
+            Ask,
+            &[
+                "echo \"$(rm x; cat <<E\n(\nE\n)\"",
+                "echo \"$(\nx <<-E\n\t$g(\\\\\n\tE\n\n)\"",
+                "cat <<E\n$(rm x; cat <<F\n(\nF\n)\nE\n",
+                "x='a[$(rm y)]'; echo $[x]",
+                "x='a[$(rm y)]'; echo \"$[x]\"",
+            ],
+        ),
+        (Auto, &["echo \"\\$(rm x) \\`a\\` $ \\${b\"", "echo '$(rm x)' \"$'\"", "cat <<E\n\\$(rm x) $ \\`\nE\n"]),
         (Ask, &["if true", "echo 'open", "select x in a; do :; done", "git log &&", "echo \"$(", "((", "echo @(rm|x)"]),
         (
             Ask,

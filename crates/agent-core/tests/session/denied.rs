@@ -33,7 +33,18 @@ impl Profiles for Denying {
             Policy::Custom { rules, read_only_commands: false, default: Approval::Ask, server: BTreeMap::new() };
         let name = name.unwrap_or_default().to_owned();
         let (models, sandbox) = (Arc::new(NoModels), Sandbox::default());
-        Ok(Arc::new(Profile { name, models, policy, system_prompt: None, max_turns: None, sandbox }))
+        Ok(Arc::new(Profile {
+            name,
+            models,
+            policy,
+            has_own_policy: true,
+            system_prompt: None,
+            max_turns: None,
+            limits: Default::default(),
+            day: Default::default(),
+            sandbox,
+            compaction: Default::default(),
+        }))
     }
 }
 

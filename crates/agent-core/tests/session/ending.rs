@@ -1,6 +1,9 @@
 //! Every way out of a run: one terminal event, nothing owed, late reports dropped.
 
-use stakpak_agent_core::{CallEnd, ErrorClass, session::Input};
+use stakpak_agent_core::{
+    CallEnd, ErrorClass,
+    session::{Input, Left},
+};
 use stakpak_protocol::{Event, FinishReason, LastErrorCode, MessageType, RunStatus, StopReason};
 
 use crate::machine::{Machine, answered, call};
@@ -79,7 +82,7 @@ fn cancelling_in_every_step() {
 fn failing_in_every_step() {
     for (step, mut machine, open) in every_step() {
         let (code, message) = (LastErrorCode::StorageUnavailable, "disk full".to_owned());
-        machine.feed(Input::Fail { code, message: message.clone(), ended: Vec::new() });
+        machine.feed(Input::Fail { code, message: message.clone(), left: Left::default() });
         let run_id = machine.run_id;
         let turn = machine.session.run_view().unwrap().turns;
         assert_eq!(

@@ -115,7 +115,7 @@ fn tokens_are_reserved_before_each_request() {
     let tokens = |tokens| RunLimits { tokens: Some(tokens), ..RunLimits::default() };
     let machine = limited(tokens(MAX_OUTPUT));
     assert_eq!((machine.asked(), failed_with(&machine)), (0, Some(LastErrorCode::BudgetExceeded)));
-    for (limit, asked) in [(MAX_OUTPUT + 12 + 10, 1), (MAX_OUTPUT + 12 + 12 + 10, 2)] {
+    for (limit, asked) in [(MAX_OUTPUT + 12 + 10, 1), (MAX_OUTPUT + 12 + 12 + 20, 2)] {
         let mut machine = limited(tokens(limit));
         machine.answer([call("a", "auto_act")]);
         machine.end_call("a");
@@ -132,7 +132,7 @@ fn cost_is_reserved_before_each_request() {
     let most = 200.0;
     let machine = limited(cost(most));
     assert_eq!((machine.asked(), failed_with(&machine)), (0, Some(LastErrorCode::BudgetExceeded)));
-    for (limit, asked) in [(most + 14.0 + 10.0, 1), (most + 14.0 + 20.0, 2)] {
+    for (limit, asked) in [(most + 14.0 + 10.0, 1), (most + 14.0 + 40.0, 2)] {
         let mut machine = limited(cost(limit));
         machine.answer([call("a", "auto_act")]);
         machine.end_call("a");

@@ -6,14 +6,18 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Place, Policy, Profiles, Record,
-    Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
-    session::{CallStatus, DeltaKind, Input, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step, Stored},
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Place, Plan, Policy, Probe, Probed,
+    Profiles, Record, Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec,
+    Tools,
+    session::{
+        CallStatus, DeltaKind, Input, Left, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step, Stored,
+        Summary,
+    },
 };
 use stakpak_protocol::{
     Approval, DecisionOutcome, DecisionsResponse, Event, EventEnvelope, EventId, FinishReason, LastError, Message,
     MessagePart, MessageType, ModelCost, RunId, RunLimits, SessionId, ToolCallId, ToolDecision, ToolDecisionAction,
-    Usage,
+    Usage, Usd,
 };
 use uuid::Uuid;
 
@@ -28,8 +32,9 @@ pub(crate) const MAX_OUTPUT: u64 = 100;
 /// A dollar a token in, two out.
 pub(crate) const PRICE: ModelCost = ModelCost { input: 1e6, output: 2e6, cache_read: None, cache_write: None };
 
-/// Tools by name: `act` in it has effects, `broken` cannot run, and the policy goes by what it begins with.
-pub(crate) const TOOLS: [&str; 7] = ["auto_act", "ask_act", "deny_act", "auto_look", "ask_look", "deny_look", "broken"];
+/// Tools by name: `act` in it has effects, `change` one that can be looked at, `broken` cannot run, and the policy goes by what it begins with.
+pub(crate) const TOOLS: [&str; 9] =
+    ["auto_act", "ask_act", "deny_act", "auto_change", "ask_change", "auto_look", "ask_look", "deny_look", "broken"];
 
 struct Catalogue;
 
@@ -37,6 +42,10 @@ struct Catalogue;
 impl Tools for Catalogue {
     fn specs(&self) -> std::sync::Arc<[ToolSpec]> {
         std::sync::Arc::default()
+    }
+
+    fn meant(&self, call: ToolCall) -> ToolCall {
+        if call.name == "search" { ToolCall { name: "auto_look".into(), ..call } } else { call }
     }
 
     fn check(&self, name: &str, _: &Value) -> Result<(), InvalidCall> {
@@ -47,7 +56,11 @@ impl Tools for Catalogue {
     }
 
     fn effect(&self, call: &ToolCall) -> Effect {
-        if call.name.contains("act") { Effect::Unsafe } else { Effect::Pure }
+        match &*call.name {
+            name if name.contains("act") => Effect::Unsafe,
+            name if name.contains("change") => Effect::Probe,
+            _ => Effect::Pure,
+        }
     }
 
     fn place(&self, _: &ToolCall, _: &Path) -> Option<Place> {
@@ -222,8 +235,10 @@ impl Machine {
             policy: policy(),
             cwd: "/work".into(),
             limits: self.limits.clone(),
+            limit_keys: stakpak_agent_core::LimitKeys::default(),
             terms: self.terms(),
             sandbox: stakpak_agent_core::Sandbox::default(),
+            context: stakpak_agent_core::ContextState::default(),
         };
         let message = Message::user("go");
         let reply = self.handle(Request::Post { run_id: named, accepted: Box::new(accepted), message })?;
@@ -330,7 +345,28 @@ impl Machine {
         self.session = self.folded();
         self.has_slot = false;
         let ended = ended.into_iter().map(|(id, count)| (id.into(), count)).collect();
-        self.feed(Input::Recover { ended });
+        self.feed(Input::Recover { left: Left { ended, probed: Vec::new() } });
+    }
+
+    /// The same, and the new process has looked how far a call got.
+    pub(crate) fn restart_after_looking(&mut self, id: &str, probed: Probed) {
+        self.session = self.folded();
+        self.has_slot = false;
+        self.feed(Input::Recover { left: Left { ended: Vec::new(), probed: vec![(id.into(), probed)] } });
+    }
+
+    /// Somebody has looked at what the next call will change.
+    pub(crate) fn probe(&mut self, id: &str) {
+        let probe = Probe { before: "old".into(), after: "new".into() };
+        self.feed(Input::Probed { call_id: id.into(), probe: Some(probe) });
+    }
+
+    /// The call that must be looked at before it starts.
+    pub(crate) fn to_probe(&self) -> Option<String> {
+        self.session.owed().into_iter().find_map(|owed| match owed {
+            Owed::Probe { call } => Some(call.id.0),
+            _ => None,
+        })
     }
 
     /// What a new process makes of the stored rows.
@@ -417,6 +453,31 @@ impl Machine {
         }
     }
 
+    /// What the driver found before it sent the request.
+    pub(crate) fn plan(&mut self, plan: Plan) {
+        self.feed(Input::Planned { request: self.request(), plan });
+    }
+
+    /// The request for a summary that the model should be answering.
+    pub(crate) fn compacting(&self) -> Option<u64> {
+        self.session.owed().into_iter().find_map(|owed| match owed {
+            Owed::Compact { request, .. } => Some(request),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn compacted(&mut self, tokens_after: u64) {
+        let request = self.compacting().unwrap();
+        self.feed(Input::Compacted { request, summary: summary(tokens_after) });
+    }
+
+    pub(crate) fn compaction_fails(&mut self, class: ErrorClass) {
+        let request = self.compacting().unwrap();
+        let error = ModelError { class, message: format!("test: {class}"), retry_after: None };
+        let instead = Some(Summary { model: None, truncated: true, ..summary(30) });
+        self.feed(Input::CompactionFailed { request, error, instead });
+    }
+
     pub(crate) fn is_asking(&self) -> bool {
         matches!(self.session.run.as_ref().unwrap().step, Step::Asking { .. })
     }
@@ -454,12 +515,24 @@ impl Machine {
     }
 }
 
+/// A summary that a model made for 10 tokens.
+pub(crate) fn summary(tokens_after: u64) -> Summary {
+    Summary {
+        text: "what was said".into(),
+        model: Some("test/model".into()),
+        usage: Usage { prompt_tokens: 8, completion_tokens: 2, total_tokens: 10, ..Usage::default() },
+        cost: Some(Usd::ZERO),
+        tokens_after,
+        truncated: false,
+    }
+}
+
 pub(crate) fn answered(request: u64, parts: impl IntoIterator<Item = MessagePart>) -> Input {
     let parts: Vec<MessagePart> = parts.into_iter().collect();
     let calls = parts.iter().any(|part| matches!(part, MessagePart::ToolCall { .. }));
     let finish = if calls { FinishReason::ToolCalls } else { FinishReason::Stop };
     let usage = Usage { prompt_tokens: 10, completion_tokens: 2, total_tokens: 12, ..Usage::default() };
-    Input::Answered { request, answer: ModelAnswer { parts, reasoning: None, usage, finish } }
+    Input::Answered { request, answer: ModelAnswer { parts, reasoning: None, usage, finish }, estimated: 20 }
 }
 
 pub(crate) fn call(id: &str, name: &str) -> MessagePart {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod commands;
+mod compacting;
 mod decisions;
 mod denied;
 mod ending;

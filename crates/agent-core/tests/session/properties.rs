@@ -7,7 +7,7 @@ use std::{
 
 use proptest::{prelude::*, sample::Index};
 use stakpak_agent_core::{
-    Effect, ErrorClass, Record, RowClass, Snapshot, ToolOutcome,
+    Cut, Effect, ErrorClass, Plan, Probed, Record, RowClass, Snapshot, ToolOutcome,
     session::{Input, Owed, Session, Step},
 };
 use stakpak_protocol::{
@@ -26,6 +26,7 @@ enum Happening {
         retryable: bool,
     },
     Wait,
+    Probed,
     CallEnds(Index, ToolOutcome),
     Decide(Index, ToolDecisionAction),
     DeadlinePasses,
@@ -34,7 +35,13 @@ enum Happening {
     Cancel,
     SwitchModel,
     Retitle,
+    /// The conversation is too long: found before the request is sent, or said by the provider.
+    TooLong(u8),
+    /// A summary comes, or does not.
+    Summary(bool),
     Restart,
+    /// The first call that runs has done nothing.
+    RestartUntouched,
     LateRestart,
     SlotsRunOut,
     SlotsAreFree,
@@ -57,6 +64,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         8 => prop::collection::vec((0..TOOLS.len(), any::<bool>()), 0..6).prop_map(Happening::Answer),
         2 => prop::bool::weighted(0.8).prop_map(|retryable| Happening::AskFails { retryable }),
         3 => Just(Happening::Wait),
+        6 => Just(Happening::Probed),
         10 => (any::<Index>(), outcome).prop_map(|(which, outcome)| Happening::CallEnds(which, outcome)),
         8 => (any::<Index>(), action).prop_map(|(which, action)| Happening::Decide(which, action)),
         1 => Just(Happening::DeadlinePasses),
@@ -65,7 +73,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Cancel),
         1 => Just(Happening::SwitchModel),
         1 => Just(Happening::Retitle),
+        2 => (0..6u8).prop_map(Happening::TooLong),
+        2 => any::<bool>().prop_map(Happening::Summary),
         4 => Just(Happening::Restart),
+        2 => Just(Happening::RestartUntouched),
         1 => Just(Happening::LateRestart),
         2 => Just(Happening::SlotsRunOut),
         4 => Just(Happening::SlotsAreFree),
@@ -92,6 +103,11 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
                 machine.feed(Input::Waited { request });
             }
         }
+        Happening::Probed => {
+            if let Some(id) = machine.to_probe().filter(|_| !machine.is_queued()) {
+                machine.probe(&id);
+            }
+        }
         Happening::CallEnds(which, outcome) => {
             let running = machine.running();
             if !running.is_empty() && !machine.is_queued() {
@@ -113,7 +129,22 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         Happening::Cancel if machine.session.active().is_some() => machine.cancel(),
         Happening::SwitchModel if machine.session.active().is_some() => machine.switch_model("test/other"),
         Happening::Retitle if machine.session.row.status == SessionStatus::Active => machine.retitle("renamed"),
+        Happening::TooLong(what) if asked(machine) => is_too_long(machine, what),
+        Happening::Summary(comes) if machine.compacting().is_some() && !machine.is_queued() => {
+            if comes {
+                machine.compacted(5);
+            } else {
+                machine.compaction_fails(ErrorClass::Overloaded);
+            }
+        }
         Happening::Restart => machine.restart(),
+        Happening::RestartUntouched => {
+            let running = machine.running();
+            match running.first() {
+                Some(id) => machine.restart_after_looking(id, Probed::Untouched),
+                None => machine.restart(),
+            }
+        }
         Happening::LateRestart => {
             machine.later(RESUME_MAX_AGE * 2);
             machine.restart();
@@ -126,7 +157,19 @@ fn happen(machine: &mut Machine, calls: &mut Vec<String>, happening: Happening) 
         | Happening::Decide(..)
         | Happening::Cancel
         | Happening::SwitchModel
-        | Happening::Retitle => {}
+        | Happening::Retitle
+        | Happening::TooLong(_)
+        | Happening::Summary(_) => {}
+    }
+}
+
+fn is_too_long(machine: &mut Machine, what: u8) {
+    match what {
+        0 => machine.fail(ErrorClass::ContextOverflow, None),
+        1 => machine.plan(Plan::Clear { before: 1, tokens: (10, 5) }),
+        2 => machine.plan(Plan::Cut { cut: Cut { before: 1, keep: 100 }, tokens: (10, 5) }),
+        3 => machine.plan(Plan::Stuck),
+        _ => machine.plan(Plan::Compact { first: 1, tokens: 10 }),
     }
 }
 
@@ -188,7 +231,7 @@ impl Ledger {
             }
             Record::CallStarted { call_id, .. } => {
                 let again = !self.started.insert(call_id.clone());
-                assert!(!again || self.effects[&call_id] == Effect::Pure, "{call_id} is started again");
+                assert!(!again || self.effects[&call_id] != Effect::Unsafe, "{call_id} is started again");
                 assert!(!self.results.contains(&call_id), "{call_id} is started after its result");
             }
             Record::CallEnded { call_id, .. } => {
@@ -213,7 +256,7 @@ fn check(machine: &Machine, ledger: &mut Ledger) {
     let count = machine.session.row.message_count;
     assert_eq!(ledger.places.range(..count).count() as u64, count, "no hole below the message count");
     let owed = machine.session.owed();
-    let acting = owed.iter().filter(|owed| matches!(owed, Owed::Run { call, .. } if call.name.contains("act")));
+    let acting = owed.iter().filter(|owed| matches!(owed, Owed::Run { call, .. } if !call.name.contains("look")));
     assert!(acting.count() <= 1, "two calls with effects overlap: {owed:?}");
     if machine.session.active().is_some() {
         assert!(!owed.is_empty() || machine.is_queued(), "the run is stuck");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stakpak_agent_core::{CallEnd, ErrorClass, Record, session::Owed};
+use stakpak_agent_core::{CallEnd, ErrorClass, Probe, Probed, Record, session::Owed};
 use stakpak_protocol::{DecisionOutcome, Event, LastErrorCode};
 
 use crate::machine::{APPROVAL_TIMEOUT, BACKOFF, Machine, RESUME_MAX_AGE, accept, answered, call};
@@ -62,6 +62,70 @@ fn a_pure_call_runs_again() {
     assert_eq!(machine.report("a", 1, "of the first start"), 0);
     machine.report("a", 2, "of the second");
     assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "of the second".into())));
+}
+
+/// C-P25
+#[test]
+fn what_a_call_changes_is_looked_at_before_it_starts_and_after_a_crash() {
+    let running = || {
+        let mut machine = Machine::calling([call("a", "auto_change"), call("b", "auto_look")]);
+        assert_eq!((machine.to_probe(), machine.running()), (Some("a".into()), vec![]), "no intent without a look");
+        machine.restart();
+        assert_eq!((machine.to_probe(), machine.starts_of("a")), (Some("a".into()), 0), "and none after a crash");
+        machine.probe("a");
+        assert_eq!((machine.to_probe(), machine.running()), (None, vec!["a".to_owned()]), "alone");
+        let probe = Probe { before: "old".into(), after: "new".into() };
+        assert!(machine.records().contains(&Record::CallStarted {
+            call_id: "a".into(),
+            attempt: 1,
+            probe: Some(probe)
+        }));
+        machine
+    };
+    let mut machine = running();
+    machine.restart_after_looking("a", Probed::Done("it is there".into()));
+    assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "it is there".into())));
+    assert_eq!((machine.starts_of("a"), machine.running()), (1, vec!["b".to_owned()]));
+
+    let mut machine = running();
+    machine.restart_after_looking("a", Probed::Untouched);
+    assert_eq!(machine.attempt("a"), Some(2), "run again");
+    machine.restart_after_looking("a", Probed::Done("at last".into()));
+    assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "at last".into())), "the look of the first start counts");
+
+    for unknown in [Some(Probed::Unknown), None] {
+        let mut machine = running();
+        match unknown {
+            Some(unknown) => machine.restart_after_looking("a", unknown),
+            None => machine.restart(),
+        }
+        assert_eq!(machine.result_of("a").unwrap().0, CallEnd::Unknown);
+        assert_eq!(machine.starts_of("a"), 1);
+    }
+}
+
+#[test]
+fn a_call_that_changed_nothing_starts_again_when_the_run_has_left_the_queue_but_not_for_ever() {
+    let mut machine = Machine::calling([call("a", "auto_change")]);
+    machine.probe("a");
+    machine.slots_free = false;
+    machine.restart_after_looking("a", Probed::Untouched);
+    assert_eq!(machine.starts_of("a"), 1);
+    machine.grant_slot();
+    assert_eq!(machine.starts_of("a"), 2);
+    machine.restart_after_looking("a", Probed::Untouched);
+    machine.restart_after_looking("a", Probed::Untouched);
+    assert_eq!(machine.result_of("a").unwrap().0, CallEnd::Unknown);
+    assert_eq!(machine.starts_of("a"), 3);
+}
+
+#[test]
+fn steering_comes_before_a_call_that_is_still_looked_at() {
+    let mut machine = Machine::calling([call("a", "auto_change")]);
+    machine.queue(stakpak_protocol::MessageType::Steering, "stop").unwrap();
+    assert_eq!(machine.result_of("a").unwrap().0, CallEnd::Skipped);
+    machine.probe("a");
+    assert_eq!((machine.starts_of("a"), machine.is_asking()), (0, true));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Results in the history: in declared order, without holes, and side by side where that is safe.
 
-use stakpak_agent_core::{CallEnd, session::Input};
+use stakpak_agent_core::{CallEnd, Record, session::Input};
+use stakpak_protocol::{Event, MessagePart};
 
 use crate::machine::{Machine, accept, answered, call};
 
@@ -67,4 +68,20 @@ fn usage_is_summed_over_the_answers() {
     machine.say("done");
     let run = machine.session.run_view().unwrap();
     assert_eq!((run.turns, run.total_usage.total_tokens, run.side_effects), (2, 24, false));
+}
+
+#[test]
+fn a_call_is_judged_and_run_as_it_is_meant_and_stays_as_the_model_made_it() {
+    let machine = Machine::calling([call("a", "search")]);
+    assert_eq!(machine.running(), ["a"], "by the policy of the tool that is meant");
+    let proposed = machine.events().into_iter().find_map(|event| match event {
+        Event::ToolCallsProposed { tool_calls, .. } => Some(tool_calls[0].name.clone()),
+        _ => None,
+    });
+    assert_eq!(proposed.as_deref(), Some("auto_look"));
+    let made = machine.records().into_iter().find_map(|record| match record {
+        Record::ModelAnswered { message, .. } => Some(message),
+        _ => None,
+    });
+    assert!(matches!(made.unwrap().parts(), [MessagePart::ToolCall { name, .. }] if name == "search"));
 }

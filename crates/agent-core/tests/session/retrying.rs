@@ -19,12 +19,11 @@ const RETRYABLE: [ErrorClass; 6] = [
     ErrorClass::StreamTruncated,
 ];
 
-const FINAL: [ErrorClass; 8] = [
+const FINAL: [ErrorClass; 7] = [
     ErrorClass::Quota,
     ErrorClass::Auth,
     ErrorClass::Permission,
     ErrorClass::ModelNotFound,
-    ErrorClass::ContextOverflow,
     ErrorClass::BadRequest,
     ErrorClass::ContentFilter,
     ErrorClass::Decode,
@@ -97,12 +96,8 @@ fn what_cannot_work_later_is_asked_once() {
     for class in FINAL {
         let mut machine = Machine::asking();
         machine.fail(class, Some(seconds(1)));
-        let code = match class {
-            ErrorClass::ContextOverflow => LastErrorCode::ContextOverflow,
-            _ => LastErrorCode::ProviderError,
-        };
         let error = machine.last_error().unwrap();
-        assert_eq!((error.code, error.retryable), (code, false), "{class}");
+        assert_eq!((error.code, error.retryable), (LastErrorCode::ProviderError, false), "{class}");
         assert_eq!(machine.asked(), 1, "{class}");
     }
 }

@@ -11,8 +11,8 @@ use crate::exit::Failure;
 /// Commands of earlier versions that this product has not, and what to use.
 const GONE: [(&str, &str); 10] = [
     ("account", "there are no accounts; providers are configured in config.toml"),
-    ("login", "there are no accounts; put the provider's key into config.toml"),
-    ("logout", "there are no accounts; remove the provider's key from config.toml"),
+    ("login", "there are no accounts; for the key of a provider use `stakpak auth login`"),
+    ("logout", "there are no accounts; for the key of a provider use `stakpak auth logout`"),
     ("board", "use `stakpak schedule` for work that comes back, and your issue tracker for the rest"),
     ("browser", "use a browser tool server of your choice"),
     ("ak", "use files that the agent can read"),
@@ -20,16 +20,6 @@ const GONE: [(&str, &str); 10] = [
     ("acp", "use the HTTP API: `stakpak up`, then /docs at its address"),
     ("warden", "use `stakpak run --sandbox`"),
     ("update", "install a newer version the way this one was installed"),
-];
-
-/// Commands of earlier versions that are not built yet, and what to use until then.
-const MISSING: [(&str, &str); 3] = [
-    (
-        "auth",
-        "use `stakpak autopilot init`, or put the provider's key into config.toml, or into its variable, such as ANTHROPIC_API_KEY",
-    ),
-    ("init", "nothing maps this machine yet; the set-up is `stakpak autopilot init`"),
-    ("set", "use `stakpak config set KEY VALUE`"),
 ];
 
 /// The arguments with `run` put where it is left out.
@@ -41,9 +31,6 @@ pub(crate) fn arguments(cli: &Command, mut arguments: Vec<OsString>) -> Result<V
     }
     if let Some((name, advice)) = GONE.iter().find(|(name, _)| *name == first) {
         return Err(Failure::Usage(format!("`stakpak {name}` is not part of this product: {advice}")));
-    }
-    if let Some((name, advice)) = MISSING.iter().find(|(name, _)| *name == first) {
-        return Err(Failure::Usage(format!("`stakpak {name}` is not built yet: {advice}")));
     }
     if let Some(command) = nearest(cli, &first) {
         let text = format!(
@@ -138,13 +125,7 @@ mod tests {
 
     #[test]
     fn what_looks_like_a_command_is_no_prompt() {
-        for (line, said) in [
-            ("statsu", "stakpak status"),
-            ("login", "not part"),
-            ("--json warden", "--sandbox"),
-            ("auth login", "not built yet"),
-            ("init", "not built yet"),
-        ] {
+        for (line, said) in [("statsu", "stakpak status"), ("login", "not part"), ("--json warden", "--sandbox")] {
             let error = filled_in(line).unwrap_err();
             assert!(error.contains(said), "{line}: {error}");
         }

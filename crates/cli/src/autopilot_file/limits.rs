@@ -54,6 +54,11 @@ impl LimitsTable {
         }
     }
 
+    /// Most dollars of a run.
+    pub(crate) fn agent_cost(&self) -> Option<f64> {
+        self.requests().run.cost_usd
+    }
+
     /// Bounds of requests and streams.
     pub(crate) fn requests(&self) -> Limits {
         let default = Limits::default();

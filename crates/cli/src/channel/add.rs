@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value as Json, json};
-use stakpak_config::{ConfigFile, Document, EditError, edit, set};
+use stakpak_config::{Document, EditError, edit, set};
 use stakpak_gateway::{ChannelSettings, ChannelTestResult, DmPolicy, GatewayConfig, GatewayStore};
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
@@ -41,7 +41,7 @@ pub(super) async fn run(desk: &Desk<'_>, global: &Global, args: ChannelAddArgs) 
     keys.token_env.iter().try_for_each(|name| check_variable("--token-env", name))?;
     let profile = given_profile(global);
     if let Some(profile) = &profile {
-        ConfigFile::load(desk.home.config_toml())?.profile(profile)?;
+        desk.home.config_file()?.profile(profile)?;
     }
     let path = desk.place.file();
     let before = Document::load(&path)?;

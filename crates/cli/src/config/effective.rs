@@ -30,7 +30,7 @@ pub(super) fn values(home: &Home, global: &Global) -> Result<Vec<Shown>> {
 
 fn of_profile(home: &Home, name: &str, redactor: &Redactor) -> Result<Vec<Shown>> {
     let document = ConfigFileName::Config.load(home)?;
-    let config = ConfigFile::read(&document)?;
+    let config = ConfigFile::read(&document)?.with_credentials(home.credentials()?);
     config.profile(name)?;
     let leaves = document.leaves();
     let is_written = |name: &str| document.locate(&["profiles", name]).is_some();
@@ -62,10 +62,19 @@ fn of_profile(home: &Home, name: &str, redactor: &Redactor) -> Result<Vec<Shown>
     let upper: Vec<&Leaf> = of_providers(layers[0]).collect();
     let is_upper = |leaf: &Leaf| upper.iter().any(|above| above.path[3] == leaf.path[3]);
     let lower = of_providers(layers[1]).filter(|leaf| !is_upper(leaf));
-    let providers: Vec<Shown> = upper.iter().copied().chain(lower).map(shown).collect();
+    let mut providers: Vec<Shown> = upper.iter().copied().chain(lower).map(shown).collect();
+    let has_key = |provider: &str| {
+        let mut of_provider = upper.iter().copied().chain(of_providers(layers[1]));
+        of_provider.any(|leaf| leaf.path[3] == provider && matches!(leaf.path[4].as_str(), "api_key" | "auth"))
+    };
+    let key = |provider: &str| format!("profiles.{name}.providers.{provider}.api_key");
+    for provider in config.profile(name)?.providers.keys().filter(|provider| !has_key(provider)) {
+        if config.credentials().keys(layers[0]).contains_key(provider.as_str()) {
+            providers.push(Shown::hidden(key(provider), "auth.toml"));
+        }
+    }
     if providers.is_empty() {
         let set = KNOWN_PROVIDERS.iter().filter(|known| std::env::var(known.variable).is_ok_and(|key| !key.is_empty()));
-        let key = |provider: &str| format!("profiles.{name}.providers.{provider}.api_key");
         values.extend(set.map(|known| Shown::hidden(key(known.name), known.variable)));
     }
     values.extend(providers);

@@ -1,17 +1,27 @@
 //! All that is wrong with the files, in one pass, by the parsers that the running process has.
 
 use anyhow::Result;
-use stakpak_config::{ConfigFile, Document, Finding, Severity};
+use stakpak_config::{ConfigFile, Credentials, Document, Finding, Severity};
 use stakpak_gateway::{GatewayCliFlags, GatewayConfig, GatewayConfigError};
 use stakpak_scheduler::Definition;
 
-use crate::{args::ConfigFileName, autopilot_file::AutopilotFile, home::Home, profiles::ConfigProfiles};
+use crate::{
+    args::ConfigFileName, autopilot_file::AutopilotFile, home::Home, place::unusable_keys, profiles::ConfigProfiles,
+};
 
 /// Of all files, in their order. A file that is not TOML has one finding.
 pub(super) fn of_all(home: &Home, profile: &str) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let config = read(ConfigFileName::Config, home, &mut findings)?;
-    findings.extend(config.iter().flat_map(|document| of_config(document, profile)));
+    let credentials = match home.credentials() {
+        Ok(credentials) => credentials,
+        Err(error) => {
+            findings.push(syntax(error)?);
+            Credentials::default()
+        }
+    };
+    findings.extend(config.iter().flat_map(|document| of_config(document, &credentials, profile)));
+    findings.extend(credentials.findings().iter().cloned());
     let profiles = config.and_then(|document| ConfigFile::read(&document).ok());
     let autopilot = read(ConfigFileName::Autopilot, home, &mut findings)?;
     findings.extend(autopilot.iter().flat_map(|document| of_autopilot(document, profiles.as_ref())));
@@ -34,10 +44,11 @@ pub(super) fn worse(
     home: &Home,
     profile: &str,
 ) -> Result<Vec<Finding>, Finding> {
-    let config = ConfigFile::load(home.config_toml()).ok();
+    let config = home.config_file().ok();
+    let credentials = home.credentials().unwrap_or_default();
     let errors = |document: &Document| {
         let mut findings = match file {
-            ConfigFileName::Config => of_config(document, profile),
+            ConfigFileName::Config => of_config(document, &credentials, profile),
             ConfigFileName::Autopilot => of_autopilot(document, config.as_ref()),
         };
         findings.retain(|finding| finding.severity == Severity::Error);
@@ -69,9 +80,9 @@ fn syntax(error: stakpak_config::LoadError) -> Result<Finding> {
 }
 
 /// A profile that cannot be used is an error where it is the one in use.
-fn of_config(document: &Document, in_use: &str) -> Vec<Finding> {
+fn of_config(document: &Document, credentials: &Credentials, in_use: &str) -> Vec<Finding> {
     let config = match ConfigFile::read(document) {
-        Ok(config) => config,
+        Ok(config) => config.with_credentials(credentials.clone()),
         Err(finding) => return vec![finding],
     };
     let mut findings = config.findings().to_vec();
@@ -111,6 +122,7 @@ fn of_gateway(document: &Document, profiles: Option<&ConfigFile>) -> Vec<Finding
         Err(_) => return Vec::new(),
     };
     let mut findings = config.findings.clone();
+    findings.extend(unusable_keys(document, &config));
     for (name, settings) in config.channels.settings() {
         let (Some(profile), Some(profiles)) = (&settings.run.profile, profiles) else { continue };
         if let Err(error) = profiles.profile(profile) {

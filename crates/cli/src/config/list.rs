@@ -4,12 +4,11 @@ use anyhow::Result;
 use comfy_table::{Table, presets};
 use serde_json::json;
 use stakpak_agent_core::Profiles;
-use stakpak_config::ConfigFile;
 
 use crate::{args::Global, home::Home, profiles::ConfigProfiles};
 
 pub(super) fn run(home: &Home, global: &Global) -> Result<()> {
-    let config = ConfigFile::load(home.config_toml())?;
+    let config = home.config_file()?;
     let mut names: Vec<&str> = config.names().collect();
     names.sort_unstable();
     let mut table = Table::new();

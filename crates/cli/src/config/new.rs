@@ -59,7 +59,7 @@ pub(super) fn text(file: ConfigFileName) -> String {
 
 pub(super) fn header(table: &Table) -> String {
     match table.path {
-        ["cost", ANY] => "[cost.\"openai/gpt-5\"]".to_owned(),
+        [table @ ("cost" | "limits"), ANY] => format!("[{table}.\"openai/gpt-5\"]"),
         [array @ .., ENTRY] => format!("[[{}]]", array.join(".")),
         path => format!(
             "[{}]",

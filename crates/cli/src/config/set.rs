@@ -17,31 +17,38 @@ use crate::{
     home::Home,
 };
 
-pub(super) fn run(home: &Home, global: &Global, key: &str, text: &str) -> Result<()> {
+pub(crate) fn run(home: &Home, global: &Global, key: &str, text: &str) -> Result<()> {
     let path = files::parts(key)?;
     let (Some(file), Some((_, known))) = (ConfigFileName::of(&path), files::known(&path)) else {
         bail!(files::unknown(key))
     };
     let value = read(key, known.kind, &given(text)?)?;
-    let written = edit(&file.path(home), |document| {
-        let before = document.to_string();
-        let parsed = Document::parse(file.name(), before.as_str()).map_err(io::Error::other)?;
-        let path = files::resolved(&path, &parsed).map_err(io::Error::other)?;
-        let (name, above) = path.split_last().ok_or_else(|| io::Error::other("the key is empty"))?;
-        set(table(document, above)?, name, value.clone());
-        let worse = findings::worse(file, &before, &document.to_string(), home, &global.profile);
-        match worse.map_err(io::Error::other)?.first() {
-            Some(finding) => Err(io::Error::other(format!("{}: {}", finding.path, finding.message))),
-            None => Ok(()),
-        }
-    });
-    written.map_err(refused)?;
+    store(home, file, &global.profile, &[(path, value)])?;
     if global.json {
         say!("{}", json!({ "command": "config.set", "ok": true, "file": file.name(), "key": key }));
     } else {
         say!("{key} is set in {}.", Home::show(&file.path(home)));
     }
     Ok(())
+}
+
+/// Writes values of one file, all of them or, where that makes the file worse, none.
+pub(crate) fn store(home: &Home, file: ConfigFileName, profile: &str, values: &[(Vec<String>, Value)]) -> Result<()> {
+    let written = edit(&file.path(home), |document| {
+        let before = document.to_string();
+        let parsed = Document::parse(file.name(), before.as_str()).map_err(io::Error::other)?;
+        for (path, value) in values {
+            let path = files::resolved(path, &parsed).map_err(io::Error::other)?;
+            let (name, above) = path.split_last().ok_or_else(|| io::Error::other("the key is empty"))?;
+            set(table(document, above)?, name, value.clone());
+        }
+        let worse = findings::worse(file, &before, &document.to_string(), home, profile);
+        match worse.map_err(io::Error::other)?.first() {
+            Some(finding) => Err(io::Error::other(format!("{}: {}", finding.path, finding.message))),
+            None => Ok(()),
+        }
+    });
+    written.map_err(refused)
 }
 
 fn given(text: &str) -> Result<String> {

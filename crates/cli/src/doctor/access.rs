@@ -17,13 +17,14 @@ fn private(home: &Home) -> Vec<(PathBuf, u32)> {
     let directories = [home.autopilot(""), home.logs(), home.autopilot("owners"), home.autopilot("artefacts")];
     let files = [
         home.config_toml().to_owned(),
+        home.auth_toml(),
         home.autopilot_toml(),
         home.gateway_toml(),
         home.token_file(),
         home.autopilot("env"),
         home.autopilot("journal.db"),
         home.autopilot("gateway.db"),
-        home.autopilot("autopilot.db"),
+        home.ledger(),
     ];
     let directories = directories.into_iter().map(|path| (path, 0o700));
     let all = directories.chain(files.into_iter().map(|path| (path, 0o600)));

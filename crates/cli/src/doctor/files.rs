@@ -18,7 +18,7 @@ pub(super) struct Files {
 impl Files {
     pub(super) fn load(home: &Home) -> Self {
         Self {
-            config: ConfigFile::load(home.config_toml()).map_err(Into::into),
+            config: home.config_file().map_err(Into::into),
             autopilot: AutopilotFile::load(home),
             gateway: Place::of_up(home).load(),
         }

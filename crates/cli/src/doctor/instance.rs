@@ -3,6 +3,7 @@
 use std::{io, net::TcpStream, time::Duration};
 
 use anyhow::Result;
+use stakpak_protocol::CheckState;
 
 use super::Probe;
 use crate::{
@@ -19,19 +20,29 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(super) async fn look(home: &Home, file: Option<&AutopilotFile>) -> Result<Vec<Probe>> {
     let running = Facts::of_running(home)?;
-    let mut probes = vec![live(home, file, running.as_ref()).await];
+    let mut probes = live(home, file, running.as_ref()).await;
     probes.extend(file.map(|file| port(file, running.is_some())));
     probes.extend(file.map(exposure));
     probes.extend(background(home).await);
     Ok(probes)
 }
 
-async fn live(home: &Home, file: Option<&AutopilotFile>, running: Option<&Facts>) -> Probe {
-    let id = "lock_owner";
-    let (Some(facts), Some(file)) = (running, file) else { return Probe::skip(id, "nothing runs") };
+/// The instance, and of it the scheduler.
+async fn live(home: &Home, file: Option<&AutopilotFile>, running: Option<&Facts>) -> Vec<Probe> {
+    let ids = ["lock_owner", "scheduler_heartbeat"];
+    let Some(facts) = running else {
+        return ids.map(|id| Probe::skip(id, "nothing runs")).into();
+    };
     let named = format!("`stakpak {}` (process {})", facts.mode, facts.pid);
-    let Ok(token) = file.token(home) else { return Probe::skip(id, format!("{named} runs; its token is not read")) };
+    // A file that cannot be read does not hide what runs.
+    let Ok(token) = file.map_or_else(|| home.token(), |file| file.token(home)) else {
+        return ids.map(|id| Probe::skip(id, format!("{named} runs; its token is not read"))).into();
+    };
     let health = Health::of(&client(&facts.url, Some(&token))).await;
+    vec![owner(ids[0], home, facts, &named, health), scheduler(ids[1], health)]
+}
+
+fn owner(id: &'static str, home: &Home, facts: &Facts, named: &str, health: Health) -> Probe {
     let advice = "`stakpak logs` tells more; `stakpak restart` starts it anew";
     match health {
         Health::Gone => Probe::warning(id, format!("{named} does not answer at {}", facts.url), Vec::new(), advice),
@@ -39,6 +50,17 @@ async fn live(home: &Home, file: Option<&AutopilotFile>, running: Option<&Facts>
         health => {
             Probe::warning(id, format!("{named} does not do all of its work"), health.lines(&home.logs()), advice)
         }
+    }
+}
+
+fn scheduler(id: &'static str, health: Health) -> Probe {
+    match health.checks().map(|checks| checks.scheduler) {
+        Some(CheckState::Ok) => Probe::pass(id, "the scheduler plans"),
+        Some(CheckState::Off) => Probe::skip(id, "the scheduler is switched off"),
+        Some(_) => {
+            Probe::warning(id, "the scheduler does not plan", Vec::new(), "`stakpak logs -c scheduler` tells why")
+        }
+        None => Probe::skip(id, "the instance does not tell"),
     }
 }
 
@@ -90,5 +112,17 @@ async fn background(home: &Home) -> Vec<Probe> {
         (true, None) => Probe::pass("systemd_linger", "it stays when you log out"),
         (false, _) => Probe::skip("systemd_linger", "no unit of systemd"),
     };
-    vec![definition, linger]
+    let missing: Vec<String> = match service::environment_of(home) {
+        Ok(remarks) => remarks,
+        Err(error) => error.to_string().lines().map(|line| line.trim().to_owned()).collect(),
+    };
+    let advice = "`stakpak up -d --import-env` copies what this shell has";
+    let environment = Probe::of_details(
+        "service_environment",
+        "the background service has the variables that the files need",
+        "variables that the background service has not",
+        missing,
+        advice,
+    );
+    vec![definition, environment, linger]
 }

@@ -6,6 +6,7 @@ use stakpak_gateway::GatewayConfig;
 use stakpak_scheduler::{Definition, ScheduleSpec};
 
 use super::{Probe, files::Files};
+use crate::autopilot_file::AutopilotFile;
 
 pub(super) fn look(files: &Files) -> Vec<Probe> {
     let (Ok(file), Ok(gateway)) = (&files.autopilot, &files.gateway) else { return Vec::new() };
@@ -18,7 +19,25 @@ pub(super) fn look(files: &Files) -> Vec<Probe> {
             _ => None,
         })
         .collect();
-    vec![profiles(files, &specs, gateway), routes(&specs, gateway), approvers(&specs, gateway), grants(files)]
+    vec![
+        checks(file, &specs),
+        profiles(files, &specs, gateway),
+        routes(&specs, gateway),
+        approvers(&specs, gateway),
+        grants(files),
+    ]
+}
+
+/// Scripts that decide whether a schedule runs.
+fn checks(file: &AutopilotFile, specs: &[&ScheduleSpec]) -> Probe {
+    let id = "check_scripts";
+    let findings = file.schedules.errors().chain(&file.warnings);
+    let bad: Vec<_> = findings.filter(|it| matches!(it.code, "E108" | "W306")).map(ToString::to_string).collect();
+    if bad.is_empty() && specs.iter().all(|spec| spec.check.is_none()) {
+        return Probe::skip(id, "no schedule has a check");
+    }
+    let advice = "a check is an executable file, yours or root's, that nobody else may write";
+    Probe::of_details(id, "every check can be run", "checks that are not as they should be", bad, advice)
 }
 
 fn profiles(files: &Files, specs: &[&ScheduleSpec], gateway: &GatewayConfig) -> Probe {

@@ -68,7 +68,10 @@ pub(super) async fn run(
     watch::start_gateway(mount.clone(), &tasks, stop.clone());
     ready(json, &url, &config, started.elapsed());
 
-    signals.next().await;
+    let gave_up = tokio::select! {
+        () = signals.next() => None,
+        why = mount.gave_up() => Some(why),
+    };
     stop.cancel();
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
@@ -79,7 +82,7 @@ pub(super) async fn run(
     logging.end().await;
     Facts::remove_as(home, Seat::Gateway);
     drop(lock);
-    Ok(())
+    gave_up.map_or(Ok(()), |why| bail!(why))
 }
 
 /// Without a token every route is open, which is for this machine only.
@@ -121,6 +124,7 @@ fn facts(url: &str, config: Option<PathBuf>) -> Facts {
         profile: String::new(),
         service: None,
         config,
+        restart_required: Vec::new(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) fn check(home: &Home, profile: &str, answer: &Answer) -> Result<()> {
     let mut document: DocumentMut = text.parse().context("a file that does not parse is not edited")?;
     apply(&mut document, profile, answer)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let file = ConfigFile::read(&Document::parse(&name, document.to_string())?)?;
+    let file = ConfigFile::read(&Document::parse(&name, document.to_string())?)?.with_credentials(home.credentials()?);
     ConfigProfiles::new(file, profile, None, false).context("nothing was written")?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 /// Who answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asker {
+pub(crate) enum Asker {
     /// The person at the terminal.
     Person,
     /// Nobody: what is proposed is taken.
@@ -15,23 +15,23 @@ pub(super) enum Asker {
 
 impl Asker {
     /// A person, if that is wanted and there is one.
-    pub(super) fn new(wanted: bool) -> Self {
+    pub(crate) fn new(wanted: bool) -> Self {
         if wanted && std::io::stdin().is_terminal() { Self::Person } else { Self::Nobody }
     }
 
-    pub(super) fn is_person(self) -> bool {
+    pub(crate) fn is_person(self) -> bool {
         self == Self::Person
     }
 
     /// Something a person should know before the next question.
-    pub(super) fn tell(self, text: &str) {
+    pub(crate) fn tell(self, text: &str) {
         if self.is_person() {
             eprintln!("{text}");
         }
     }
 
     /// One line; blank means the proposal, which may be blank itself.
-    pub(super) fn text(self, question: &str, proposal: &str) -> Result<String> {
+    pub(crate) fn text(self, question: &str, proposal: &str) -> Result<String> {
         if !self.is_person() {
             return Ok(proposal.to_owned());
         }
@@ -49,7 +49,7 @@ impl Asker {
     }
 
     /// As [`Asker::text`] until `read` takes the answer. A proposal that it does not take is an error.
-    pub(super) fn checked<T>(
+    pub(crate) fn checked<T>(
         self,
         question: &str,
         proposal: &str,
@@ -65,7 +65,7 @@ impl Asker {
     }
 
     /// A line that is not shown; none if it is blank or nobody is asked.
-    pub(super) fn secret(self, question: &str) -> Result<Option<String>> {
+    pub(crate) fn secret(self, question: &str) -> Result<Option<String>> {
         if !self.is_person() {
             return Ok(None);
         }

@@ -3,21 +3,22 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
-use stakpak_config::ConfigFile;
-use stakpak_mcp::{Offer, Serving};
+use stakpak_mcp::{Offer, Serving, Terms};
 use stakpak_tools::{LocalTools, LocalToolsConfig};
 
 use super::Configured;
 use crate::{args::Global, autopilot_file::AutopilotFile, home::Home, profiles, secrets, up::StopSignals};
 
 pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Result<()> {
-    let config = ConfigFile::load(home.config_toml())?;
+    let config = home.config_file()?;
     let (policy, sandbox) = profiles::terms(&config, &global.profile)?;
+    let terms = Terms { policy, sandbox };
     let token = AutopilotFile::load(home)?.token(home)?;
     let servers = Configured::find(home, &workdir);
     let redactor = secrets::redactor(home, [&token].into_iter().chain(servers.secrets()))?;
     let tools = LocalToolsConfig {
         artefacts: home.autopilot("artefacts"),
+        backups: home.autopilot("backups"),
         credential_variables: servers.withheld(home),
         profile: Some(global.profile.clone()),
         protected: home.protected(),
@@ -25,8 +26,7 @@ pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Res
     };
     let offer = Offer {
         tools: Arc::new(LocalTools::new(tools, secrets::of_sessions(home, redactor.clone()))),
-        policy,
-        sandbox,
+        terms: Arc::new(move || Ok(terms.clone())),
         profile: global.profile.clone(),
         cwd: workdir,
         redactor,

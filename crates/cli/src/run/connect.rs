@@ -44,7 +44,7 @@ impl Connected {
         let home = Home::open(global.home.clone(), global.config.clone())?;
         let file = AutopilotFile::load(&home)?;
         let token = file.token(&home)?;
-        let config = ConfigFile::load(home.config_toml())?;
+        let config = home.config_file()?;
         let workdir = std::path::absolute(global.workdir.clone().map_or_else(std::env::current_dir, Ok)?)?;
         let reached = reach(&home, global, config, &file, &token, &workdir).await?;
         let client = client(&reached.url(), Some(&token));
@@ -87,7 +87,10 @@ async fn reach(
     if let Some(facts) = Facts::of_starting(home).await? {
         return Ok(Reached::Running(facts));
     }
-    let profiles: Arc<dyn Profiles> = Arc::new(ConfigProfiles::new(config, &global.profile, None, false)?);
+    let profiles: Arc<dyn Profiles> = {
+        let days = &file.schedules.budget;
+        Arc::new(ConfigProfiles::in_days_of(days, config, &global.profile, None, false)?)
+    };
     let mcp = mcp::Configured::find(home, workdir);
     if !output::is_quiet() {
         mcp.left_out().iter().for_each(|reason| eprintln!("{reason}"));
@@ -107,7 +110,7 @@ async fn reach(
         redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
         mcp,
         name: format!("`stakpak run` (process {})", std::process::id()),
-        sandbox_levels: Vec::new(),
+        sandbox_levels: Arc::new(Vec::new),
         offers_mcp: false,
     })
     .await?;

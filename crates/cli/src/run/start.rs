@@ -54,6 +54,7 @@ impl Order<'_> {
             max_turns: Some(args.max_steps()),
             profile: Some(global.profile.clone()),
             limits: Some(limits).filter(|limits| *limits != RunLimits::default()),
+            ..RunOverrides::default()
         }
     }
 

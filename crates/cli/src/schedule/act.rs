@@ -107,7 +107,7 @@ pub(super) async fn pause(
     }
     let since = Utc::now();
     let until = duration.map(|duration| anyhow::Ok(since + TimeDelta::from_std(duration)?)).transpose()?;
-    ledger.hold(name, Hold { since, until, by: HeldBy::User, note }).await?;
+    ledger.hold(name, Hold { since, until, by: HeldBy::User, note }, None).await?;
     if json {
         say!("{}", json!({ "command": "autopilot.schedule.pause", "ok": true, "name": name, "until": until }));
     } else {
@@ -118,7 +118,7 @@ pub(super) async fn pause(
 
 pub(super) async fn resume(home: &Home, json: bool, name: &str) -> Result<()> {
     let (set, ledger) = load(home)?;
-    if !ledger.release(name, Utc::now()).await? {
+    if !ledger.release(name, Utc::now(), None).await? {
         match set.get(name) {
             Some(_) => bail!("schedule {name} is not paused"),
             None => bail!("there is no schedule named {name}"),

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use chrono::Utc;
 use serde_json::json;
 use stakpak_config::{Document, edit};
-use stakpak_scheduler::{Definition, Schedule};
+use stakpak_scheduler::{Definition, Platform, Schedule, ScheduleSpec};
 use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 
 use super::{keys, table};
@@ -15,6 +15,7 @@ use crate::{
     autopilot_file::AutopilotFile,
     home::Home,
     instance::Facts,
+    place::Place,
 };
 
 pub(super) fn add(home: &Home, global: &Global, args: &ScheduleAddArgs) -> Result<()> {
@@ -99,11 +100,13 @@ fn say_written(home: &Home, json: bool, command: &str, schedule: &Schedule) -> R
     let name = &schedule.name;
     let Definition::Valid { timing, spec, .. } = &schedule.definition else { bail!("schedule {name} is invalid") };
     let fires: Vec<_> = timing.fires_after(Utc::now()).take(if spec.enabled { 3 } else { 0 }).collect();
+    let (route, notes) = (spec.notify.route().map(|route| route.to_string()), notes(home, spec));
     if json {
         let command = format!("autopilot.schedule.{command}");
         say!(
             "{}",
-            json!({ "command": command, "ok": true, "name": name, "enabled": spec.enabled, "next_fires": fires })
+            json!({ "command": command, "ok": true, "name": name, "enabled": spec.enabled, "next_fires": fires,
+                "route": route, "notes": notes })
         );
         return Ok(());
     }
@@ -113,6 +116,12 @@ fn say_written(home: &Home, json: bool, command: &str, schedule: &Schedule) -> R
     }
     for fire in fires {
         say!("  next  {}", table::local(fire, spec.timezone));
+    }
+    if let Some(route) = route {
+        say!("  told  {route}");
+    }
+    for note in notes {
+        say!("  note  {note}");
     }
     match Facts::of_running(home)? {
         Some(_) => say!("The running instance takes it up within a second."),
@@ -162,4 +171,27 @@ fn edit_error(error: stakpak_config::EditError<io::Error>) -> anyhow::Error {
         stakpak_config::EditError::Refused(error) => anyhow::anyhow!("{error}; nothing was written"),
         other => other.into(),
     }
+}
+
+/// What the rest of the files lacks for the schedule to do what it says; it can still come.
+fn notes(home: &Home, spec: &ScheduleSpec) -> Vec<String> {
+    let (name, notify) = (&spec.name, &spec.notify);
+    let mut notes = Vec::new();
+    if let Some(error) = home.config_file().ok().and_then(|config| config.profile(&spec.profile).err()) {
+        notes.push(format!("{error}; its runs fail. Another profile: stakpak schedule edit {name} --profile NAME"));
+    }
+    let channel = notify.channel.map(Platform::as_str);
+    if channel.is_some() && notify.target.is_none() {
+        notes.push(format!(
+            "nothing is told: notify_target is missing. Add it: stakpak schedule edit {name} --notify-target ID"
+        ));
+    }
+    let gateway = Place::of_up(home).load();
+    let is_connected = |channel: &str| {
+        gateway.as_ref().is_ok_and(|config| config.channels.settings().any(|(name, it)| name == channel && it.enabled))
+    };
+    if let Some(channel) = channel.filter(|channel| !is_connected(channel)) {
+        notes.push(format!("{channel} is not connected, or switched off. Connect it: stakpak channel add {channel}"));
+    }
+    notes
 }

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 use stakpak_agent_core::Profiles;
-use stakpak_config::ConfigFile;
 use stakpak_protocol::AutoApproveMode;
 use stakpak_scheduler::{Definition, Preview, preview};
 
@@ -18,7 +17,7 @@ pub(super) async fn run(home: &Home, global: &Global, name: &str, no_check: bool
         Some(Definition::Invalid(errors)) => bail!("schedule {name} is invalid: {}", errors[0]),
         None => bail!("there is no schedule named {name}"),
     };
-    let config = ConfigFile::load(home.config_toml())?;
+    let config = home.config_file()?;
     let model = file.server.model.clone();
     let profiles = ConfigProfiles::new(config, &global.profile, model, file.server.auto_approve_all)?;
     let profile = profiles.profile(Some(spec.profile.as_str())).context("the run would fail: profile_invalid")?;

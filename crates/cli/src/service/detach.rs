@@ -4,7 +4,6 @@ use std::net::TcpListener;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
-use stakpak_config::ConfigFile;
 
 use super::{Service, choose, environment, systemd, wait};
 use crate::{
@@ -20,7 +19,7 @@ pub(crate) async fn detach(global: &Global, args: &UpArgs) -> Result<()> {
     refuse_unsafe(args)?;
     let home = Home::open(global.home.clone(), global.config.clone())?;
     let file = AutopilotFile::load(&home)?;
-    ConfigFile::load(home.config_toml())?;
+    home.config_file()?;
     let remarks = environment::prepare(&home, args.detach.import_env)?;
     let service = Service {
         backend: choose(args.detach.service).await?,

@@ -39,7 +39,7 @@ struct Need {
 /// What is to be said about it.
 pub(super) fn prepare(home: &Home, import: bool) -> Result<Vec<String>> {
     let mut needs = Vec::new();
-    for path in [home.config_toml().to_owned(), home.autopilot_toml(), home.gateway_toml()] {
+    for path in [home.config_toml().to_owned(), home.auth_toml(), home.autopilot_toml(), home.gateway_toml()] {
         needs.extend(needs_of(&path)?);
     }
     let mut variables = read(home)?;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use stakpak_config::ConfigFile;
 
 use super::{STOP_SLACK, Service, detach, environment, wait};
 use crate::{
@@ -20,7 +19,7 @@ const AT_START: &str = "[server] listen, token, sandbox_mode and [watch] db_path
 pub(crate) async fn restart(global: &Global) -> Result<()> {
     let home = Home::open(global.home.clone(), global.config.clone())?;
     AutopilotFile::load(&home)?;
-    ConfigFile::load(home.config_toml())?;
+    home.config_file()?;
     let Some(facts) = Facts::of_running(&home)? else {
         bail!("stakpak is not running; start it with: stakpak up -d");
     };

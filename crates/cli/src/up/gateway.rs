@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use axum::{
     Json, Router,
     extract::Request,
@@ -17,11 +17,12 @@ use axum::{
 };
 use serde_json::json;
 use stakpak_gateway::{Gateway, GatewayConfig};
+use stakpak_protocol::CheckState;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::supervise::supervise;
+use super::supervise::{Fault, Supervisor};
 use crate::place::Place;
 
 /// Where its routes are.
@@ -42,6 +43,7 @@ struct Inner {
     off: bool,
     phase: Mutex<Phase>,
     changed: Notify,
+    supervisor: Supervisor,
 }
 
 /// Where the gateway stands.
@@ -66,6 +68,7 @@ impl Mount {
             off,
             phase: Mutex::new(if off { Phase::Off } else { Phase::Starting }),
             changed: Notify::new(),
+            supervisor: Supervisor::new("gateway"),
         }))
     }
 
@@ -78,6 +81,7 @@ impl Mount {
             off: false,
             phase: Mutex::new(Phase::Starting),
             changed: Notify::new(),
+            supervisor: Supervisor::new("gateway"),
         }))
     }
 
@@ -111,10 +115,20 @@ impl Mount {
             return;
         }
         let mount = self.clone();
-        tasks.spawn(supervise("gateway", stop.clone(), move || {
-            let (mount, stop) = (mount.clone(), stop.clone());
-            async move { mount.run(&stop).await }
-        }));
+        tasks.spawn(async move {
+            let part = || async { mount.run(&stop).await };
+            mount.0.supervisor.run(stop.clone(), part).await;
+        });
+    }
+
+    /// Returns, with the reason, when it failed too often.
+    pub(crate) async fn gave_up(&self) -> String {
+        self.0.supervisor.gave_up().await
+    }
+
+    /// What is told of it, which is in that state.
+    pub(super) fn judge(&self, state: CheckState) -> CheckState {
+        self.0.supervisor.judge(state)
     }
 
     /// The file that its tables are in.
@@ -128,14 +142,14 @@ impl Mount {
     }
 
     /// Runs one gateway after the other, a new one whenever the file changes.
-    async fn run(&self, stop: &CancellationToken) -> Result<()> {
+    async fn run(&self, stop: &CancellationToken) -> Result<(), Fault> {
         let _failed = FailedWhenDropped { mount: self, stop };
         while !stop.is_cancelled() {
-            let config = self.config()?;
+            let config = self.config().map_err(Fault::Start)?;
             for finding in &config.findings {
                 tracing::warn!(target: "stakpak_gateway", "{finding}");
             }
-            let gateway = Arc::new(Gateway::open(config).await?);
+            let gateway = Arc::new(Gateway::open(config).await.map_err(|error| Fault::Start(error.into()))?);
             self.set(Phase::Running(Arc::clone(&gateway)));
             let cancel = stop.child_token();
             let running = gateway.run(cancel.clone());
@@ -148,9 +162,9 @@ impl Mount {
                 }
             };
             self.set(Phase::Starting);
-            ended?;
+            ended.map_err(|error| Fault::Work(error.into()))?;
             if !cancel.is_cancelled() {
-                anyhow::bail!("the gateway ended by itself");
+                return Err(Fault::Work(anyhow!("the gateway ended by itself")));
             }
         }
         Ok(())

@@ -7,13 +7,17 @@ use stakpak_scheduler::{Handle, LedgerError};
 use stakpak_server::{Check, Measures, Part};
 use utoipa::openapi::OpenApi;
 
-use super::gateway::{MOUNTED_AT, Mount, Phase};
+use super::{
+    gateway::{MOUNTED_AT, Mount, Phase},
+    supervise::Supervisor,
+};
 
 mod gateway;
 
 /// The scheduler.
 pub(super) struct SchedulerPart {
     pub(super) handle: Handle,
+    pub(super) supervisor: Supervisor,
     pub(super) off: bool,
 }
 
@@ -28,10 +32,10 @@ impl Part for SchedulerPart {
             Some(pulse) if pulse.is_alive() => CheckState::Ok,
             Some(pulse) if !pulse.ledger_writable => CheckState::ReadOnly,
             Some(_) => CheckState::Failed,
-            None if self.handle.has_run() => CheckState::Failed,
+            None if self.handle.loops() > 0 => CheckState::Failed,
             None => CheckState::Starting,
         };
-        Some((Check::Scheduler, state))
+        Some((Check::Scheduler, self.supervisor.judge(state)))
     }
 
     fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {
@@ -88,7 +92,7 @@ impl Part for Mount {
             Phase::Failed => CheckState::Failed,
             Phase::Running(gateway) => state_of(gateway.health().into_iter().map(|(_, health)| health)),
         };
-        Some((Check::Channels, state))
+        Some((Check::Channels, self.judge(state)))
     }
 
     fn measure<'a>(&'a self, measures: &'a mut Measures) -> BoxFuture<'a, ()> {

@@ -9,12 +9,17 @@ use stakpak_redact::Redactor;
 use stakpak_scheduler::{Clock, Handle, ScheduleSet, Scheduler, SchedulerConfig};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{parts::SchedulerPart, schedules, supervise::supervise};
+use super::{
+    parts::SchedulerPart,
+    schedules,
+    supervise::{Fault, Supervisor},
+};
 use crate::home::Home;
 
 /// The scheduler; it may be switched off, and can then still be asked.
 pub(super) struct Part {
     scheduler: Arc<Scheduler>,
+    supervisor: Supervisor,
     off: bool,
 }
 
@@ -25,10 +30,11 @@ pub(super) async fn open(
     redactor: Redactor,
     off: bool,
 ) -> Result<Part> {
-    let ledger = home.autopilot("autopilot.db");
+    let ledger = home.ledger();
     let config = SchedulerConfig { ledger, schedules, redactor, credential_variables: home.credential_variables() };
     let scheduler = tokio::task::spawn_blocking(|| Scheduler::open(config, client, clock())).await?;
-    Ok(Part { scheduler: Arc::new(scheduler.context("the schedule ledger cannot be opened")?), off })
+    let scheduler = scheduler.context("the schedule ledger cannot be opened")?;
+    Ok(Part { scheduler: Arc::new(scheduler), supervisor: Supervisor::new("scheduler"), off })
 }
 
 #[cfg(not(feature = "campaign"))]
@@ -52,7 +58,7 @@ impl Part {
 
     /// How it goes.
     pub(super) fn part(&self) -> Arc<dyn stakpak_server::Part> {
-        Arc::new(SchedulerPart { handle: self.handle(), off: self.off })
+        Arc::new(SchedulerPart { handle: self.handle(), supervisor: self.supervisor.clone(), off: self.off })
     }
 
     /// Its routes; the bearer check is put in front of them.
@@ -64,10 +70,23 @@ impl Part {
         if self.off {
             return;
         }
-        let scheduler = Arc::clone(&self.scheduler);
-        tasks.spawn(supervise("scheduler", stop.clone(), move || {
-            let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
-            async move { scheduler.run(stop).await }
-        }));
+        let (scheduler, supervisor) = (Arc::clone(&self.scheduler), self.supervisor.clone());
+        tasks.spawn(async move {
+            let part = || {
+                let (scheduler, stop) = (Arc::clone(&scheduler), stop.clone());
+                async move {
+                    let (handle, before) = (scheduler.handle(), scheduler.handle().loops());
+                    scheduler.run(stop).await.map_err(|error| {
+                        if handle.loops() > before { Fault::Work(error.into()) } else { Fault::Start(error.into()) }
+                    })
+                }
+            };
+            supervisor.run(stop.clone(), part).await;
+        });
+    }
+
+    /// Returns, with the reason, when it failed too often.
+    pub(super) async fn gave_up(&self) -> String {
+        self.supervisor.gave_up().await
     }
 }

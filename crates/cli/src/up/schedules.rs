@@ -10,12 +10,12 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stakpak_protocol::{ErrorBody, ErrorCode};
 use stakpak_scheduler::{
-    Backfill, BackfillError, CancelError, Decide, DecideError, Handle, HeldBy, HistoryFilter, Hold, LedgerError,
-    Overlap, RunNumber, RunRecord, TriggerError, TriggerOptions,
+    Asked, Backfill, BackfillError, CancelError, Decide, DecideError, Handle, HeldBy, HistoryFilter, Hold, HoldError,
+    LedgerError, Overlap, RunNumber, RunRecord, TriggerError, TriggerOptions,
 };
 use stakpak_server::ApiError;
 use utoipa::{IntoParams, OpenApi, ToSchema};
@@ -152,7 +152,7 @@ async fn backfill(
 }
 
 /// How long a schedule is held; without an end until it is resumed.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 #[schema(as = PauseSchedule)]
 struct Pause {
@@ -165,20 +165,25 @@ struct Pause {
 }
 
 /// Holds a schedule: what falls due meanwhile is skipped.
-#[utoipa::path(post, path = "/v1/schedules/{name}/pause", operation_id = "pause_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), request_body = Option<Pause>, responses(
+#[utoipa::path(post, path = "/v1/schedules/{name}/pause", operation_id = "pause_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "One pause for one key: repeated, it is answered the same, and changes nothing")), request_body = Option<Pause>, responses(
     (status = 200, description = "`name` and `until`", body = Object),
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
+    (status = 409, description = "The key was used with another request", body = ErrorBody),
     (status = 429, body = ErrorBody),
     (status = 503, body = ErrorBody),
 ))]
 async fn pause(
     State(handle): State<Handle>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     body: Result<Option<Json<Pause>>, JsonRejection>,
 ) -> Result<Json<Value>, Failed> {
-    let Pause { until, duration, note } = body.map_err(|error| invalid(error.body_text()))?.unwrap_or_default().0;
+    let said = body.map_err(|error| invalid(error.body_text()))?.unwrap_or_default().0;
+    let asked = key_of(&headers).map(|key| Asked { key, request: json!(said).to_string() });
+    let Pause { until, duration, note } = said;
     let since = Utc::now();
     let until = match (until, duration) {
         (Some(_), Some(_)) => return Err(invalid("`until` and `for`: give one of them".to_owned())),
@@ -188,22 +193,25 @@ async fn pause(
             Some(since + duration)
         }
     };
-    handle.hold(&name, Hold { since, until, by: HeldBy::User, note }).await?;
+    let until = handle.hold(&name, Hold { since, until, by: HeldBy::User, note }, asked).await?;
     Ok(Json(json!({ "name": name, "until": until })))
 }
 
 /// Lets a schedule go on.
-#[utoipa::path(post, path = "/v1/schedules/{name}/resume", operation_id = "resume_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path)), responses(
+#[utoipa::path(post, path = "/v1/schedules/{name}/resume", operation_id = "resume_schedule", tag = "schedules", security(("bearer_auth" = [])), params(("name" = String, Path),
+    ("Idempotency-Key" = Option<String>, Header, description = "Repeated under its key, it does not end a later pause")), responses(
     (status = 200, description = "`name`", body = Object),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody),
     (status = 429, body = ErrorBody),
     (status = 503, body = ErrorBody),
 ))]
-async fn resume(State(handle): State<Handle>, Path(name): Path<String>) -> Result<Json<Value>, Failed> {
-    if !handle.release(&name).await? && handle.schedules().get(&name).is_none() {
-        return Err(unknown(&name));
-    }
+async fn resume(
+    State(handle): State<Handle>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Failed> {
+    handle.release(&name, key_of(&headers).map(|key| Asked { key, request: String::new() })).await?;
     Ok(Json(json!({ "name": name })))
 }
 
@@ -372,6 +380,17 @@ impl From<BackfillError> for Failed {
             | BackfillError::Limit
             | BackfillError::TooMany { .. }
             | BackfillError::TooLong { .. } => ErrorCode::InvalidRequest,
+        };
+        Self(ApiError::new(code, error.to_string()))
+    }
+}
+
+impl From<HoldError> for Failed {
+    fn from(error: HoldError) -> Self {
+        let code = match error {
+            HoldError::Unknown { .. } => ErrorCode::NotFound,
+            HoldError::KeyReused => ErrorCode::IdempotencyKeyReused,
+            HoldError::Ledger(_) => ErrorCode::StorageUnavailable,
         };
         Self(ApiError::new(code, error.to_string()))
     }

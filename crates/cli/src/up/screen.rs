@@ -15,6 +15,9 @@ use crate::{home::Home, offline, output, schedule};
 /// How often the live line is drawn again.
 const REDRAW: Duration = Duration::from_secs(1);
 
+/// More schedules than this are only counted.
+const MOST_SHOWN: usize = 50;
+
 pub(super) struct Screen<'a> {
     pub(super) home: &'a Home,
     pub(super) url: String,
@@ -78,6 +81,10 @@ impl Screen<'_> {
     }
 
     async fn schedules(&self) -> Vec<String> {
+        let count = self.scheduler.schedules().schedules.len();
+        if count > MOST_SHOWN {
+            return vec![format!("{count}; stakpak schedule list shows them")];
+        }
         let Ok(schedules) = self.scheduler.list().await else {
             return vec!["the ledger cannot be read; see the log".to_owned()];
         };
@@ -96,7 +103,7 @@ impl Screen<'_> {
             tokio::select! {
                 () = &mut stop => break,
                 _ = tick.tick(), if on_terminal => {
-                    output::piece(&format!("\r\x1b[2K{}", self.line(server).await));
+                    output::piece(&format!("\r\x1b[2K{}", self.line(server)));
                 }
             }
         }
@@ -105,9 +112,9 @@ impl Screen<'_> {
         }
     }
 
-    async fn line(&self, server: &Server) -> String {
+    fn line(&self, server: &Server) -> String {
         let runs = server.live_sessions();
-        let next = self.scheduler.status().await.ok().and_then(|status| status.next_run_at);
+        let next = self.scheduler.next_instant();
         let next = next.map_or_else(String::new, |next| format!(" · next schedule {}", next.format("%H:%M:%S UTC")));
         format!("{runs} active run{} · {}{next}", if runs == 1 { "" } else { "s" }, self.gateway.states())
     }

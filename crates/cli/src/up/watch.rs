@@ -1,4 +1,6 @@
-//! Hot reload: `autopilot.toml` is read again when it changes. A file that does not parse changes nothing.
+//! Hot reload: files are read again when they change. One that cannot be used changes nothing.
+
+mod reload;
 
 use std::time::Duration;
 
@@ -6,50 +8,46 @@ use stakpak_scheduler::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use toml_edit::DocumentMut;
 
-use super::gateway::Mount;
-use crate::{autopilot_file::AutopilotFile, home::Home};
+pub(super) use reload::Reload;
 
-/// How often the file is looked at.
+use super::gateway::Mount;
+/// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// What the gateway reads of the file; `[server]` only where there is no server in the process.
 const TABLES: [&str; 3] = ["gateway", "routing", "channels"];
 const STANDALONE_TABLES: [&str; 4] = ["server", "gateway", "routing", "channels"];
 
-pub(super) fn start(home: &Home, scheduler: Handle, gateway: Mount, tasks: &TaskTracker, stop: CancellationToken) {
-    let home = home.clone();
+pub(super) fn start(
+    mut reload: Reload,
+    scheduler: Handle,
+    gateway: Mount,
+    tasks: &TaskTracker,
+    stop: CancellationToken,
+) {
     tasks.spawn(async move {
-        let mut known = tokio::fs::read(home.autopilot_toml()).await.ok();
-        // The server is made once, at the start.
-        let mut server_known = AutopilotFile::load(&home).ok().map(|file| file.server);
         let mut tables = Tables::new(&TABLES);
         tables.changed(&gateway).await;
         while stop.run_until_cancelled(tokio::time::sleep(INTERVAL)).await.is_some() {
             if tables.changed(&gateway).await {
                 gateway.reload();
             }
-            let found = tokio::fs::read(home.autopilot_toml()).await.ok();
-            if found == known {
-                continue;
+            if let Err(error) = reload.profiles().await {
+                tracing::warn!("config.toml is not reloaded, the last good one stays in use: {error:#}");
+                complain(&scheduler, &format!("The last good one stays in use. {error:#}")).await;
             }
-            known = found;
-            match AutopilotFile::load(&home) {
-                Ok(file) => {
-                    let errors: Vec<String> = file.schedules.errors().map(ToString::to_string).collect();
+            match reload.autopilot().await {
+                Ok(None) => {}
+                Ok(Some(schedules)) => {
+                    let errors: Vec<String> = schedules.errors().map(ToString::to_string).collect();
                     for error in &errors {
                         tracing::warn!("{error}");
                     }
-                    scheduler.reload(file.schedules);
+                    scheduler.reload(schedules);
                     if !errors.is_empty() {
                         complain(&scheduler, &errors.join("\n")).await;
                     }
                     tracing::info!("autopilot.toml is reloaded");
-                    if server_known.as_ref() != Some(&file.server) {
-                        tracing::warn!(
-                            "[server] of autopilot.toml has changed: restart `stakpak up` for it to take effect"
-                        );
-                        server_known = Some(file.server);
-                    }
                 }
                 Err(error) => {
                     tracing::warn!("autopilot.toml is not reloaded, the last good one stays in use: {error:#}");

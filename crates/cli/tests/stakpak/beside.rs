@@ -142,3 +142,32 @@ async fn a_pid_file_decides_nothing() {
         up.kill();
     }
 }
+
+/// Who reads a session that another process drives sees what happens there, while it happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_of_another_process_is_followed_live() {
+    let ((home, llm), gate) = (desk().await, Gate::new());
+    let mut runs = waiting(&home, &llm, &gate, ["a"]).await;
+    let up = home.up();
+    let session = up.client().list_sessions().await.unwrap().sessions[0].id;
+    let url = format!("{}/v1/sessions/{session}/events?after=0", up.url);
+    let request = reqwest::Client::new().get(url).bearer_auth(&up.token);
+    let mut answer = request.send().await.unwrap().error_for_status().unwrap();
+    let mut seen = String::new();
+    let mut until = async |what: &str| {
+        while !seen.contains(what) {
+            let chunk = tokio::time::timeout(PATIENCE, answer.chunk()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("{what} is not seen")).unwrap().expect("the stream goes on");
+            assert!(chunk != "\n: keepalive\n\n", "{what} is not seen: {seen}");
+            seen.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    };
+    until("event: run_started").await;
+    gate.open();
+    until("event: run_completed").await;
+    assert_eq!(seen.matches("event: run_completed").count(), 1);
+    assert!(seen.contains("done a"), "{seen}");
+    let ids: Vec<u64> = seen.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect();
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    assert_eq!(manifest(&runs.remove(0).wait_with_output().unwrap())["agent_message"], "done a");
+}

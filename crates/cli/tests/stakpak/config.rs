@@ -71,7 +71,9 @@ fn validate_tells_all_that_is_wrong() {
     let telegram = "[channels.telegram]\nenabled = false\ntoken = \"1:x\"\nprofile = \"gone\"\n";
     let schedule = "[[schedules]]\nname = \"disk\"\ncron = \"0 25 * * *\"\nprompt = \"p\"\n";
     let other = "[[schedules]]\nname = \"other\"\ncron = \"@daily\"\nprompt = \"p\"\nprofile = \"op\"\n";
-    home.write("autopilot.toml", &format!("[server]\nlistem = 1\nlisten = \"nowhere\"\n{telegram}{schedule}{other}"));
+    let gateway = "[gateway]\napproval_allowlist = [\"view\", \"run_command::\"]\n";
+    let text = format!("[server]\nlistem = 1\nlisten = \"nowhere\"\n{telegram}{schedule}{other}{gateway}");
+    home.write("autopilot.toml", &text);
     let output = home.run(&["config", "validate"]);
     assert_eq!(output.status.code(), Some(1));
     let said = stdout(&output);
@@ -81,6 +83,7 @@ fn validate_tells_all_that_is_wrong() {
         "autopilot.toml:7:11: error[E204] channels.telegram.profile",
         "autopilot.toml:10:8: error[E102] schedules.disk.cron",
         "autopilot.toml:16:11: error[E111] schedules.other.profile",
+        "autopilot.toml:18:22: error[E201] gateway.approval_allowlist: \"run_command::\" has an empty part",
     ] {
         assert!(said.contains(finding), "{finding}\n{said}");
     }
@@ -180,4 +183,15 @@ fn list_path_and_schema_are_for_programs_too() {
     assert_eq!(schedule["enabled"]["type"], "boolean");
     let provider = &schema["config.toml"]["properties"]["profiles"]["additionalProperties"]["properties"]["providers"];
     assert_eq!(provider["additionalProperties"]["properties"]["requires_done"]["default"], true);
+}
+
+/// What 0.3.x calls `set --machine-name` is a key like any other.
+#[test]
+fn the_name_of_the_machine_is_set_and_shown() {
+    let home = home();
+    let before = file(&home, "config.toml");
+    assert!(home.run(&["set", "--machine-name", "build 1"]).status.success());
+    assert_eq!(file(&home, "config.toml"), format!("{before}\n[settings]\nmachine_name = \"build 1\"\n"));
+    assert_eq!(json_of(&home, &["status"])["machine_name"], "build 1");
+    assert_eq!(home.run(&["set"]).status.code(), Some(2));
 }

@@ -157,3 +157,38 @@ async fn a_kill_right_after_a_cancel_leaves_no_process() {
     let _up = home.up();
     assert!(!sleeps(&duration), "ready, and the cancelled call's process is still there");
 }
+
+/// An instance with a run that hangs in mid-answer.
+async fn hanging(llm: &ScriptedLlm, server: &str) -> (Home, crate::support::Up, String) {
+    llm.push(Reply::text(["the first half "]).then_wait(&Gate::new()).then_text("and never the second"));
+    let home = configured(llm);
+    home.write("autopilot.toml", &format!("[server]\n{server}\n"));
+    let up = home.up();
+    let session = up.client().create_session("hangs").await.unwrap().id.to_string();
+    let posted = up.client().send_messages(&session, vec![Message::user("go")], approve_all()).await.unwrap();
+    let mut events = up.client().subscribe_events(&session, Some(posted.cursor)).await.unwrap();
+    until_name(&mut events, "text_delta").await;
+    (home, up, session)
+}
+
+/// A-P36: an hour unless the file says less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_older_than_the_file_says_is_not_taken_over() {
+    let llm = ScriptedLlm::start().await;
+    let (home, up, session) = hanging(&llm, "resume_max_age = \"1ms\"").await;
+    up.kill();
+    let up = home.up();
+    let mut events = up.client().subscribe_events(&session, Some(0)).await.unwrap();
+    until_name(&mut events, "run_error").await;
+    assert_eq!(llm.requests().len(), 1, "the model is not asked again");
+}
+
+/// A-P36: ten seconds unless the file says less.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_takes_no_longer_than_the_file_says() {
+    let llm = ScriptedLlm::start().await;
+    let (_home, up, _) = hanging(&llm, "drain_timeout = \"100ms\"").await;
+    let began = std::time::Instant::now();
+    assert_eq!(up.stop(), Some(0));
+    assert!(began.elapsed() < std::time::Duration::from_secs(6), "{:?}", began.elapsed());
+}

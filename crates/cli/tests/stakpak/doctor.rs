@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use serde_json::Value;
 
-use crate::support::{Home, stderr, stdout};
+use crate::support::{Home, stderr, stdout, until};
 
 fn json(output: &std::process::Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}{}", stdout(output), stderr(output)))
@@ -171,4 +171,119 @@ fn doctor_tells_what_is_wrong_and_how_bad_it_is() {
     let told = json(&broken);
     assert_eq!(broken.status.code(), Some(1));
     assert!(failed(&told).contains(&"blocking config_parse".to_owned()), "{told:#}");
+}
+
+/// What `doctor` says of these probes, in their order; `-` of one that is not there.
+fn looks(home: &Home, ids: &[&str]) -> Vec<String> {
+    let told = json(&home.run(&["doctor", "--json"]));
+    let probes = told["probes"].as_array().unwrap();
+    let look = |id: &&str| {
+        let probe = probes.iter().find(|probe| probe["id"] == *id);
+        let status = probe.map_or("-", |probe| probe["status"].as_str().unwrap());
+        format!("{id} {status}")
+    };
+    ids.iter().map(look).collect()
+}
+
+fn all_are(home: &Home, ids: &[&str], status: &str) {
+    let expected: Vec<_> = ids.iter().map(|id| format!("{id} {status}")).collect();
+    assert_eq!(looks(home, ids), expected);
+}
+
+/// Of people's files: each probe passes, fails and has nothing to look at.
+const OF_FILES: [&str; 11] = [
+    "schedules_valid",
+    "channels_valid",
+    "check_scripts",
+    "profile_references",
+    "notification_routes",
+    "approvers",
+    "tool_grants",
+    "landlock",
+    "sandbox_mount_inputs",
+    "budget_prices",
+    "exposure",
+];
+
+const PRICED: &str = "[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"http://127.0.0.1:9\"\n";
+
+#[test]
+fn each_probe_of_the_files_passes_where_all_is_well() {
+    let home = Home::new();
+    let check = home.path("check");
+    fs::write(&check, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&check, fs::Permissions::from_mode(0o700)).unwrap();
+    home.write(
+        "config.toml",
+        &format!(
+            "[profiles.default]\nmodel = \"my/test\"\nallowed_tools = [\"view\"]\nbudget = {{ usd_per_day = 1 }}\n\
+             sandbox = {{ level = \"landlock\", read = [\"/usr\"] }}\n{PRICED}[cost.\"my/test\"]\ninput = 1\noutput = 1\n"
+        ),
+    );
+    home.write(
+        "autopilot.toml",
+        &format!(
+            "[server]\nlisten = \"127.0.0.1:1\"\n[[schedules]]\nname = \"a\"\ncron = \"@daily\"\nprompt = \"p\"\n\
+             check = \"{}\"\nnotify_channel = \"telegram\"\nnotify_target = \"1\"\n[channels.telegram]\n\
+             token = \"123456:abcdefghijklmnopqrstuvwxyz012345678\"\nallow_users = [1]\napprovers = [1]\nprofile = \"default\"\n",
+            check.display()
+        ),
+    );
+    for file in ["config.toml", "autopilot.toml"] {
+        fs::set_permissions(home.path(&format!(".stakpak/{file}")), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    all_are(&home, &OF_FILES, "pass");
+    all_are(&home, &["config_parse", "state_dir", "config_permissions", "credentials", "bind_port"], "pass");
+}
+
+#[test]
+fn each_probe_of_the_files_fails_by_its_own_cause() {
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let home = Home::new();
+    home.write(
+        "config.toml",
+        &format!(
+            "[profiles.default]\nmodel = \"my/test\"\nallowed_tools = [\"*\"]\nbudget = {{ usd_per_day = 1 }}\n\
+             sandbox = {{ level = \"container\", write = [\"/\"] }}\n{PRICED}"
+        ),
+    );
+    home.write(
+        "autopilot.toml",
+        &format!(
+            "[server]\nlisten = \"0.0.0.0:{}\"\nauto_approve_all = true\n[[schedules]]\nname = \"a\"\ncron = \"@daily\"\n\
+             prompt = \"p\"\nprofile = \"gone\"\nnotify_channel = \"discord\"\nnotify_target = \"1\"\n[[schedules]]\nname = \"b\"\n\
+             cron = \"99 * * * *\"\nprompt = \"p\"\n[[schedules]]\nname = \"c\"\ncron = \"@daily\"\nprompt = \"p\"\n\
+             check = \"/nowhere\"\n[channels.telegram]\ntoken = \"1:a\"\nallow_users = [1]\n[channels.slack]\nbot_token = \"x\"\n",
+            taken.local_addr().unwrap().port()
+        ),
+    );
+    all_are(&home, &OF_FILES, "fail");
+    all_are(&home, &["bind_port"], "fail");
+}
+
+#[test]
+fn each_probe_says_that_there_is_nothing_to_look_at() {
+    let home = Home::new();
+    let nothing = ["channels_valid", "check_scripts", "landlock", "sandbox_mount_inputs", "budget_prices"];
+    all_are(&home, &nothing, "skip");
+    all_are(&home, &["docker_installed", "docker_accessible", "docker_user_systemd"], "skip");
+    all_are(&home, &["lock_owner", "scheduler_heartbeat", "database_integrity", "gateway_database"], "skip");
+    home.write("config.toml", "[profiles\n");
+    all_are(&home, &["config_parse"], "fail");
+    all_are(&home, &["sandbox_mount_inputs", "profile_references", "tool_grants", "budget_prices"], "skip");
+    home.write("autopilot.toml", "[server\n");
+    all_are(&home, &["schedules_valid", "channels_valid"], "skip");
+}
+
+#[test]
+fn each_probe_of_the_instance_follows_it() {
+    let home = Home::new();
+    let up = home.up();
+    // Parts may still be starting when it is ready.
+    until("all parts", || looks(&home, &["lock_owner"])[0].ends_with("pass").then_some(()));
+    all_are(&home, &["lock_owner", "scheduler_heartbeat", "database_integrity"], "pass");
+    all_are(&home, &["bind_port"], "skip");
+    assert_eq!(up.stop(), Some(0));
+    let _up = home.up_with(&["--no-scheduler"]);
+    all_are(&home, &["scheduler_heartbeat"], "skip");
 }

@@ -91,6 +91,11 @@ require_mention = true
 profile = "default"
 "##;
 
+/// The table of its runs, with one of them.
+const AUTOPILOT_DB: &str = "
+    CREATE TABLE trigger_runs (id INTEGER PRIMARY KEY AUTOINCREMENT, schedule_name TEXT, status TEXT, started_at TEXT, finished_at TEXT);
+    INSERT INTO trigger_runs VALUES (5, 'disk', 'completed', datetime('now', '-1 day'), datetime('now', '-1 day', '+1 minute'));";
+
 /// Keys of `status --json` that scripts of 0.3.x read.
 const STATUS: &[&str] = &[
     "/command",
@@ -162,7 +167,7 @@ fn json_of(home: &Home, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)))
 }
 
-/// A-P46: such a file starts without edits, every key of it is known, and scripts find what they read.
+/// A-P46: such files start without edits, every key is known, scripts find what they read, and history shows the old runs.
 #[test]
 fn a_file_of_0_3_starts_without_edits() {
     let home = home_of_0_3();
@@ -170,12 +175,19 @@ fn a_file_of_0_3_starts_without_edits() {
     assert!(validated.status.success(), "{}{}", stdout(&validated), stderr(&validated));
     assert!(!stdout(&validated).contains("W301"), "a key is not known: {}", stdout(&validated));
     let before = std::fs::read(home.path(".stakpak/autopilot.toml")).unwrap();
+    std::fs::create_dir_all(home.path(".stakpak/autopilot")).unwrap();
+    let ledger = rusqlite::Connection::open(home.path(".stakpak/autopilot/autopilot.db")).unwrap();
+    ledger.execute_batch(AUTOPILOT_DB).unwrap();
+    drop(ledger);
     let up = home.up_with(&["--no-gateway"]);
     let told = home.run(&["schedule", "trigger", "disk", "--wait"]);
     assert!(told.status.success(), "{}", stderr(&told));
     let status = json_of(&home, &["status", "--json"]);
     let missing: Vec<_> = STATUS.iter().filter(|key| status.pointer(key).is_none()).collect();
     assert!(missing.is_empty(), "{missing:?} of {status:#}");
+    let history = json_of(&home, &["schedule", "history", "disk", "--json"]);
+    let old = &history["runs"].as_array().unwrap()[1];
+    assert_eq!((&old["id"], &old["status"], &old["duration_ms"]), (&json!(5), &json!("completed"), &json!(60_000)));
     let shown = stdout(&home.run(&["schedule", "history", "disk"]));
     assert!(shown.contains(" UTC "), "a time without its zone: {shown}");
     assert_eq!(std::fs::read(home.path(".stakpak/autopilot.toml")).unwrap(), before);

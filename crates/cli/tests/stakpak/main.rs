@@ -8,12 +8,14 @@
     missing_debug_implementations
 )]
 
+mod auth;
 mod disk;
 mod support;
 
 mod beside;
 mod channels;
 mod chat;
+mod compaction;
 mod config;
 mod crash;
 mod doctor;
@@ -31,13 +33,16 @@ mod operations;
 mod outage;
 mod platforms;
 mod provider;
+mod reload;
 mod run;
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod schedules;
 mod secrets;
+mod server_table;
 mod service;
 mod sessions;
+mod supervised;
 mod telegram;
 mod traces;
 mod upkeep;

@@ -53,7 +53,7 @@ fn book(home: &Home) -> Vec<Value> {
 }
 
 async fn judged_as_in_a_run(home: &Home, client: &Client) {
-    assert_eq!(names(client).await, ["create", "run_command", "str_replace", "view"]);
+    assert_eq!(names(client).await, ["create", "generate_password", "remove", "run_command", "str_replace", "view"]);
     std::fs::write(home.path("notes"), "the token is hunter2-hunter2\n").unwrap();
     let (text, is_error) = call(client, "view", json!({"path": home.path("notes")})).await;
     assert!(!is_error && text.contains("the token is [REDACTED"), "{text}");
@@ -192,4 +192,28 @@ async fn the_route_is_there_when_it_is_switched_on_and_guarded_as_every_other() 
     judged_as_in_a_run(&home, &client).await;
     // A client that stays does not hold up the end.
     assert_eq!(up.stop(), Some(0));
+}
+
+/// What the file says when a call comes holds for it, in conversations that are under way too.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_follow_the_profile_as_it_is_now() {
+    let home = Home::new();
+    home.write("config.toml", &format!("{CONFIG}{ASK_NOBODY}"));
+    home.write("autopilot.toml", "[server]\nmcp = true\n");
+    let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
+    let client = over_http(&up.url, &up.token).await;
+    let echo = || call(&client, "run_command", json!({"command": "echo over"}));
+    assert!(echo().await.0.contains("over"));
+    for (more, answer) in [
+        ("allowed_tools = [\"view\"]\n", "APPROVAL_REQUIRED\n"),
+        (&format!("{ASK_NOBODY}sandbox = \"container\"\n"), "SANDBOX_UNAVAILABLE\n"),
+        (ASK_NOBODY, "over"),
+    ] {
+        home.write("config.toml", &format!("{CONFIG}{more}"));
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while !echo().await.0.starts_with(answer) {
+            assert!(tokio::time::Instant::now() < deadline, "{more}: {}", echo().await.0);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
 }

@@ -273,3 +273,53 @@ fn a_closed_stdout_is_no_error() {
         assert!(!stderr(&output).contains("panicked"), "{arguments:?}: {}", stderr(&output));
     }
 }
+
+/// What is mistaken is refused by its name, with what to do instead.
+#[test]
+fn mistakes_are_told_with_their_remedy() {
+    let home = Home::new();
+    for (arguments, parts) in [
+        (&["init", "--non-interactive"][..], &["stakpak autopilot init --non-interactive"][..]),
+        (&["auth", "login", "--provider", "opnai", "--api-key", "k"], &["--provider", "openai", "--endpoint"]),
+        (&["set", "--machine-name", " "], &["--machine-name", "not blank"]),
+        (&["set", "--machine-name", "two\nlines"], &["--machine-name", "one line"]),
+    ] {
+        let refused = home.run(arguments);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        let said = stderr(&refused);
+        assert!(parts.iter().all(|part| said.contains(part)), "{arguments:?}: {said}");
+    }
+    home.write("autopilot.toml", "[server]\nmcp = true\n[server]\nmcp = false\n");
+    let listed = stderr(&home.run(&["schedule", "list"]));
+    assert!(listed.contains("autopilot.toml:3:") && listed.contains("`server` is there already"), "{listed}");
+}
+
+/// What a schedule still lacks is told when it is written, and where it will be told.
+#[test]
+fn what_a_new_schedule_lacks_is_said_at_once() {
+    let home = Home::new();
+    let add = |name: &str, more: &[&str]| {
+        let all = [&["schedule", "add", name, "--cron", "@daily", "--prompt", "p"], more].concat();
+        let added = home.run(&all);
+        assert!(added.status.success(), "{}", stderr(&added));
+        stdout(&added)
+    };
+    let said = add("a", &["--profile", "gone", "--notify-channel", "slack"]);
+    for part in ["\"gone\"", "schedule edit a --profile", "--notify-target", "stakpak channel add slack"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    home.write("autopilot.toml", "[channels.telegram]\ntoken = \"1:a\"\nallow_users = [1]\n");
+    let said = add("b", &["--notify-channel", "telegram", "--notify-target", "42"]);
+    assert!(said.contains("told  telegram:42") && !said.contains("note"), "{said}");
+}
+
+/// A file that cannot be read does not hide the instance from `doctor`.
+#[test]
+fn doctor_sees_the_instance_beside_a_broken_file() {
+    let home = Home::new();
+    let up = home.up();
+    home.write("autopilot.toml", "[server\n");
+    let told = stdout(&home.run(&["doctor"]));
+    let owner = told.lines().find(|line| line.contains("lock_owner")).unwrap();
+    assert!(owner.contains(&format!("(process {})", up.child.id())), "{told}");
+}

@@ -6,6 +6,7 @@ mod chat;
 mod commands;
 mod content;
 mod conversations;
+mod grants;
 mod stage;
 
 pub use self::{

@@ -178,3 +178,81 @@ async fn the_model_never_sees_a_key_or_a_token() {
     let result = messages.iter().find(|message| message["role"] == "tool").unwrap()["content"].as_str().unwrap();
     assert_eq!(result.trim(), "[REDACTED] [REDACTED]");
 }
+
+/// A-P36: what a profile says of its runs reaches them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_has_the_prompt_of_its_profile() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::text(["yes"]));
+    let home = configured(&llm.base_url());
+    let config = std::fs::read_to_string(home.path(".stakpak/config.toml")).unwrap();
+    let prompted =
+        config.replace("[profiles.default]\n", "[profiles.default]\nsystem_prompt = \"You mind the mills.\"\n");
+    home.write("config.toml", &prompted);
+    assert!(home.run(&["run", "hello"]).status.success());
+    let messages = llm.requests()[0].body["messages"].to_string();
+    assert!(messages.contains("You mind the mills."), "{messages}");
+}
+
+/// A budget of the profile ends its runs before they pass it, and says which key that is; without a price nothing runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_stays_in_the_budget_of_its_profile() {
+    let llm = ScriptedLlm::start().await;
+    let home = configured(&llm.base_url());
+    let config = std::fs::read_to_string(home.path(".stakpak/config.toml")).unwrap();
+    let cost = "[cost.\"my/test\"]\ninput = 1000000\noutput = 1000000\n";
+    for (limit, price, cause) in [
+        ("tokens_per_run = 10", "", "profiles.default.budget.tokens_per_run"),
+        ("usd_per_run = 0.01", cost, "profiles.default.budget.usd_per_run"),
+        ("usd_per_run = 0.01", "", "[cost."),
+    ] {
+        let budget = format!("[profiles.default]\nbudget = {{ {limit} }}\n");
+        home.write("config.toml", &format!("{}{price}", config.replace("[profiles.default]\n", &budget)));
+        let run = home.run(&["run", "hello"]);
+        assert_eq!(run.status.code(), Some(1), "{limit}");
+        assert!(stderr(&run).contains(cause), "{limit}: {}", stderr(&run));
+        let doctor = stdout(&home.run(&["doctor"]));
+        let is_told = doctor.contains("the price of my/test is not known");
+        assert_eq!(is_told, limit.starts_with("usd") && price.is_empty(), "{limit}: {doctor}");
+    }
+    assert!(llm.requests().is_empty(), "nothing was asked");
+}
+
+/// Over processes: what one has spent is spent for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_has_so_much_a_day() {
+    let llm = ScriptedLlm::start().await;
+    let home = configured(&llm.base_url());
+    let config = std::fs::read_to_string(home.path(".stakpak/config.toml")).unwrap();
+    let cost = "[cost.\"my/test\"]\ninput = 1\noutput = 1\n";
+    llm.push(Reply::text(["done"]));
+    assert!(home.run(&["run", "hello"]).status.success());
+    for key in ["runs_per_day = 1", "tokens_per_day = 10", "usd_per_day = 0.000001"] {
+        let budget = format!("[profiles.all]\nbudget = {{ {key} }}\n[profiles.default]\n");
+        home.write("config.toml", &format!("{}{cost}", config.replace("[profiles.default]\n", &budget)));
+        let run = home.run(&["run", "hello"]);
+        assert_eq!(run.status.code(), Some(1), "{key}");
+        let named = format!("profiles.default.budget.{}", key.split(' ').next().unwrap());
+        assert!(stderr(&run).contains(&named), "{key}: {}", stderr(&run));
+    }
+    assert_eq!(llm.requests().len(), 1, "nothing was asked");
+    home.write(
+        "config.toml",
+        &config.replace("[profiles.default]\n", "[profiles.default]\nbudget = { runs_per_day = 2 }\n"),
+    );
+    llm.push(Reply::text(["done"]));
+    let run = home.run(&["run", "hello"]);
+    assert!(run.status.success(), "{}", stderr(&run));
+}
+
+/// A-P36: what a provider of one's own has is what the file lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_models_of_a_provider_are_listed() {
+    let home = configured("http://127.0.0.1:9");
+    let config = std::fs::read_to_string(home.path(".stakpak/config.toml")).unwrap();
+    home.write("config.toml", &format!("{config}models = [\"first\", \"second\"]\n"));
+    let up = home.up();
+    let listed = reqwest::Client::new().get(format!("{}/v1/models", up.url)).bearer_auth(&up.token).send();
+    let listed = listed.await.unwrap().text().await.unwrap();
+    assert!(listed.contains("\"first\"") && listed.contains("\"second\""), "{listed}");
+}

@@ -321,3 +321,14 @@ fn the_offline_notice_is_on_stderr() {
     let run = Home::new().run(&["run", "uptime"]);
     assert!(stderr(&run).contains("built-in offline model answers"), "{}", stderr(&run));
 }
+
+/// `stakpak init` is a run whose prompt is built in, with the flags of `run`.
+#[tokio::test(flavor = "multi_thread")]
+async fn init_asks_what_this_machine_runs() {
+    let desk = Desk::new().await;
+    desk.llm.push(Reply::text(["A map."]));
+    let output = desk.home.run(&["init", "and the printers", "-o", "json"]);
+    assert_eq!(manifest(&output)["agent_message"], "A map.");
+    let asked = desk.llm.requests()[0].body["messages"].to_string();
+    assert!(asked.contains("which applications this machine runs") && asked.contains("and the printers"), "{asked}");
+}

@@ -65,3 +65,18 @@ fn a_level_that_is_not_there_runs_nothing() {
     let up = home.up();
     until_ready(&up, 503, &json!({"journal": "ok", "scheduler": "ok", "channels": "off", "sandbox": "failed"}));
 }
+
+/// Readiness is of the profiles as they are, not as they were at the start.
+#[test]
+fn readiness_follows_the_profiles() {
+    let parts = |sandbox: &str| json!({"journal": "ok", "scheduler": "ok", "channels": "off", "sandbox": sandbox});
+    let home = home("");
+    let up = home.up();
+    until_ready(&up, 200, &parts("off"));
+    for (level, status, state) in [("container", 503, "failed"), ("landlock", 200, "ok"), ("off", 200, "off")] {
+        home.write("config.toml", &format!("[profiles.boxed]\nsandbox = \"{level}\"\n"));
+        until_ready(&up, status, &parts(state));
+    }
+    let said = stdout(&home.run(&["logs", "-n", "1000"]));
+    assert_eq!(said.matches("the sandbox of a profile cannot be had").count(), 1, "{said}");
+}

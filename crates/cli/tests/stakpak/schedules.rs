@@ -298,6 +298,11 @@ async fn a_run_that_waits_is_rejected_or_ended_over_http() {
     let (code, run) = post("schedule-runs/1/resume", Some("k"), reject.clone()).await;
     assert_eq!((code, &run["decisions"][0]["by"]), (200, &"Ann".into()), "{run}");
     assert_eq!(post("schedule-runs/1/resume", Some("k"), reject).await.0, 200);
+    let paused = post("schedules/disk/pause", Some("k"), json!({ "for": "1h" })).await;
+    assert_eq!(post("schedules/disk/resume", Some("k"), json!({})).await.0, 200);
+    assert_eq!(post("schedules/disk/pause", Some("k"), json!({ "for": "1h" })).await, paused);
+    assert_eq!(post("schedules/disk/pause", Some("k"), json!({ "for": "2h" })).await.0, 409);
+    assert_eq!(desk.json(&["list"])["schedules"][0]["state"], "active", "the pause was repeated, not made anew");
     let (code, late) = post("schedule-runs/1/resume", None, json!({ "approve_all": true })).await;
     assert!(code == 409 && late["error"].as_str().unwrap().contains("Ann rejected call_1"), "{code} {late}");
     until("it ends", || (status("1") == "completed").then_some(()));

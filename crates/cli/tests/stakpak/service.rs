@@ -214,3 +214,40 @@ fn the_log_is_shown_in_the_order_of_time_and_goes_on() {
     follow.kill().unwrap();
     follow.wait().unwrap();
 }
+
+/// A-P29: `status` tells of a broken file beside everything else, and `logs` shows what was logged, running or stopped.
+#[test]
+fn a_broken_file_is_told_by_status_beside_everything_else() {
+    let good = "[[schedules]]\nname = \"yearly\"\ncron = \"0 0 1 1 *\"\nprompt = \"x\"\n";
+    for (text, place, is_listed) in [
+        (format!("{good}[server\n"), "autopilot.toml:5:", false),
+        (format!("{good}[server]\nlisten = \"nowhere\"\n"), "autopilot.toml:6:", true),
+        (format!("{good}[gateway]\napproval_mode = 7\n"), "autopilot.toml:6:", true),
+        ("schedules = 7\n".to_owned(), "autopilot.toml:1:", false),
+    ] {
+        let home = Home::new();
+        home.write("autopilot.toml", good);
+        let up = home.up();
+        home.write("autopilot.toml", &text);
+        let status = || {
+            let people = home.run(&["status"]);
+            assert_eq!(people.status.code(), Some(1), "{text}");
+            let (said, told) = (stdout(&people), home.run(&["status", "--json"]));
+            assert!(said.contains(place) && said.contains("autopilot.toml cannot be read"), "{text}: {said}");
+            let json: Value = serde_json::from_str(&stdout(&told)).unwrap();
+            assert_eq!((&json["ok"], &json["scheduler"]["config_valid"]), (&false.into(), &false.into()), "{json}");
+            assert!(json["scheduler"]["error"].as_str().unwrap().contains(place), "{json}");
+            let names = json["schedules"].as_array().unwrap().iter().map(|it| it["name"].clone()).collect::<Vec<_>>();
+            assert_eq!(names, if is_listed { vec![Value::from("yearly")] } else { vec![] }, "{text}");
+            (said, json)
+        };
+        let (said, json) = status();
+        assert!(said.contains("server     running") && said.contains("goes on with what it read"), "{said}");
+        assert!(json["pid"].is_number() && json["server"]["reachable"] == true, "{json}");
+        assert!(home.run(&["logs"]).status.success());
+        up.stop();
+        assert!(status().0.contains("not running"));
+        let logs = home.run(&["logs"]);
+        assert!(logs.status.success() && !stdout(&logs).is_empty(), "{}", stderr(&logs));
+    }
+}

@@ -1,15 +1,25 @@
-//! What becomes of a tool call that waits for a person, before anybody is asked.
+//! What `[gateway]` says of tool calls: what the server is asked to let run, and what becomes of a call that waits.
 //!
-//! A bare name means one of the product's own tools; the tool of another server is never covered by it.
+//! What runs without a question is decided on the server, once: the policy goes there with the message, below that of the
+//! run's profile. Here only people decide, and `deny_all`.
 
 use sha2::{Digest, Sha256};
-use stakpak_client::{ToolDecisionAction, ToolDecisionInput};
+use stakpak_client::{AutoApproveOverride, ToolDecisionAction, ToolDecisionInput};
 
 use crate::{ApprovalMode, config::GatewaySettings};
 
 const OWN_PREFIX: &str = "stakpak__";
 
-/// The policy of `[gateway]`.
+/// What runs of chats may do without a question; none: what their profile lets run.
+pub(crate) fn run_policy(settings: &GatewaySettings) -> Option<AutoApproveOverride> {
+    Some(match settings.approval_mode? {
+        ApprovalMode::AllowAll => AutoApproveOverride::Mode("all".to_owned()),
+        ApprovalMode::DenyAll => AutoApproveOverride::Mode("none".to_owned()),
+        ApprovalMode::Allowlist => AutoApproveOverride::Tools(settings.approval_allowlist.clone()),
+    })
+}
+
+/// What is done with calls that wait.
 #[derive(Debug, Clone)]
 pub(crate) struct ApprovalPolicy {
     mode: Option<ApprovalMode>,
@@ -23,20 +33,12 @@ impl ApprovalPolicy {
 
     /// None: a person is asked.
     pub(crate) fn decide(&self, tool: &str) -> Option<ToolDecisionInput> {
-        let accept = ToolDecisionInput { action: ToolDecisionAction::Accept, content: None };
-        match self.mode {
-            Some(ApprovalMode::AllowAll) => Some(accept),
-            Some(ApprovalMode::Allowlist) => {
-                self.allowlist.iter().any(|entry| same_tool(entry, tool)).then_some(accept)
-            }
-            Some(ApprovalMode::DenyAll) => {
-                let reason = format!(
-                    "{tool} was not approved: the gateway rejects all approvals (`approval_mode = \"deny_all\"`)"
-                );
-                Some(ToolDecisionInput { action: ToolDecisionAction::Reject, content: Some(reason) })
-            }
-            None => None,
-        }
+        (self.mode == Some(ApprovalMode::DenyAll)).then(|| ToolDecisionInput {
+            action: ToolDecisionAction::Reject,
+            content: Some(format!(
+                "{tool} was not approved: the gateway rejects all approvals (`approval_mode = \"deny_all\"`)"
+            )),
+        })
     }
 
     /// Changes with the policy: what was asked under another one is asked again.
@@ -44,10 +46,6 @@ impl ApprovalPolicy {
         let digest = Sha256::digest(format!("{:?} {:?}", self.mode, self.allowlist));
         digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
-}
-
-fn same_tool(entry: &str, tool: &str) -> bool {
-    own_name(entry) == own_name(tool)
 }
 
 /// The name without the product's own prefix.
@@ -63,25 +61,14 @@ mod tests {
         ApprovalPolicy { mode, allowlist: vec!["view".to_owned()] }
     }
 
-    /// G-P37.
+    /// G-P11: `deny_all` denies; whatever else waits, a person is asked.
     #[test]
-    fn a_foreign_tool_that_ends_in_a_listed_name_is_not_covered() {
-        assert!(same_tool("view", "stakpak__view"));
-        assert!(same_tool("stakpak__view", "view"));
-        assert!(same_tool("github__list", "github__list"));
-        assert!(!same_tool("view", "other__view"));
-        assert!(!same_tool("view", "stakpak__review"));
-    }
-
-    /// G-P11: `deny_all` denies; without a mode a person is asked.
-    #[test]
-    fn each_mode_has_its_effect() {
+    fn only_deny_all_decides_without_a_person() {
         let action = |mode, tool: &str| policy(mode).decide(tool).map(|decision| decision.action);
-        assert_eq!(action(None, "view"), None);
+        for mode in [None, Some(ApprovalMode::AllowAll), Some(ApprovalMode::Allowlist)] {
+            assert_eq!(action(mode, "view"), None, "{mode:?}");
+        }
         assert_eq!(action(Some(ApprovalMode::DenyAll), "view"), Some(ToolDecisionAction::Reject));
-        assert_eq!(action(Some(ApprovalMode::AllowAll), "x"), Some(ToolDecisionAction::Accept));
-        assert_eq!(action(Some(ApprovalMode::Allowlist), "stakpak__view"), Some(ToolDecisionAction::Accept));
-        assert_eq!(action(Some(ApprovalMode::Allowlist), "other__view"), None);
         assert_ne!(policy(None).version(), policy(Some(ApprovalMode::DenyAll)).version());
     }
 }

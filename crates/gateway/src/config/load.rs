@@ -272,6 +272,27 @@ mod tests {
         assert_eq!(created.token.expose(), "env");
     }
 
+    /// A-P36: these are read by the same code for each.
+    #[test]
+    fn every_channel_has_its_switch_its_profile_its_sandbox_and_its_exception() {
+        for (name, tokens) in [
+            ("telegram", "token = 't'"),
+            ("slack", "bot_token = 'xoxb-1'\napp_token = 'xapp-1'"),
+            ("discord", "token = 't'"),
+        ] {
+            let config = |keys: &str| load(&format!("[channels.{name}]\n{tokens}\nallow_users = ['1']\n{keys}"));
+            assert_eq!(config("").enabled_channels(), [name]);
+            assert_eq!(config("enabled = false").enabled_channels(), [""; 0]);
+            let set = config("profile = 'ops'\nsandbox = 'on'");
+            let (_, settings) = set.channels.settings().next().unwrap();
+            assert_eq!((settings.run.profile.as_deref(), settings.run.sandbox), (Some("ops"), Some(true)), "{name}");
+            let elsewhere = "api_base_url = 'http://example.com'";
+            assert_eq!(config(elsewhere).enabled_channels(), [""; 0], "{name}");
+            let excepted = config(&format!("{elsewhere}\ninsecure_api_base_url = true"));
+            assert_eq!(excepted.enabled_channels(), [name], "{:?}", excepted.findings);
+        }
+    }
+
     #[test]
     fn a_token_goes_to_https_or_this_machine_only() {
         let config =

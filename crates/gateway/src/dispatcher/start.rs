@@ -28,6 +28,8 @@ const TELL_UNREACHABLE_AFTER: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Defaults {
     pub(super) model: Option<String>,
+    /// What `[gateway]` lets run. The server decides with it: what it has approved or denied is not decided here again.
+    pub(super) policy: Option<AutoApproveOverride>,
     pub(super) channels: HashMap<&'static str, ChannelRunConfig>,
 }
 
@@ -112,6 +114,9 @@ impl Defaults {
         let has_profile = overrides.profile.is_some();
         if !has_profile {
             overrides.auto_approve = overrides.auto_approve.or(channel.auto_approve.map(AutoApproveOverride::Tools));
+        }
+        if !asked_for_profile && overrides.auto_approve.is_none() {
+            overrides.caller_auto_approve = self.policy.clone();
         }
         if asked.model.is_none() {
             overrides.model = set_in_chat.or(channel.model.filter(|_| !has_profile));
@@ -240,7 +245,8 @@ mod tests {
     }
 
     fn asked(channel: ChannelRunConfig, options: RunOptions, model: Option<&str>) -> RunOptions {
-        Defaults { model: None, channels: HashMap::from([("telegram", channel)]) }.options(&batch(options, model))
+        let channels = HashMap::from([("telegram", channel)]);
+        Defaults { model: None, policy: None, channels }.options(&batch(options, model))
     }
 
     /// G-P26: whatever else is asked for, the limits of the channel stay: its profile, its list of tools, its sandbox.
@@ -271,6 +277,34 @@ mod tests {
         let other = of(RunOverrides { profile: Some("readonly".to_owned()), ..RunOverrides::default() }, Some(false));
         assert_eq!(other.sandbox, Some(true), "it never runs on the host");
         assert_eq!(other.overrides.unwrap().profile.as_deref(), Some("readonly"));
+    }
+
+    /// The policy of all channels goes below that of a profile, and stands back for a list of the channel and for what the
+    /// request asks for itself.
+    #[test]
+    fn the_policy_of_the_gateway_is_the_last_that_is_asked() {
+        let policy = Some(AutoApproveOverride::Tools(vec!["run_command::git".to_owned()]));
+        let own = |tools: &[&str]| {
+            Some(AutoApproveOverride::Tools(tools.iter().map(|tool| (*tool).to_owned()).collect::<Vec<_>>()))
+        };
+        let of = |channel: ChannelRunConfig, overrides: RunOverrides| {
+            let options = RunOptions { overrides: Some(overrides), ..RunOptions::default() };
+            let channels = HashMap::from([("telegram", channel)]);
+            let defaults = Defaults { model: None, policy: policy.clone(), channels };
+            let overrides = defaults.options(&batch(options, None)).overrides.unwrap();
+            (overrides.profile, overrides.auto_approve, overrides.caller_auto_approve)
+        };
+        let ops = || Some("ops".to_owned());
+        let none = RunOverrides::default;
+        assert_eq!(of(ChannelRunConfig::default(), none()), (None, None, policy.clone()));
+        let with_profile = ChannelRunConfig { profile: ops(), ..ChannelRunConfig::default() };
+        assert_eq!(of(with_profile, none()), (ops(), None, policy.clone()));
+        let inline = || ChannelRunConfig { auto_approve: Some(vec!["view".to_owned()]), ..ChannelRunConfig::default() };
+        assert_eq!(of(inline(), none()), (None, own(&["view"]), None));
+        let asked = RunOverrides { profile: ops(), ..none() };
+        assert_eq!(of(inline(), asked), (ops(), None, None));
+        let asked = RunOverrides { auto_approve: own(&["create"]), ..none() };
+        assert_eq!(of(ChannelRunConfig::default(), asked), (None, own(&["create"]), None));
     }
 
     #[test]

@@ -40,8 +40,9 @@ fn prune(connection: &Connection, idle_since: i64, now: i64) -> Result<(), Store
     connection.prepare_cached(sql)?.execute([text_kept])?;
     let sql = "DELETE FROM inbox WHERE received_at < ?1 AND state IN ('done', 'dead')";
     connection.prepare_cached(sql)?.execute([key_kept])?;
-    // Parked messages stay until somebody decides about them.
-    let sql = "DELETE FROM outbox WHERE created_at < ?1 AND state = 'sent'";
+    // Parked messages stay until somebody decides about them; signs and edits that came to nothing are no messages.
+    let sql = "DELETE FROM outbox WHERE created_at < ?1
+               AND (state IN ('sent', 'dropped') OR (state IN ('failed', 'unknown') AND kind IN ('reaction', 'edit')))";
     connection.prepare_cached(sql)?.execute([text_kept])?;
     let sql = "DELETE FROM deliveries WHERE created_at < ?1 AND NOT EXISTS
                (SELECT 1 FROM outbox WHERE idem_key >= 'send:' || deliveries.id || ':' AND idem_key < 'send:' || deliveries.id || ';')";
@@ -72,7 +73,8 @@ mod tests {
             INSERT INTO runs (run_id, batch_id, session_id, routing_key, address, cursor, state, started_at)
                 VALUES ('r', 'b', 's3', 'asked', '{}', 0, 'open', 0);
             INSERT INTO outbox (idem_key, lane, address, kind, payload, state, created_at, next_at)
-                VALUES ('x', 'l', '{}', 'text', '{}', 'sent', 0, 0), ('y', 'l', '{}', 'text', '{}', 'unknown', 0, 0);";
+                VALUES ('x', 'l', '{}', 'text', '{}', 'sent', 0, 0), ('y', 'l', '{}', 'text', '{}', 'unknown', 0, 0),
+                       ('z', 'l', '{}', 'text', '{}', 'dropped', 0, 0), ('s', 'l', '{}', 'reaction', '{}', 'failed', 0, 0);";
         store.database.write(move |connection| Ok::<_, StoreError>(connection.execute_batch(rows)?)).await.unwrap();
         store
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use stakpak_gateway::{
     Address, ApprovalButton, Body, Capabilities, Channel, ChannelError, ChannelHealth, ChannelId, ChannelStatus,
-    ChannelTestResult, DeliveryReceipt, InboundBatch, InboundEvent, InboundMessage, InboundSink, MessageRef,
-    OutboundFile, OutboundReply, Overheard, Press, PressAnswer, Sender, StreamId, chunking::chunk_text,
+    ChannelTestResult, DeliveryReceipt, InboundBatch, InboundEvent, InboundMessage, InboundSink, MediaAttachment,
+    MessageRef, OutboundFile, OutboundReply, Overheard, Press, PressAnswer, Sender, StreamId, chunking::chunk_text,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -145,6 +145,18 @@ impl Chat {
 
     /// As an answer to a message of the chat.
     pub async fn say_to(&self, address: Address, user: &str, text: &str, reply_to: Option<&str>) -> String {
+        self.say_with(address, user, text, reply_to, Vec::new()).await
+    }
+
+    /// The same with files.
+    pub async fn say_with(
+        &self,
+        address: Address,
+        user: &str,
+        text: &str,
+        reply_to: Option<&str>,
+        attachments: Vec<MediaAttachment>,
+    ) -> String {
         let number = self.number();
         let id = format!("in{number}");
         let message = InboundMessage {
@@ -155,7 +167,7 @@ impl Chat {
             message_id: id.clone(),
             reply_to: reply_to.map(str::to_owned),
             text: text.to_owned(),
-            attachments: Vec::new(),
+            attachments,
             metadata: serde_json::json!({"mentioned": true}),
         };
         self.accept(InboundEvent::Message(Box::new(message)), Some(number)).await;

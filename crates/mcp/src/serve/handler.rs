@@ -12,7 +12,7 @@ use rmcp::{
     service::{Peer, RequestContext},
 };
 use serde_json::{Value, json};
-use stakpak_agent_core::{OWN_PREFIX, ToolCall, ToolContext, ToolOutcome, ToolSpec, approval_of, full_name};
+use stakpak_agent_core::{OWN_PREFIX, Sandbox, ToolCall, ToolContext, ToolOutcome, ToolSpec, approval_of, full_name};
 use stakpak_protocol::{Approval, RunId, ToolCallId};
 use tokio::sync::mpsc;
 use tracing::Instrument;
@@ -34,6 +34,7 @@ impl Own {
     async fn answer(&self, call: ToolCall, context: RequestContext<RoleServer>) -> ToolOutcome {
         let shared = &self.0.shared;
         let judged = self.judge(&call);
+        let is_allowed = judged.is_ok();
         let client = context.client_info().map(|client| format!("{} {}", client.name, client.version));
         let written = shared.book.write(json!({
             "event": "called",
@@ -44,7 +45,7 @@ impl Own {
             "tool": call.name,
             "arguments": call.arguments,
             "cwd": shared.cwd(),
-            "allowed": judged.is_ok(),
+            "allowed": is_allowed,
         }));
         if let Err(error) = written.await {
             tracing::error!(%error, "a call over MCP cannot be written down");
@@ -54,7 +55,7 @@ impl Own {
             );
         }
         let outcome = match judged {
-            Ok(()) => self.run(&call, context).await,
+            Ok(sandbox) => self.run(&call, sandbox, context).await,
             Err(refusal) => refusal,
         };
         let ended = match &outcome {
@@ -69,17 +70,19 @@ impl Own {
         outcome
     }
 
-    /// As a run would judge it; but there is nobody to ask.
-    fn judge(&self, call: &ToolCall) -> Result<(), ToolOutcome> {
+    /// As a run would judge it, which begins now; but there is nobody to ask. What confines the call, if it may run.
+    fn judge(&self, call: &ToolCall) -> Result<Sandbox, ToolOutcome> {
         let Shared { offer, .. } = self.0.shared.as_ref();
         if let Err(invalid) = offer.tools.check(&call.name, &call.arguments) {
             return Err(ToolOutcome::error(invalid.code, &invalid.message));
         }
         let tool = bare(&call.name);
         let profile = &offer.profile;
-        let verdict = approval_of(offer.tools.as_ref(), &offer.policy, call, &offer.cwd);
+        let terms = (offer.terms)()
+            .map_err(|error| ToolOutcome::error("PROFILE_INVALID", &format!("Nothing was done: {error}")))?;
+        let verdict = approval_of(offer.tools.as_ref(), &terms.policy, call, &offer.cwd);
         match (verdict.approval, verdict.reason) {
-            (Approval::Auto, _) => Ok(()),
+            (Approval::Auto, _) => Ok(terms.sandbox),
             (Approval::Ask, Some(reason)) => Err(ToolOutcome::error(
                 "APPROVAL_REQUIRED",
                 &format!("Nothing was done: {reason}, and nobody can be asked over MCP."),
@@ -98,7 +101,7 @@ impl Own {
         }
     }
 
-    async fn run(&self, call: &ToolCall, context: RequestContext<RoleServer>) -> ToolOutcome {
+    async fn run(&self, call: &ToolCall, sandbox: Sandbox, context: RequestContext<RoleServer>) -> ToolOutcome {
         let shared = Arc::clone(&self.0.shared);
         let cancel = shared.stop.child_token();
         // Whoever no longer waits wants no result: a call never outlives its request.
@@ -108,7 +111,7 @@ impl Own {
             () = context.ct.cancelled() => return ToolOutcome::Cancelled,
             () = cancel.cancelled() => return ToolOutcome::Cancelled,
         };
-        let sandbox = match shared.settle().await {
+        let sandbox = match shared.settle(sandbox).await {
             Ok(sandbox) => sandbox,
             Err(error) => {
                 return ToolOutcome::error("SANDBOX_UNAVAILABLE", &format!("Nothing was done on the host: {error}"));
@@ -122,6 +125,7 @@ impl Own {
             cwd: shared.cwd().to_owned(),
             sandbox,
             cancel: cancel.clone(),
+            steered: tokio_util::sync::CancellationToken::new(),
             progress,
         };
         let span = tracing::info_span!("mcp_call", tool = call.name, call_id = %call.id, session_id = %self.0.session);

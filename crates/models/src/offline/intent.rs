@@ -42,7 +42,9 @@ pub(super) fn read(text: &str) -> Intent {
 /// The text behind the blocks that the server puts in front of what a person wrote.
 pub(super) fn without_context(text: &str) -> &str {
     let mut rest = text.trim();
-    while let Some(after) = ["local_context", "context_file"].into_iter().find_map(|tag| after_element(rest, tag)) {
+    while let Some(after) =
+        ["conversation_summary", "local_context", "context_file"].into_iter().find_map(|tag| after_element(rest, tag))
+    {
         rest = after.trim_start();
     }
     rest

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Replay, ToolSpec};
+use stakpak_agent_core::{Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, Replay, ToolSpec};
 use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
 use stakpak_protocol::{Message, MessageContent, MessagePart, Role, SessionId};
 use stakpak_test_support::ScriptedLlm;
@@ -31,6 +31,7 @@ pub(crate) fn request(messages: Vec<Message>) -> ModelRequest {
         input_schema: json!({ "type": "object", "properties": { "command": { "type": "string" } } }),
     };
     ModelRequest {
+        purpose: Purpose::Answer,
         system: "be brief".into(),
         messages,
         replays: Vec::new(),

@@ -34,6 +34,9 @@ pub(crate) struct Stored {
     /// It is another secret in another form: its own forms are not searched.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) exact: bool,
+    /// What it was made for; there is one for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) made_for: Option<String>,
 }
 
 /// The file, which is made with its first entry.

@@ -7,14 +7,15 @@ use rusqlite::{Connection, OptionalExtension, params};
 use stakpak_protocol::Usd;
 
 use super::{
-    Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel, record,
+    Ledger, LedgerError, Reason, RunNumber, RunStatus, Source, cancel,
     round::{ACTIVE, Round},
     spending,
+    waiting::{self, Look, Pending},
 };
 use crate::{
     agent::Progress,
     check::CheckResult,
-    spec::{Overlap, ScheduleSet, ScheduleSpec, SharedBudget},
+    spec::{ScheduleSet, ScheduleSpec, SharedBudget},
 };
 
 /// A run that somebody has to see to its end, and how far it got.
@@ -73,23 +74,23 @@ impl Ledger {
         &self,
         verdict: impl Fn(&ScheduleSet, &str, Source) -> Verdict + Send + 'static,
         set: Arc<ScheduleSet>,
+        look: Look,
         now: DateTime<Utc>,
     ) -> Result<Dispatched, LedgerError> {
         let (dispatched, ended) = self
             .database
             .write(move |connection| {
                 let mut round = Round::begin(connection, &set, now)?;
-                for row in pending(connection, now)? {
+                waiting::each(connection, look, now, &mut round, |round, row| {
                     if row.has_begun {
-                        round.go_on(&row)?;
-                        continue;
+                        return round.go_on(&row);
                     }
                     match verdict(&set, &row.schedule, row.source) {
-                        Verdict::Run(spec) => round.admit(row, spec)?,
-                        Verdict::End(status, reason, spec) => round.end(&row, spec.as_deref(), status, reason, None)?,
+                        Verdict::Run(spec) => round.admit(row, spec),
+                        Verdict::End(status, reason, spec) => round.end(&row, spec.as_deref(), status, reason, None),
                     }
-                }
-                let next = next_pending(connection, now)?;
+                })?;
+                let next = waiting::next(connection, now)?;
                 let to_be_ended = cancel::to_be_ended(connection)?;
                 Ok::<_, LedgerError>((Dispatched { next, to_be_ended, ..round.dispatched }, round.ended))
             })
@@ -107,73 +108,6 @@ impl Ledger {
         }
         ended.iter().for_each(|(schedule, status)| self.ended.add(schedule, status.as_str(), 1));
     }
-}
-
-/// A row that waits and is due.
-pub(super) struct Pending {
-    pub(super) id: RunNumber,
-    pub(super) schedule: String,
-    pub(super) source: Source,
-    pub(super) nominal_at: Option<DateTime<Utc>>,
-    pub(super) fire_key: String,
-    /// It is run without its check.
-    pub(super) no_check: bool,
-    /// It is run beside another one.
-    pub(super) force: bool,
-    /// Its check is done, or an attempt of it: it is a run under way, and keeps its version.
-    pub(super) has_begun: bool,
-    /// It must end.
-    pub(super) cancel: Option<Reason>,
-    /// In the place of the policy of its schedule.
-    pub(super) overlap: Option<Overlap>,
-    pub(super) planned_at: Option<DateTime<Utc>>,
-    /// Which one is next, from 1.
-    pub(super) attempt: u32,
-}
-
-impl Pending {
-    /// Whether a check runs before the agent.
-    pub(super) fn checks(&self, spec: &ScheduleSpec) -> bool {
-        spec.check.is_some() && !self.no_check
-    }
-
-    pub(super) fn overlap(&self, spec: &ScheduleSpec) -> Overlap {
-        self.overlap.unwrap_or(spec.firing.overlap)
-    }
-}
-
-/// Those that are due. What a person started is due whatever a clock says that was set back.
-fn pending(connection: &Connection, now: DateTime<Utc>) -> Result<Vec<Pending>, LedgerError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, schedule, source, nominal_at, fire_key, no_check, force, started_at IS NOT NULL, cancel_reason,
-                overlap, planned_at, attempt
-         FROM runs
-         WHERE status = 'pending' AND (dispatch_at <= ?1 OR source <> 'cron' AND started_at IS NULL)
-         ORDER BY dispatch_at, schedule, id",
-    )?;
-    let rows = statement.query_map([now.timestamp_millis()], |row| {
-        Ok(Pending {
-            id: RunNumber(row.get(0)?),
-            schedule: row.get(1)?,
-            source: row.get(2)?,
-            nominal_at: record::instant(row.get(3)?),
-            fire_key: row.get(4)?,
-            no_check: row.get(5)?,
-            force: row.get(6)?,
-            has_begun: row.get(7)?,
-            cancel: row.get(8)?,
-            overlap: record::word(row.get(9)?),
-            planned_at: record::instant(row.get(10)?),
-            attempt: row.get(11)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
-}
-
-fn next_pending(connection: &Connection, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, LedgerError> {
-    let sql = "SELECT min(dispatch_at) FROM runs WHERE status = 'pending' AND dispatch_at > ?1";
-    let next = connection.query_row(sql, [now.timestamp_millis()], |row| row.get(0))?;
-    Ok(record::instant(next))
 }
 
 pub(super) fn start(

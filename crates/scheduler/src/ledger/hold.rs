@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 
-use super::{Ledger, LedgerError, RunStatus, record};
+use super::{
+    Asked, HoldError, Ledger, LedgerError, RunStatus,
+    asked::{self, Earlier, Kind},
+    record,
+};
 
 /// Who holds a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -45,40 +49,74 @@ impl Hold {
 }
 
 impl Ledger {
-    /// Holds a schedule: its fires are `skipped(paused)` until then, and are not caught up on.
+    /// Holds a schedule: its fires are `skipped(paused)` until then, and are not caught up on. Until when: of the hold that
+    /// the same request made before, if it is repeated under its key.
     ///
     /// # Errors
-    /// Only of the file.
-    pub async fn hold(&self, schedule: &str, hold: Hold) -> Result<(), LedgerError> {
+    /// The key was used for something else, or the file cannot be written.
+    pub async fn hold(
+        &self,
+        schedule: &str,
+        hold: Hold,
+        asked: Option<Asked>,
+    ) -> Result<Option<DateTime<Utc>>, HoldError> {
         let schedule = schedule.to_owned();
-        self.database.write(move |connection| set(connection, &schedule, &hold)).await
+        // As the file keeps it, so that a repeated request is answered the same.
+        let hold = Hold { until: hold.until.map(|until| until.trunc_subsecs(3)), ..hold };
+        let held = move |connection: &Connection| -> Result<_, LedgerError> {
+            if let Some(asked) = &asked {
+                match asked::earlier(connection, &schedule, Kind::Hold, asked)? {
+                    Earlier::None => {}
+                    Earlier::Same(until) => return Ok(Ok(until)),
+                    Earlier::Other => return Ok(Err(HoldError::KeyReused)),
+                }
+                asked::note(connection, &schedule, Kind::Hold, asked, (hold.until, hold.since))?;
+            }
+            set(connection, &schedule, &hold)?;
+            Ok(Ok(hold.until))
+        };
+        self.database.write(held).await?
     }
 
-    /// Lets a schedule fire again, from now on. Whether it was held.
+    /// Lets a schedule fire again, from now on. Whether it was held, or had been when the same request came first.
     ///
     /// # Errors
-    /// Only of the file.
-    pub async fn release(&self, schedule: &str, now: DateTime<Utc>) -> Result<bool, LedgerError> {
+    /// The key was used for something else, or the file cannot be written.
+    pub async fn release(&self, schedule: &str, now: DateTime<Utc>, asked: Option<Asked>) -> Result<bool, HoldError> {
         let schedule = schedule.to_owned();
-        self.database
-            .write(move |connection| {
-                let released = connection.execute(
-                    "UPDATE schedule_state SET paused_at = NULL, paused_until = NULL, paused_by = NULL, pause_note = NULL,
-                            failure_streak = 0, cursor_at = max(cursor_at, ?2)
-                     WHERE name = ?1 AND paused_at IS NOT NULL",
-                    params![schedule, now.timestamp_millis()],
-                )?;
-                // What waited from the time of the hold does not fire either.
-                connection.execute(
-                    "UPDATE runs SET status = 'skipped', reason = 'paused', finished_at = ?2, updated_at = ?2
-                     WHERE schedule = ?1 AND status = 'pending' AND started_at IS NULL AND source = 'cron'
-                       AND nominal_at <= ?2 AND ?3",
-                    params![schedule, now.timestamp_millis(), released > 0],
-                )?;
-                Ok(released > 0)
-            })
-            .await
+        let released = move |connection: &Connection| -> Result<_, LedgerError> {
+            if let Some(asked) = &asked {
+                match asked::earlier(connection, &schedule, Kind::Release, asked)? {
+                    Earlier::None => {}
+                    Earlier::Same(_) => return Ok(Ok(true)),
+                    Earlier::Other => return Ok(Err(HoldError::KeyReused)),
+                }
+            }
+            let released = lift(connection, &schedule, now)?;
+            if let Some(asked) = asked.as_ref().filter(|_| released) {
+                asked::note(connection, &schedule, Kind::Release, asked, (None, now))?;
+            }
+            Ok(Ok(released))
+        };
+        self.database.write(released).await?
     }
+}
+
+fn lift(connection: &Connection, schedule: &str, now: DateTime<Utc>) -> Result<bool, LedgerError> {
+    let released = connection.execute(
+        "UPDATE schedule_state SET paused_at = NULL, paused_until = NULL, paused_by = NULL, pause_note = NULL,
+                failure_streak = 0, cursor_at = max(cursor_at, ?2)
+         WHERE name = ?1 AND paused_at IS NOT NULL",
+        params![schedule, now.timestamp_millis()],
+    )?;
+    // What waited from the time of the hold does not fire either.
+    connection.execute(
+        "UPDATE runs SET status = 'skipped', reason = 'paused', finished_at = ?2, updated_at = ?2
+         WHERE schedule = ?1 AND status = 'pending' AND started_at IS NULL AND source = 'cron'
+           AND nominal_at <= ?2 AND ?3",
+        params![schedule, now.timestamp_millis(), released > 0],
+    )?;
+    Ok(released > 0)
 }
 
 fn set(connection: &Connection, schedule: &str, hold: &Hold) -> Result<(), LedgerError> {

@@ -74,6 +74,7 @@ fn prune(connection: &Connection, retention: Retention, now: DateTime<Utc>) -> R
     connection.prepare_cached("DELETE FROM missed_ranges WHERE to_at < ?1")?.execute([oldest])?;
     connection.prepare_cached("DELETE FROM spending WHERE spent_at < ?1")?.execute([oldest])?;
     connection.prepare_cached("DELETE FROM backfills WHERE created_at < ?1")?.execute([oldest])?;
+    connection.prepare_cached("DELETE FROM hold_requests WHERE asked_at < ?1")?.execute([oldest])?;
     connection
         .prepare_cached("DELETE FROM outbox WHERE run_id IS NULL AND state <> 'pending' AND ended_at < ?1")?
         .execute([cutoff])?;

@@ -10,12 +10,13 @@ use rusqlite::{Connection, params};
 
 use super::{
     LedgerError, Reason, RunNumber, RunStatus, Source,
-    dispatch::{Dispatched, Pending, block, end, start},
+    dispatch::{Dispatched, block, end, start},
     hold::{self, Hold},
     outbox,
     progress::{Finish, record_end},
     recover::{stored_job, stored_spec},
     spending,
+    waiting::Pending,
 };
 use crate::spec::{Overlap, ScheduleSet, ScheduleSpec};
 
@@ -67,6 +68,11 @@ impl<'a> Round<'a> {
             dispatched: Dispatched::default(),
             ended: Vec::new(),
         })
+    }
+
+    /// Whether no run of any kind can start.
+    pub(super) fn is_full(&self) -> bool {
+        self.free == 0 && (self.free_checks == 0 || !self.set.has_checks())
     }
 
     /// Starts the row, lets it wait, or ends it.
@@ -228,7 +234,7 @@ fn at_work(connection: &Connection, checking: bool) -> Result<usize, LedgerError
 }
 
 /// Runs of which another one must know: at work, waiting for a person or for their turn, or not confirmed to have ended.
-pub(super) const ACTIVE: &str = "(status IN ('running', 'paused') OR status = 'pending' AND started_at IS NOT NULL
+pub(super) const ACTIVE: &str = "(status IN ('running', 'paused') OR status = 'pending' AND started_at > 0
      OR status = 'unknown' AND unconfirmed = 1)";
 
 fn active_runs(connection: &Connection) -> Result<HashMap<String, Active>, LedgerError> {

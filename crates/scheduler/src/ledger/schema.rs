@@ -4,8 +4,23 @@ use stakpak_sqlite::Migration;
 
 /// Numbered by position; only appended to.
 pub(super) const MIGRATIONS: &[Migration] = &[
-    RUNS, PROMPT, FIRING, CHECKS, OUTBOX, DECISIONS, ATTEMPTS, RETENTION, BACKFILL, CHATS, LIMITS, SPENDING, COST,
+    RUNS,
+    PROMPT,
+    FIRING,
+    CHECKS,
+    OUTBOX,
+    DECISIONS,
+    ATTEMPTS,
+    RETENTION,
+    BACKFILL,
+    CHATS,
+    LIMITS,
+    SPENDING,
+    COST,
     CANCELS,
+    EARLIER,
+    WAITING,
+    HOLD_REQUESTS,
 ];
 
 const RUNS: Migration = Migration {
@@ -265,6 +280,45 @@ const CANCELS: Migration = Migration {
             run_id          INTEGER NOT NULL,
             idempotency_key TEXT NOT NULL,
             PRIMARY KEY (run_id, idempotency_key)
+        ) STRICT;
+    ",
+};
+
+/// That the runs of 0.3.x were copied; a row once they are.
+const EARLIER: Migration = Migration {
+    name: "runs of 0.3.x",
+    sql: "
+        CREATE TABLE earlier_import (
+            id   INTEGER PRIMARY KEY CHECK (id = 1),
+            runs INTEGER NOT NULL
+        ) STRICT;
+    ",
+};
+
+/// So that thousands of rows that wait cost nothing until their turn comes.
+const WAITING: Migration = Migration {
+    name: "rows that wait",
+    sql: "
+        DROP INDEX runs_by_status;
+        CREATE INDEX runs_by_status ON runs (status, started_at);
+        CREATE INDEX runs_waiting ON runs (dispatch_at, schedule, id) WHERE status = 'pending';
+        CREATE INDEX runs_waiting_of_schedule ON runs (schedule) WHERE status = 'pending';
+        CREATE INDEX schedules_held ON schedule_state (name) WHERE paused_at IS NOT NULL;
+    ",
+};
+
+/// Under which keys schedules were held and let go on; `until`: of the hold that was made.
+const HOLD_REQUESTS: Migration = Migration {
+    name: "holds by key",
+    sql: "
+        CREATE TABLE hold_requests (
+            schedule        TEXT NOT NULL,
+            kind            TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL,
+            request         TEXT NOT NULL,
+            until           INTEGER,
+            asked_at        INTEGER NOT NULL,
+            PRIMARY KEY (schedule, kind, idempotency_key)
         ) STRICT;
     ",
 };

@@ -187,6 +187,17 @@ pub(super) fn begun(
     Ok(limit)
 }
 
+/// The key that sets what the server was asked to let a run cost.
+pub(crate) fn cost_key(spec: &ScheduleSpec, shared: &SharedBudget, limit: Usd) -> String {
+    let day = days(spec, shared).find(|day| day.limits.usd_per_day == Some(limit));
+    match day.filter(|_| spec.budget.usd_per_run != Some(limit)).map(|day| day.whose) {
+        Some(Whose::All) => "usd_per_day of [budget]".to_owned(),
+        Some(_) => format!("budget.usd_per_day of schedule {}", spec.name),
+        // Less, where earlier attempts took their share.
+        None => format!("budget.usd_per_run of schedule {}", spec.name),
+    }
+}
+
 fn has_cost_limit(spec: &ScheduleSpec, shared: &SharedBudget) -> bool {
     spec.budget.usd_per_run.is_some() || days(spec, shared).any(|day| day.limits.usd_per_day.is_some())
 }

@@ -65,6 +65,12 @@ impl Default for SharedBudget {
 }
 
 impl SharedBudget {
+    /// When the day began that `now` lies in.
+    #[must_use]
+    pub fn day_began(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        day_start(self.zone, now)
+    }
+
     /// The largest of the shares that are told that is reached, in percent.
     #[expect(clippy::cast_precision_loss, reason = "of what is shown in percent")]
     pub(crate) fn reached(&self, spent: u64, limit: u64) -> Option<f64> {

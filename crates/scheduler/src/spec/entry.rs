@@ -84,6 +84,8 @@ pub(super) struct Entry<'a> {
     pub(super) index: &'a str,
     pub(super) defaults: &'a Defaults,
     pub(super) notifications: &'a RawNotifications,
+    /// Entries of the file.
+    pub(super) siblings: usize,
     pub(super) now: DateTime<Utc>,
 }
 

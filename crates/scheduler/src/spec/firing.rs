@@ -14,8 +14,10 @@ const SHORTEST_WINDOW: Duration = Duration::from_secs(10);
 const QUEUE_LIMIT: std::ops::RangeInclusive<u32> = 1..=10_000;
 const MOST_RETRIES: u32 = 100;
 const CATCHUP_LIMIT: std::ops::RangeInclusive<u32> = 1..=1000;
-/// Fires that are looked at to find the shortest gap between two.
+/// Fires that are looked at to find the shortest gap between two: of one schedule, and of all together, so that thousands of
+/// schedules do not hold up the start.
 const LOOKED_AT: usize = 500;
+const LOOKED_AT_IN_ALL: usize = 20_000;
 
 /// What a fire does while a run of the schedule is active.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,7 +184,8 @@ impl Entry<'_> {
     /// Jitter that would let one fire overtake the next is cut to the gap between them.
     pub(super) fn jitter_warning(&self, jitter: Duration, timing: &Timing) -> Option<Finding> {
         let jitter = TimeDelta::from_std(jitter).ok().filter(|jitter| !jitter.is_zero())?;
-        let fires: Vec<_> = timing.fires_after(self.now).take(LOOKED_AT).collect();
+        let looked_at = (LOOKED_AT_IN_ALL / self.siblings.max(1)).clamp(2, LOOKED_AT);
+        let fires: Vec<_> = timing.fires_after(self.now).take(looked_at).collect();
         let shortest = fires.windows(2).map(|pair| pair[1] - pair[0]).min()?;
         (jitter >= shortest).then(|| {
             let shown = duration::show(shortest.to_std().unwrap_or_default());

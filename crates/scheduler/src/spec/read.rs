@@ -1,6 +1,6 @@
 //! From a document to the set: tables that concern all schedules, then the entries one by one.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -21,7 +21,6 @@ pub(super) const TABLE_CODES: Codes = Codes::all("E002");
 
 /// Keys of the contract that do nothing yet; said once a key, so that nobody relies on them.
 const DEFAULTS_NOT_YET: &[&str] = &["enable_slack_tools", "enable_subagents"];
-const WATCH_NOT_YET: &[&str] = &["db_path", "log_dir"];
 const NOTIFICATIONS_NOT_YET: &[&str] = &["heartbeat_url", "heartbeat_every"];
 const NO_EFFECT: &str = "no effect yet in this build";
 
@@ -61,6 +60,11 @@ pub(super) struct Defaults {
 /// `[watch]`.
 #[derive(Debug, Default, Deserialize)]
 struct Watch {
+    /// Of the process that opens the ledger and writes the log; here so that they are known.
+    #[serde(rename = "db_path")]
+    _db_path: Option<String>,
+    #[serde(rename = "log_dir")]
+    _log_dir: Option<String>,
     max_concurrent_runs: Option<usize>,
     #[serde(default, with = "stakpak_config::duration::option")]
     stop_grace: Option<Duration>,
@@ -98,19 +102,19 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
     }
 
     warn_not_yet(document, &["defaults"], DEFAULTS_NOT_YET, &mut warnings);
-    warn_not_yet(document, &["watch"], WATCH_NOT_YET, &mut warnings);
     warn_not_yet(document, &["notifications"], NOTIFICATIONS_NOT_YET, &mut warnings);
-    let mut names = HashSet::new();
+    let mut places = HashMap::new();
     let mut schedules = Vec::new();
-    for (index, read) in entries.into_iter().enumerate() {
-        let index = index.to_string();
+    let siblings = entries.len();
+    for (place, read) in entries.into_iter().enumerate() {
+        let index = place.to_string();
         let path = ["schedules", index.as_str()];
         warn_not_yet(document, &path, entry::NOT_YET, &mut warnings);
         let name = document.text(&[path[0], path[1], "name"]).unwrap_or_default().trim().to_owned();
         let definition = match read {
             Err(finding) => Definition::Invalid(vec![finding]),
             Ok((raw, _)) => {
-                let entry = Entry { document, index: &index, defaults: &defaults, notifications: &told, now };
+                let entry = Entry { document, index: &index, defaults: &defaults, notifications: &told, siblings, now };
                 let definition = entry.define(raw);
                 if let Definition::Valid { spec, timing, .. } = &definition {
                     warnings.extend(entry.oddities(timing));
@@ -121,7 +125,8 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
                 definition
             }
         };
-        let definition = refuse_duplicate(document, &index, definition, !names.insert(name.clone()));
+        let first = *places.entry(name.clone()).or_insert(place);
+        let definition = refuse_duplicate(document, &index, definition, first != place);
         let location = document.locate(&path).unwrap_or(stakpak_config::Location { line: 1, column: 1 });
         schedules.push(Schedule { name, location, definition });
     }
@@ -136,6 +141,7 @@ pub(super) fn read(document: &Document, now: DateTime<Utc>) -> Result<ScheduleSe
         },
         notifications,
         budget,
+        places,
     })
 }
 

@@ -77,7 +77,13 @@ pub struct Running {
 
 impl World {
     pub async fn new(now: &str, toml: &str) -> Self {
+        Self::with_file(now, toml, |_| ()).await
+    }
+
+    /// With a ledger file that is made before anybody opens it.
+    pub async fn with_file(now: &str, toml: &str, make: impl FnOnce(&std::path::Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        make(&directory.path().join("autopilot.db"));
         Self {
             server: AgentServer::start().await,
             clock: ManualClock::new(now),

@@ -48,6 +48,8 @@ pub(crate) struct Channel {
 struct Cache {
     /// All events above this id are here; none: nothing was published since the first reader came.
     floor: Option<EventId>,
+    /// The newest event that is known of.
+    newest: Option<EventId>,
     frames: VecDeque<(EventId, Bytes)>,
     bytes: usize,
 }
@@ -170,11 +172,14 @@ impl Channel {
         self.published.subscribe()
     }
 
-    /// Nothing was published after `newest` when it was read, unless it was published since this channel is: a reader of
-    /// a quiet session need not ask the journal.
-    pub(crate) fn starts_at(&self, newest: EventId) {
+    /// The session's newest event when it was read. What is newer than all that was published here was written by another
+    /// process, or is about to be published: readers behind it ask the journal. If nothing is, a reader of a quiet session need
+    /// not ask it.
+    pub(crate) fn reaches(&self, newest: EventId) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.floor.get_or_insert(newest);
+        if cache.newest.is_none_or(|known| known < newest) {
+            *cache = Cache { floor: Some(newest), newest: Some(newest), ..Cache::default() };
+        }
     }
 
     /// Frames after the cursor; none when the cache does not reach back to it.
@@ -191,6 +196,7 @@ impl Channel {
 impl Cache {
     fn push(&mut self, id: EventId, frame: Bytes) {
         self.floor.get_or_insert(EventId(id.0 - 1));
+        self.newest = self.newest.max(Some(id));
         self.bytes += frame.len();
         self.frames.push_back((id, frame));
         while self.bytes > CACHE_BYTES {

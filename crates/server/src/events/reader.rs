@@ -18,6 +18,9 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// Silence after which a comment is sent, so that both sides notice a dead connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// How often a session is looked at that another process drives: nobody here is told of what it writes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// How long a client should wait before it comes back after a shutdown.
 const RECONNECT_AFTER_MS: u64 = 1_000;
 
@@ -32,6 +35,8 @@ pub(crate) struct Reader {
     journal: Arc<dyn Journal>,
     gap: Option<Bytes>,
     done: bool,
+    /// Another process that lives drives the session: what is new is found in the journal only.
+    elsewhere: bool,
     /// For the log: the request's span has ended when the stream begins.
     request: Option<RequestId>,
     /// Of the process and of the session, given back when the reader goes.
@@ -54,8 +59,9 @@ impl Reader {
         let channel = hub.channel(session);
         let of_session = channel.admit().ok_or_else(too_many_streams)?;
         let published = channel.published();
+        let elsewhere = is_elsewhere(journal.as_ref(), session).await?;
         let row = journal.session(session).await?.ok_or_else(not_found)?;
-        channel.starts_at(row.last_event_id);
+        channel.reaches(row.last_event_id);
         let (cursor, gap) = match after {
             None => (row.last_event_id, None),
             Some(after) if after <= row.last_event_id => (after, None),
@@ -80,6 +86,7 @@ impl Reader {
             journal,
             gap,
             done: false,
+            elsewhere,
             request: None,
             _permits,
         })
@@ -98,15 +105,21 @@ impl Reader {
         if self.done {
             return None;
         }
+        let mut keepalive = std::pin::pin!(tokio::time::sleep(KEEPALIVE));
         loop {
             // Looked at first: with events that keep coming there is always more to read.
             if *self.closed.borrow() {
                 return Some(self.shut_down());
             }
             self.published.borrow_and_update();
+            let looked = self.look_elsewhere().await;
             // Looked at before reading: what comes before the deletion is then read.
             let deleted = self.session.status == SessionStatus::Deleted || self.channel.is_deleted();
-            match self.read().await {
+            let read = match looked {
+                Ok(()) => self.read().await,
+                Err(error) => Err(error),
+            };
+            match read {
                 Ok(bytes) if !bytes.is_empty() => return Some(bytes),
                 Ok(_) if deleted => {
                     self.done = true;
@@ -124,7 +137,8 @@ impl Reader {
             tokio::select! {
                 _ = self.published.changed() => {}
                 _ = self.closed.changed() => {}
-                () = tokio::time::sleep(KEEPALIVE) => return Some(Bytes::from_static(b": keepalive\n\n")),
+                () = tokio::time::sleep(LOOK_EVERY), if self.elsewhere => {}
+                () = &mut keepalive => return Some(Bytes::from_static(b": keepalive\n\n")),
             }
         }
     }
@@ -134,6 +148,18 @@ impl Reader {
         self.done = true;
         let frame = ServerShutdown { last_event_id: self.cursor.0, reconnect_after_ms: RECONNECT_AFTER_MS };
         control_frame("server_shutdown", &frame)
+    }
+
+    /// Takes note of what another process wrote. Whether it lives is asked first: if it does not, this is all there is of it.
+    async fn look_elsewhere(&mut self) -> Result<(), JournalError> {
+        if self.elsewhere {
+            self.elsewhere = is_elsewhere(self.journal.as_ref(), self.session.id).await?;
+            if let Some(row) = self.journal.session(self.session.id).await? {
+                self.channel.reaches(row.last_event_id);
+                self.session.status = row.status;
+            }
+        }
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<Bytes, JournalError> {
@@ -157,6 +183,15 @@ impl Reader {
             Ok([(_, frame)]) => frame,
             Err(frames) => frames.into_iter().map(|(_, frame)| frame).collect::<Vec<_>>().concat().into(),
         })
+    }
+}
+
+/// Whether another process that lives drives the session.
+async fn is_elsewhere(journal: &dyn Journal, session: SessionId) -> Result<bool, JournalError> {
+    match journal.claim(session).await {
+        Ok(()) => Ok(false),
+        Err(JournalError::Elsewhere { .. }) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 
@@ -246,8 +281,15 @@ mod tests {
         };
         (session.last_seq, session.last_event_id) = (count, EventId(count));
         let rows = (1..=count).map(row).collect();
-        let append =
-            Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None, snapshot: None };
+        let append = Append {
+            epoch: journal.epoch(),
+            session: session.clone(),
+            rows,
+            run: None,
+            receipt: None,
+            snapshot: None,
+            spent: None,
+        };
         journal.append(append).await.unwrap();
         session
     }

@@ -107,7 +107,7 @@ impl Server {
         let profile = profile.map_err(|error| invalid(&error))?;
         let model = profile.models.resolve(name).map_err(|error| invalid(&error))?;
         let limits = run.map(|run| run.limits).unwrap_or_default();
-        Ok((model.info().full_id(), validate::terms(model.info(), &limits)?))
+        Ok((model.info().full_id(), validate::terms(model.info(), &limits, &profile.day)?))
     }
 }
 

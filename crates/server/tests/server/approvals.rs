@@ -1,8 +1,11 @@
 //! Decisions about tool calls: in any order, at any time, any number of times.
 
-use crate::support::{Step, TestServer, names};
-use serde_json::json;
+use std::sync::Arc;
+
+use crate::support::{Setting, Step, TestServer, names};
+use serde_json::{Value, json};
 use stakpak_protocol::Event;
+use stakpak_server::{ApprovalCeiling, Limits};
 
 fn two_calls(first: serde_json::Value) -> Step {
     Step::Call(vec![("a", "stakpak__look", first), ("b", "stakpak__act", json!({}))])
@@ -149,4 +152,48 @@ async fn pending_holds_only_calls_that_wait_for_a_person() {
     run.decide("b", "accept").await;
     run.finish().await;
     assert_eq!(run.http.get(&path).await.1, json!({"run_id": null, "tool_calls": []}));
+}
+
+/// What a run asks about that wants to look and to act, under a policy of the caller.
+async fn asked(has_own_policy: bool, approval_ceiling: ApprovalCeiling, caller: Value) -> Vec<String> {
+    let directory = Arc::new(tempfile::tempdir().unwrap());
+    let limits = Limits { approval_ceiling, ..Limits::default() };
+    let setting = Setting { limits, has_own_policy, ..Setting::on(&directory) };
+    let server = TestServer::start_on(directory, [two_calls(json!({})), Step::Say("done")], setting).await;
+    let (http, session) = (server.http(), server.http().session("test").await);
+    let overrides = json!({ "caller_auto_approve": caller });
+    let body = json!({"message": {"role": "user", "content": "go"}, "overrides": overrides});
+    let (status, posted) = http.post(&format!("/v1/sessions/{session}/messages"), body).await;
+    assert_eq!(status, 200, "{posted}");
+    let mut events = server.client().subscribe_events(&session, Some(0)).await.unwrap();
+    let is_over = |name: &str| ["waiting_for_tool_approval", "run_completed"].contains(&name);
+    while !is_over(&events.next_event().await.unwrap().event_type) {}
+    let pending = http.get(&format!("/v1/sessions/{session}/tools/pending")).await.1;
+    let waiting = pending["tool_calls"].as_array().unwrap().iter();
+    waiting.map(|call| call["name"].as_str().unwrap().trim_start_matches("stakpak__").to_owned()).collect()
+}
+
+/// G-P11, G-P26: the policy of whoever sends a message counts where the profile says nothing, and otherwise only makes it
+/// stricter. The ceiling holds for it too; what is above asks instead of being refused.
+#[tokio::test]
+async fn a_policy_of_the_caller_is_below_that_of_the_profile() {
+    use ApprovalCeiling::{All, None};
+    // The profile lets it look.
+    for (own, ceiling, caller, expected) in [
+        (false, All, json!(null), vec!["act"]),
+        (false, All, json!(["stakpak__act"]), vec!["look"]),
+        (false, All, json!("all"), vec![]),
+        (false, All, json!("none"), vec!["look", "act"]),
+        (false, ApprovalCeiling::tools(["look"]), json!("all"), vec!["act"]),
+        (false, ApprovalCeiling::tools(["look"]), json!(["act"]), vec!["look", "act"]),
+        (false, None, json!(["look"]), vec!["look", "act"]),
+        (true, All, json!("all"), vec!["act"]),
+        (true, All, json!(["look", "act"]), vec!["act"]),
+        (true, All, json!(["act"]), vec!["look", "act"]),
+        (true, All, json!("none"), vec!["look", "act"]),
+        (true, None, json!("all"), vec!["act"]),
+    ] {
+        let waiting = asked(own, ceiling.clone(), caller.clone()).await;
+        assert_eq!(waiting, expected, "{own} {ceiling:?} {caller}");
+    }
 }

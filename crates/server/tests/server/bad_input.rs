@@ -274,3 +274,33 @@ async fn head_works_where_get_does() {
         assert!(head.bytes().await.unwrap().is_empty(), "{path}");
     }
 }
+
+/// A route that names no platform, or no chat there, is refused by the name of its field before anything happens. Which
+/// platforms there are is not the server's to know.
+#[tokio::test]
+async fn a_route_for_notices_has_a_platform_and_a_chat() {
+    let server = TestServer::start([Step::Say("done"), Step::Say("done")]).await;
+    let http = server.http();
+    let session = http.session("test").await;
+    let messages = format!("/v1/sessions/{session}/messages");
+    let with = |route: Value| json!({"message": {"role": "user", "content": "go"}, "notify_route": route});
+    for (route, status, field) in [
+        (json!({"channel": "", "target": {"chat_id": "1"}}), 400, "notify_route.channel"),
+        (json!({"channel": " \t", "target": {"chat_id": "1"}}), 400, "notify_route.channel"),
+        (json!({"channel": "telegram", "target": {}}), 400, "notify_route.target"),
+        (json!({"channel": "telegram", "target": "1"}), 422, "notify_route.target"),
+        (json!({"channel": "telegram"}), 422, "target"),
+        (json!({"target": {"chat_id": "1"}}), 422, "channel"),
+        (json!("telegram"), 422, "notify_route"),
+    ] {
+        let (answered, answer) = http.post(&messages, with(route.clone())).await;
+        assert_eq!((answered, answer["error"].as_str().unwrap().contains(field)), (status, true), "{route}: {answer}");
+    }
+    let detail = http.get(&format!("/v1/sessions/{session}")).await.1;
+    assert_eq!(detail["session"]["last_event_id"], 0, "nothing was recorded");
+    for route in [json!({"channel": "carrier-pigeon", "target": {"loft": 3, "thread": null}}), Value::Null] {
+        let session = http.session("test").await;
+        let (status, answer) = http.post(&format!("/v1/sessions/{session}/messages"), with(route.clone())).await;
+        assert_eq!(status, 200, "{route}: {answer}");
+    }
+}

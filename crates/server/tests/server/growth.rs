@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use stakpak_agent_core::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Resident, Row, SessionPage, SessionQuery,
-    SessionRow, Snapshot, session::Session,
+    SessionRow, Snapshot, Spending, session::Session,
 };
 use stakpak_protocol::{EventId, Run, RunId, SessionId};
 use stakpak_store::SqliteJournal;
@@ -118,6 +118,9 @@ impl Journal for Counted {
     }
     async fn active_runs(&self) -> Result<Vec<Run>, JournalError> {
         self.journal.active_runs().await
+    }
+    async fn spent(&self, profile: &str, since: DateTime<Utc>) -> Result<Spending, JournalError> {
+        self.journal.spent(profile, since).await
     }
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError> {
         self.journal.receipt(scope, now).await

@@ -14,7 +14,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::support::{Running, Step, TOKEN, TestServer, names};
+use crate::support::{Running, Setting, Step, TOKEN, TestServer, names};
 
 /// Far above what anything here takes, far below what a test may.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -299,7 +299,7 @@ async fn a_body_that_does_not_arrive_is_given_up() {
 }
 
 /// Posts with these overrides into a new session.
-async fn post_with(server: &TestServer, overrides: Value) -> (u16, Value, String) {
+pub(crate) async fn post_with(server: &TestServer, overrides: Value) -> (u16, Value, String) {
     let session = new_session(server).await;
     let body = json!({"message": {"role": "user", "content": "go"}, "overrides": overrides});
     let (status, answer) = server.http().post(&format!("/v1/sessions/{session}/messages"), body).await;
@@ -307,7 +307,7 @@ async fn post_with(server: &TestServer, overrides: Value) -> (u16, Value, String
 }
 
 /// How the session's run ended: the terminal event's name, and the code of its error.
-async fn ended(server: &TestServer, session: &str) -> (String, Value) {
+pub(crate) async fn ended(server: &TestServer, session: &str) -> (String, Value) {
     let mut events = server.client().subscribe_events(session, Some(0)).await.unwrap();
     let last = async {
         loop {
@@ -418,4 +418,26 @@ async fn overrides_above_the_approval_ceiling_are_refused() {
     assert_eq!(answers(ApprovalCeiling::All).await, [200; 6]);
     assert_eq!(answers(ApprovalCeiling::tools(["look"])).await, [403, 403, 403, 200, 200, 200]);
     assert_eq!(answers(ApprovalCeiling::None).await, [403, 403, 403, 403, 200, 200]);
+}
+
+/// A profile's budget of a run holds for every run of it, and who meets it is told which key that was.
+#[tokio::test]
+async fn the_strictest_limit_is_named_by_its_key() {
+    for (of_profile, of_server, asked, key) in [
+        (Some(10), Some(20), json!({"limits": {"tokens": 30}}), "profiles.default.budget.tokens_per_run"),
+        (Some(20), Some(10), json!({}), "server.limits.run_tokens"),
+        (Some(20), None, json!({"limits": {"tokens": 10}}), "overrides.limits.tokens"),
+    ] {
+        let directory = std::sync::Arc::new(tempfile::tempdir().unwrap());
+        let run = RunLimits { tokens: of_server, ..RunLimits::default() };
+        let profile_limits = RunLimits { tokens: of_profile, ..RunLimits::default() };
+        let setting =
+            Setting { limits: Limits { run, ..Limits::default() }, profile_limits, ..Setting::on(&directory) };
+        let server = TestServer::start_on(directory, [], setting).await;
+        let (_, _, session) = post_with(&server, asked).await;
+        assert_eq!(ended(&server, &session).await.0, "run_error");
+        let (_, detail) = server.http().get(&format!("/v1/sessions/{session}")).await;
+        let end = &detail["session"]["run_status"]["last_error"];
+        assert!(end["message"].as_str().unwrap_or_default().contains(key), "{key}: {end}");
+    }
 }

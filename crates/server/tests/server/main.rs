@@ -14,6 +14,7 @@ mod access;
 mod approvals;
 mod bad_input;
 mod contract;
+mod days;
 mod deletion;
 mod docs;
 mod fields;

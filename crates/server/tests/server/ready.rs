@@ -14,7 +14,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use stakpak_agent_core::{
     Append, EventRecord, Journal, JournalError, NewSession, Receipt, Row, SessionPage, SessionQuery, SessionRow,
-    Snapshot,
+    Snapshot, Spending,
 };
 use stakpak_protocol::{CheckState, EventId, Run, RunId, SessionId};
 use stakpak_server::{Check, Part};
@@ -93,6 +93,9 @@ impl Journal for Disk {
     }
     async fn active_runs(&self) -> Result<Vec<Run>, JournalError> {
         self.journal.active_runs().await
+    }
+    async fn spent(&self, profile: &str, since: DateTime<Utc>) -> Result<Spending, JournalError> {
+        self.journal.spent(profile, since).await
     }
     async fn receipt(&self, scope: &str, now: DateTime<Utc>) -> Result<Option<Receipt>, JournalError> {
         self.journal.receipt(scope, now).await

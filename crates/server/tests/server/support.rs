@@ -14,13 +14,13 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    AgentConfig, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream,
-    Models, NoSecrets, Place, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock, ToolCall, ToolContext,
-    ToolOutcome, ToolSpec, Tools, UnknownModel, Upkeep,
+    AgentConfig, Compaction, DayBudget, Effect, InvalidCall, Journal, Model, ModelAnswer, ModelError, ModelEvent,
+    ModelRequest, ModelStream, Models, NoSecrets, Place, Policy, Profile, ProfileError, Profiles, Sandbox, SystemClock,
+    ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools, UnknownModel, Upkeep,
 };
 use stakpak_client::StakpakClient;
 use stakpak_protocol::{
-    EventEnvelope, FinishReason, MessagePart, ModelCost, ModelInfo, ModelLimit, SessionId, ToolCallId, Usage,
+    EventEnvelope, FinishReason, MessagePart, ModelCost, ModelInfo, ModelLimit, RunLimits, SessionId, ToolCallId, Usage,
 };
 use stakpak_server::{Limits, Part, Server, ServerConfig, edge};
 use stakpak_store::SqliteJournal;
@@ -272,7 +272,11 @@ pub struct Setting {
     pub parts: Vec<Arc<dyn Part>>,
     pub agent: AgentConfig,
     pub limits: Limits,
+    pub profile_limits: RunLimits,
+    pub profile_day: DayBudget,
     pub write_stall: Duration,
+    /// Of the profile.
+    pub has_own_policy: bool,
 }
 
 impl Setting {
@@ -284,7 +288,10 @@ impl Setting {
             parts: Vec::new(),
             agent: AgentConfig::default(),
             limits: Limits::default(),
+            profile_limits: RunLimits::default(),
+            profile_day: DayBudget::default(),
             write_stall: edge::WRITE_STALL,
+            has_own_policy: false,
         }
     }
 }
@@ -336,7 +343,8 @@ impl TestServer {
         steps: impl IntoIterator<Item = Step>,
         setting: Setting,
     ) -> Self {
-        let Setting { journal, upkeep, parts, agent, limits, write_stall } = setting;
+        let Setting { journal, upkeep, parts, agent, limits, profile_limits, profile_day, write_stall, has_own_policy } =
+            setting;
         let info = ModelInfo {
             id: "scripted".into(),
             name: "Scripted".into(),
@@ -353,9 +361,13 @@ impl TestServer {
             name: "default".into(),
             models: Arc::new(TwoModels(model.clone())),
             policy: Policy::with_defaults().and_approving(["look"]),
+            has_own_policy,
             system_prompt: None,
             max_turns: None,
+            limits: profile_limits,
+            day: profile_day,
             sandbox: Sandbox::default(),
+            compaction: Compaction::default(),
         };
         let config = ServerConfig {
             token: Some(TOKEN.into()),

@@ -169,7 +169,7 @@ async fn mark_deleted(server: &TestServer, id: SessionId) {
     let epoch = server.journal.epoch();
     server
         .journal
-        .append(Append { epoch, session, rows: Vec::new(), run: None, receipt: None, snapshot: None })
+        .append(Append { epoch, session, rows: Vec::new(), run: None, receipt: None, snapshot: None, spent: None })
         .await
         .unwrap();
 }

@@ -14,7 +14,15 @@ pub(crate) async fn make(journal: &SqliteJournal) -> SessionRow {
 /// Appends rows, which must continue the session.
 pub(crate) fn append(journal: &SqliteJournal, session: &mut SessionRow, rows: Vec<Row>) -> Append {
     session.last_seq = rows.last().map_or(session.last_seq, |row| row.seq);
-    Append { epoch: journal.epoch(), session: session.clone(), rows, run: None, receipt: None, snapshot: None }
+    Append {
+        epoch: journal.epoch(),
+        session: session.clone(),
+        rows,
+        run: None,
+        receipt: None,
+        snapshot: None,
+        spent: None,
+    }
 }
 
 pub(crate) fn event(seq: u64, payload: &str) -> Row {

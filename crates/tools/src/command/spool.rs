@@ -1,6 +1,6 @@
 //! The whole of a long output, in a file that `view` can read.
 
-use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{fs::DirBuilder, io, io::Write as _, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 use stakpak_protocol::ToolCallId;
 use tokio::{fs::File, io::AsyncWriteExt, task::spawn_blocking};
@@ -68,14 +68,27 @@ impl Spool {
     }
 }
 
+/// What of a call's id can be in a file name: a provider may have made it up.
+pub(crate) fn file_name(call: &ToolCallId) -> String {
+    call.as_str().chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(64).collect()
+}
+
+/// Keeps a text that a person said, durably.
+pub(crate) fn keep_text(directory: PathBuf, text: &str) -> io::Result<PathBuf> {
+    let (mut file, path) = create_named(directory, "user.message.")?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(path)
+}
+
 fn create(directory: PathBuf, call: &ToolCallId) -> io::Result<(std::fs::File, PathBuf)> {
+    create_named(directory, &format!("stakpak.run_command.{}.", file_name(call)))
+}
+
+fn create_named(directory: PathBuf, name: &str) -> io::Result<(std::fs::File, PathBuf)> {
     DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    // A provider may have made up the id: only what is harmless in a file name, and a random part that makes it one of a kind.
-    let id: String =
-        call.as_str().chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).take(64).collect();
-    let file = tempfile::Builder::new()
-        .prefix(&format!("{ARTEFACT_PREFIX}stakpak.run_command.{id}."))
-        .suffix(".txt")
-        .tempfile_in(directory)?;
+    // A random part makes it one of a kind.
+    let file =
+        tempfile::Builder::new().prefix(&format!("{ARTEFACT_PREFIX}{name}")).suffix(".txt").tempfile_in(directory)?;
     Ok(file.keep()?)
 }

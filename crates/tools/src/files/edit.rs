@@ -3,7 +3,12 @@
 //! An exact match first. Without one, characters that models tend to write for typographic quotes, dashes and blanks are
 //! taken for them. More than one match is refused unless all are meant.
 
-use std::{fs, io, iter, ops::Range, path::Path};
+use std::{
+    fs::{self, Metadata},
+    io, iter,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
 use regex::Regex;
 
@@ -19,7 +24,27 @@ const MAX_PLACES: usize = 20;
 const LOOKALIKES: [&str; 4] =
     ["'‘’‚‛′", "\"“”„‟″", "-‐‑‒–—―−", " \u{a0}\u{2002}\u{2003}\u{2007}\u{2009}\u{200a}\u{202f}\u{3000}"];
 
+/// What a call comes to, before anything is written.
+pub(super) struct Plan {
+    target: PathBuf,
+    metadata: Metadata,
+    text: String,
+    /// What the file will hold.
+    pub(super) changed: String,
+    places: usize,
+    exact: bool,
+}
+
 pub(crate) fn str_replace(arguments: &StrReplace, path: &Path) -> Result<String, ToolError> {
+    let Plan { target, metadata, text, changed, places, exact } = plan(arguments, path)?;
+    write::replace(&target, changed.as_bytes(), &metadata)
+        .map_err(|error| ToolError::new("WRITE_ERROR", format!("{} was not changed: {error}", path.display())))?;
+    let how = if exact { "" } else { " (typographic characters taken for plain ones)" };
+    let places = if places == 1 { "1 place".to_owned() } else { format!("{places} places") };
+    Ok(format!("Changed {} in {places}{how}\n{}", path.display(), diff::unified(path, &text, &changed)))
+}
+
+pub(super) fn plan(arguments: &StrReplace, path: &Path) -> Result<Plan, ToolError> {
     if arguments.old_str == arguments.new_str {
         let message = "old_str and new_str are the same: nothing would change";
         return Err(ToolError::new("OLD_STR_NEW_STR_IDENTICAL", message));
@@ -44,13 +69,8 @@ pub(crate) fn str_replace(arguments: &StrReplace, path: &Path) -> Result<String,
     if matches.len() > 1 && !all {
         return Err(not_unique(path, &text, &matches));
     }
-    let count = matches.len();
     let changed = replaced(&text, &matches, &new);
-    write::replace(&target, changed.as_bytes(), &metadata)
-        .map_err(|error| ToolError::new("WRITE_ERROR", format!("{} was not changed: {error}", path.display())))?;
-    let how = if exact { "" } else { " (typographic characters taken for plain ones)" };
-    let places = if count == 1 { "1 place".to_owned() } else { format!("{count} places") };
-    Ok(format!("Changed {} in {places}{how}\n{}", path.display(), diff::unified(path, &text, &changed)))
+    Ok(Plan { target, metadata, text, changed, places: matches.len(), exact })
 }
 
 /// Models write `\n`; a file with `\r\n` keeps that.

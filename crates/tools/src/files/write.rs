@@ -44,7 +44,7 @@ fn directory_of(path: &Path) -> &Path {
 }
 
 /// A rename is durable once its directory is.
-fn sync_directory(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 

@@ -31,6 +31,7 @@ impl Setting {
         fs::create_dir(directory.path().join("work")).unwrap();
         let config = LocalToolsConfig {
             artefacts: directory.path().join("artefacts"),
+            backups: directory.path().join("backups"),
             credential_variables: vec!["CARGO_PKG_VERSION".to_owned()],
             profile: Some("default".to_owned()),
             protected: vec![directory.path().join("artefacts")],
@@ -88,6 +89,7 @@ impl Setting {
             cwd: self.cwd(),
             sandbox: Sandbox::default(),
             cancel: CancellationToken::new(),
+            steered: CancellationToken::new(),
             progress,
         };
         (context, received)

@@ -71,6 +71,8 @@ const LIMITS: &[Key] = &[
 ];
 
 const WATCH: &[Key] = &[
+    example("db_path", Text, "\"~/.stakpak/autopilot/autopilot.db\"", "Ledger of the schedules [default: this]"),
+    example("log_dir", Text, "\"~/.stakpak/autopilot/logs\"", "Directory of the log files [default: this]"),
     default("max_concurrent_runs", Integer, "4", "Scheduled runs at once; more wait"),
     default("history_retention", Duration, "\"90d\"", "How long runs stay in the history"),
     default("history_max_runs", Integer, "10000", "Most runs of a schedule in the history"),

@@ -17,7 +17,12 @@ pub(super) const GATEWAY: &[Key] = &[
         "\"allowlist\"",
         "[default: a person is asked]",
     ),
-    default("approval_allowlist", Texts, "[]", "Tools that run unasked with approval_mode = \"allowlist\""),
+    default(
+        "approval_allowlist",
+        Texts,
+        "[]",
+        "Tools that run unasked with approval_mode = \"allowlist\"; run_command::git for commands",
+    ),
     default("prune_after_hours", Integer, "168", "Chats that are idle for longer begin a new session"),
     default("approval_timeout_minutes", Integer, "60", "How long an approval is waited for"),
     example("approval_route", Text, "\"slack:C0OPS\"", "Where approvals are asked for [default: in the chat]"),

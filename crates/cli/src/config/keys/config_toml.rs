@@ -12,6 +12,7 @@ pub(in crate::config) const TABLES: &[Table] = &[
         about: "What runs may use and do; [profiles.all] lies below every profile",
         keys: PROFILE,
     },
+    Table { path: &["profiles", ANY, "budget"], about: "What runs of the profile may take", keys: BUDGET },
     Table {
         path: &["profiles", ANY, "providers", ANY],
         about: "A provider of models; without any, ANTHROPIC_API_KEY and the like are looked for",
@@ -23,10 +24,48 @@ pub(in crate::config) const TABLES: &[Table] = &[
         keys: &[example(ANY, Secret, "\"env:MY_HEADER\"", "Value of the header of this name")],
     },
     Table {
+        path: &["profiles", ANY, "compaction"],
+        about: "How a conversation that grows too long for its model is made to fit; the history keeps every message",
+        keys: COMPACTION,
+    },
+    Table {
+        path: &["profiles", ANY, "models"],
+        about: "Models for side tasks",
+        keys: &[example(
+            "compaction",
+            Text,
+            "\"openai/gpt-5-mini\"",
+            "The model that sums up older messages [default: the run's own]",
+        )],
+    },
+    Table { path: &["limits", ANY], about: "How many tokens a model takes, by provider/id", keys: LIMITS },
+    Table {
         path: &["cost", ANY],
         about: "What a model costs, by provider/id, in US dollars per million tokens; wins over the built-in list",
         keys: COST,
     },
+    Table { path: &["settings"], about: "This machine", keys: SETTINGS },
+];
+
+const SETTINGS: &[Key] = &[example("machine_name", Text, "\"build-1\"", "What `status` calls it")];
+
+const BUDGET: &[Key] = &[
+    example("usd_per_run", Number, "2.0", "Most dollars of a run [default: no bound]"),
+    example("tokens_per_run", Integer, "500000", "Most tokens of a run [default: no bound]"),
+    example("usd_per_day", Number, "10.0", "Most dollars of a day of [defaults] timezone [default: no bound]"),
+    example("tokens_per_day", Integer, "2000000", "Most tokens of such a day [default: no bound]"),
+    example("runs_per_day", Integer, "200", "Most runs of such a day [default: no bound]"),
+];
+
+const COMPACTION: &[Key] = &[
+    default("enabled", Bool, "true", "Whether it is; otherwise its run ends with context_overflow"),
+    default("trigger", Number, "0.8", "Share of the model's window above which something is done"),
+    default("target", Number, "0.4", "Share that is left when older messages were summed up"),
+];
+
+const LIMITS: &[Key] = &[
+    default("context", Integer, "128000", "Tokens of a request and its answer together"),
+    default("output", Integer, "8192", "Tokens of an answer"),
 ];
 
 const COST: &[Key] = &[

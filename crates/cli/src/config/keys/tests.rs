@@ -85,3 +85,48 @@ fn no_key_is_listed_twice_and_secrets_are_secrets() {
         assert_eq!(key.kind == Kind::Secret, stakpak_config::is_secret(&parts), "{path}");
     }
 }
+
+/// The functions behind test attributes below a directory.
+fn tests_below(directory: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+    for entry in std::fs::read_dir(directory).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        if path.is_dir() {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = std::fs::read_to_string(&path).unwrap();
+            let behind = source.split("#[test]").skip(1).chain(source.split("#[tokio::test").skip(1));
+            let names =
+                behind.filter_map(|text| text.split_once("fn ")?.1.split_once('(').map(|(name, _)| name.to_owned()));
+            found.extend(names);
+        }
+    }
+}
+
+/// A-P36: `docs/key-tests.md` has a line for every key, with tests that exist, or names the key where it says that none does.
+#[test]
+fn every_key_with_an_effect_names_its_test() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = std::fs::read_to_string(root.join("docs/key-tests.md")).unwrap();
+    let in_ticks = |line: &str| -> Vec<String> { line.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows: std::collections::BTreeMap<&str, Vec<String>> = rows.map(|(key, tests)| (key, in_ticks(tests))).collect();
+    let untested = text.lines().find(|line| line.starts_with("No test yet:")).map(in_ticks).unwrap_or_default();
+    let mut tests = std::collections::BTreeSet::new();
+    tests_below(&root.join("crates"), &mut tests);
+    for key in all() {
+        match rows.get(key.as_str()) {
+            Some(named) => {
+                assert!(
+                    !named.is_empty() && !untested.contains(&key),
+                    "{key}: tests in its line, or a word at the end"
+                );
+                let gone: Vec<_> = named.iter().filter(|test| !tests.contains(*test)).collect();
+                assert!(gone.is_empty(), "{key} names {gone:?}, which are no tests");
+            }
+            None => assert!(untested.contains(&key), "{key} has no line"),
+        }
+    }
+    let known: std::collections::BTreeSet<String> = all().collect();
+    let strange: Vec<_> = rows.keys().filter(|key| !known.contains(**key)).collect();
+    assert!(strange.is_empty(), "lines for keys that do not exist: {strange:?}");
+}
