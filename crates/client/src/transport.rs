@@ -302,6 +302,9 @@ fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// A connection that nobody uses is closed after so long: its buffers cost more than another connection to this machine.
+const UNUSED: Duration = Duration::from_secs(10);
+
 fn http_client(tls: bool, timing: Timing) -> Result<reqwest::Client, SetupError> {
     // The binary installs a provider at start; a program that only links this crate has none, and building a client
     // would panic. Losing a race against another installer is fine.
@@ -312,6 +315,7 @@ fn http_client(tls: bool, timing: Timing) -> Result<reqwest::Client, SetupError>
         .no_proxy()
         .redirect(redirect::Policy::none())
         .tcp_nodelay(true)
+        .pool_idle_timeout(UNUSED)
         .connect_timeout(timing.connect)
         .read_timeout(timing.idle);
     if !tls {

@@ -153,6 +153,8 @@ impl RunLimits {
     pub const TOKENS_KEY: &str = "overrides.limits.tokens";
     /// `cost_usd`
     pub const COST_KEY: &str = "overrides.limits.cost_usd";
+    /// How the keys of the limits of a profile's day end.
+    pub const DAY_KEYS_END: &str = "_per_day";
 }
 
 /// Answer of POST messages.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::StakpakClient;
-use stakpak_protocol::{LastErrorCode, RunLimits};
+use stakpak_protocol::RunLimits;
 use stakpak_redact::Redactor;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ pub(crate) use self::order::context_of;
 use self::{
     in_ledger::InLedger,
     order::order,
-    outcome::{is_silent, not_started, not_wanted, redacted, status_of, unread},
+    outcome::{found_no_day, is_out_of_budget, is_silent, not_started, not_wanted, redacted, status_of, unread},
 };
 use crate::{
     agent::{self, AgentError, AgentOutcome, AgentReport, AgentRequest, DriveError, Limits},
@@ -152,9 +152,10 @@ impl Runner {
         let (status, reason) = match report.outcome {
             AgentOutcome::Completed => (RunStatus::Completed, None),
             AgentOutcome::MaxTurns => (RunStatus::Failed, Some(Reason::MaxTurns)),
-            AgentOutcome::Failed if report.error_code == Some(LastErrorCode::BudgetExceeded) => {
-                (RunStatus::Failed, Some(Reason::BudgetExceeded))
+            AgentOutcome::Failed if is_out_of_budget(&report) && found_no_day(&report) => {
+                (RunStatus::Skipped, Some(Reason::Budget))
             }
+            AgentOutcome::Failed if is_out_of_budget(&report) => (RunStatus::Failed, Some(Reason::BudgetExceeded)),
             AgentOutcome::Failed => (RunStatus::Failed, Some(Reason::AgentError)),
             AgentOutcome::Cancelled => {
                 let reason = self.cancel_reason(job).await?;
@@ -175,7 +176,9 @@ impl Runner {
         };
         let unconfirmed = report.outcome == AgentOutcome::Unconfirmed;
         let repeat = match report.outcome {
-            _ if matches!(reason, Some(Reason::ApprovalExpired | Reason::BudgetExceeded)) => Repeat::Never,
+            _ if matches!(reason, Some(Reason::ApprovalExpired | Reason::Budget | Reason::BudgetExceeded)) => {
+                Repeat::Never
+            }
             AgentOutcome::Failed if report.retryable && !report.side_effects => Repeat::Safe,
             AgentOutcome::Failed | AgentOutcome::MaxTurns | AgentOutcome::TimedOut => Repeat::IfAny,
             _ => Repeat::Never,

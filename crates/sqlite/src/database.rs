@@ -50,8 +50,9 @@ impl Database {
         migrate::run(&connection, Some(path), migrations)?;
         prepare(&connection)?;
         let checkpointer = Checkpointer::start(open::checkpointer(path)?)?;
-        let writer = Writer::start(connection, Some(checkpointer))?;
-        Ok(Self { inner: Arc::new(Inner { writer, readers: Some(Readers::new(path.into())) }) })
+        let readers = Readers::new(path.into());
+        let writer = Writer::start(connection, Some(checkpointer), Some(Arc::clone(&readers)))?;
+        Ok(Self { inner: Arc::new(Inner { writer, readers: Some(readers) }) })
     }
 
     /// Opens a new database in memory that nobody else can see. Its reads wait for their turn among the writes.
@@ -74,7 +75,7 @@ impl Database {
         let mut connection = open::in_memory()?;
         migrate::run(&connection, None, migrations)?;
         prepare(&mut connection);
-        let writer = Writer::start(connection, None)?;
+        let writer = Writer::start(connection, None, None)?;
         Ok(Self { inner: Arc::new(Inner { writer, readers: None }) })
     }
 

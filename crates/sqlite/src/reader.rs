@@ -1,4 +1,4 @@
-//! Reading connections, opened when first needed and kept.
+//! Reading connections, opened when first needed and kept until the database rests.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +46,12 @@ impl Readers {
     pub(crate) fn close(&self) {
         self.permits.close();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Closes the connections that nobody uses: they are cheap to open, and each holds pages and statements.
+    pub(crate) fn rest(&self) {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(idle);
     }
 
     /// A connection whose job panics is dropped with it, and its transaction with the connection.

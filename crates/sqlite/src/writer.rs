@@ -13,9 +13,10 @@ use rusqlite::Connection;
 use crate::Error;
 use crate::checkpoint::Checkpointer;
 use crate::group::{self, Task};
+use crate::reader::Readers;
 use crate::stats::{Counters, Stats};
 
-/// Without a task for so long, the connection lets go of the pages it has in memory.
+/// Without a task for so long, the connections let go of what they have in memory.
 const REST: Duration = Duration::from_secs(2);
 
 /// The way to the writer's thread.
@@ -27,14 +28,18 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// `checkpointer` is for databases that have a log.
-    pub(crate) fn start(connection: Connection, checkpointer: Option<Checkpointer>) -> Result<Self, Error> {
+    /// `checkpointer` and `readers` are for databases that have a log.
+    pub(crate) fn start(
+        connection: Connection,
+        checkpointer: Option<Checkpointer>,
+        readers: Option<Arc<Readers>>,
+    ) -> Result<Self, Error> {
         let (queue, tasks) = mpsc::channel();
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
         let thread = thread::Builder::new()
             .name("sqlite-writer".into())
-            .spawn(move || work(&tasks, &connection, checkpointer, &counted))
+            .spawn(move || work(&Tasks { queue: tasks, readers }, &connection, checkpointer, &counted))
             .map_err(Error::Thread)?;
         Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), counters })
     }
@@ -64,16 +69,17 @@ impl Writer {
     }
 }
 
-fn work(
-    tasks: &Receiver<Box<dyn Task>>,
-    connection: &Connection,
-    mut checkpointer: Option<Checkpointer>,
-    counters: &Counters,
-) {
+/// What is to be done, and what rests while there is nothing.
+struct Tasks {
+    queue: Receiver<Box<dyn Task>>,
+    readers: Option<Arc<Readers>>,
+}
+
+fn work(tasks: &Tasks, connection: &Connection, mut checkpointer: Option<Checkpointer>, counters: &Counters) {
     let mut group = Vec::new();
-    while let Some(first) = next(tasks, connection) {
+    while let Some(first) = tasks.next(connection) {
         let begun = Instant::now();
-        let committed = group::commit(connection, first, tasks, &mut group).map_err(Arc::new);
+        let committed = group::commit(connection, first, &tasks.queue, &mut group).map_err(Arc::new);
         match &committed {
             Ok(()) => counters.committed(group.len(), begun.elapsed()),
             Err(error) => {
@@ -94,15 +100,20 @@ fn work(
     }
 }
 
-fn next(tasks: &Receiver<Box<dyn Task>>, connection: &Connection) -> Option<Box<dyn Task>> {
-    match tasks.recv_timeout(REST) {
-        Ok(task) => Some(task),
-        Err(RecvTimeoutError::Timeout) => {
-            if let Err(error) = connection.release_memory() {
-                tracing::debug!(%error, "could not let go of cached pages");
+impl Tasks {
+    fn next(&self, connection: &Connection) -> Option<Box<dyn Task>> {
+        match self.queue.recv_timeout(REST) {
+            Ok(task) => Some(task),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(error) = connection.release_memory() {
+                    tracing::debug!(%error, "could not let go of cached pages");
+                }
+                if let Some(readers) = &self.readers {
+                    readers.rest();
+                }
+                self.queue.recv().ok()
             }
-            tasks.recv().ok()
+            Err(RecvTimeoutError::Disconnected) => None,
         }
-        Err(RecvTimeoutError::Disconnected) => None,
     }
 }

@@ -552,6 +552,29 @@ async fn instants_that_have_passed_are_run_afterwards() {
     up.kill();
 }
 
+/// 7.7: where the day of its profile is used up, a run is skipped, and that is no failure of the schedule.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_up_day_of_the_profile_skips_the_run() {
+    let desk = Desk::new("");
+    let llm = ScriptedLlm::start().await;
+    llm.always(Reply::text(["All is well."]));
+    desk.uses(&llm);
+    let config = std::fs::read_to_string(desk.0.path(".stakpak/config.toml")).unwrap();
+    let budget = "[profiles.default]\nbudget = { runs_per_day = 1 }\n";
+    desk.0.write("config.toml", &config.replace("[profiles.default]\n", budget));
+    desk.done(&["add", "look", "--cron", "@yearly", "--prompt", "look"]);
+    let _up = desk.0.up();
+    let run = || -> Value {
+        let output = desk.0.run(&["schedule", "trigger", "look", "--wait", "--json"]);
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap()["run"].clone()
+    };
+    assert_eq!(run()["status"], "completed");
+    let second = run();
+    assert_eq!((&second["status"], &second["reason"]), (&"skipped".into(), &"budget".into()), "{second}");
+    assert!(second.to_string().contains("profiles.default.budget.runs_per_day"), "{second}");
+    assert_eq!(llm.requests().len(), 1);
+}
+
 /// C-P17 from outside: an answer of the test's model takes 12 tokens in and 5 out.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_cost_is_told_and_bounded() {

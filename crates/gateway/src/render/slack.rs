@@ -24,13 +24,13 @@ const MOST_BREAKS: usize = 24;
 const DEEPEST: usize = 8;
 const RULE: &str = "──────────";
 
-/// Messages with `{"blocks": […]}` and the same as escaped text of at most [`LIMIT`] units.
+/// Messages with `{"blocks": […]}` and the same as text, which takes at most [`LIMIT`] units once it is escaped.
 #[must_use]
 pub fn compose(markdown: &str) -> Vec<Body> {
     let leaves = parse(markdown).into_iter().flat_map(tables_within_limits).collect();
-    let room = Room { limit: LIMIT, cost: &|leaf| units(&fallback(leaf)) + 2, joins: &joins };
+    let room = Room { limit: LIMIT, cost: &|leaf| escaped_units(&fallback(leaf)) + 2, joins: &joins };
     let messages = pack(leaves, &room).iter().map(|leaves| message(leaves)).collect();
-    super::or_plain(messages, markdown, LIMIT / 5, escaped)
+    super::or_plain(messages, markdown, LIMIT / 5, neutral::at_signs)
 }
 
 /// Tables of at most 100 rows each; one with too many columns, or a row that no message holds, as aligned text.
@@ -85,9 +85,9 @@ fn message(leaves: &[Leaf]) -> Body {
     Body { text: text.trim_end().to_owned(), format: Some(json!({ "blocks": blocks.finish() })) }
 }
 
-/// Within the fallback only these three characters have a meaning.
-fn escaped(text: &str) -> String {
-    neutral::at_signs(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// Whoever sends it writes `&amp;`, `&lt;` and `&gt;`.
+fn escaped_units(text: &str) -> usize {
+    units(text) + 4 * text.matches('&').count() + 3 * text.matches(['<', '>']).count()
 }
 
 fn fallback(leaf: &Leaf) -> String {
@@ -99,9 +99,11 @@ fn fallback(leaf: &Leaf) -> String {
         None => String::new(),
     };
     let text = match &leaf.content {
-        Content::Heading(_, spans) | Content::Text(spans) => escaped(&plain(spans)),
-        Content::Code { text, .. } => escaped(text),
-        Content::Table(table) => escaped(&table.rows.iter().map(|row| row_text(row)).collect::<Vec<_>>().join("\n")),
+        Content::Heading(_, spans) | Content::Text(spans) => neutral::at_signs(&plain(spans)),
+        Content::Code { text, .. } => neutral::at_signs(text),
+        Content::Table(table) => {
+            neutral::at_signs(&table.rows.iter().map(|row| row_text(row)).collect::<Vec<_>>().join("\n"))
+        }
         Content::Rule => RULE.to_owned(),
     };
     format!("{marker}{text}")

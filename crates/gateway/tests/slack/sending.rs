@@ -102,6 +102,11 @@ async fn model_text_names_nobody() {
     channel.send_with_receipt(reply(&place(SlackApi::CHANNEL, None), text, "k")).await.unwrap();
     let sent = slack.sent(SlackApi::CHANNEL).remove(0);
     assert_eq!(sent.text, "&lt;!channel&gt; &lt;@U0ANN&gt; a &amp;&amp; b &lt;https://evil|good&gt;");
+    let composed = Body { text: text.to_owned(), format: Some(json!({"blocks": [{"type": "divider"}]})) };
+    let mut with_blocks = reply(&place(SlackApi::CHANNEL, None), text, "k2");
+    with_blocks.body = composed;
+    channel.send_with_receipt(with_blocks).await.unwrap();
+    assert_eq!(slack.sent(SlackApi::CHANNEL)[1].text, sent.text, "escaped once");
     let call = slack.calls().pop().unwrap().arguments;
     assert_eq!((&call["parse"], &call["link_names"]), (&json!("none"), &json!("false")));
 }

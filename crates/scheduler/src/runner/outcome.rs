@@ -1,7 +1,7 @@
 //! What an end means for the row.
 
 use stakpak_client::ClientError;
-use stakpak_protocol::ErrorCode;
+use stakpak_protocol::{ErrorCode, LastErrorCode, RunLimits};
 use stakpak_redact::Redactor;
 
 use crate::{
@@ -18,6 +18,16 @@ pub(super) fn status_of(reason: Reason) -> RunStatus {
         Reason::CrashLimit | Reason::BudgetExceeded | Reason::PriceUnknown => RunStatus::Failed,
         _ => RunStatus::Cancelled,
     }
+}
+
+pub(super) fn is_out_of_budget(report: &AgentReport) -> bool {
+    report.error_code == Some(LastErrorCode::BudgetExceeded)
+}
+
+/// The day of its profile was used up before it asked anything of a model.
+pub(super) fn found_no_day(report: &AgentReport) -> bool {
+    report.usage.as_ref().is_none_or(|usage| usage.total_tokens == 0)
+        && report.result.stderr.contains(RunLimits::DAY_KEYS_END)
 }
 
 pub(super) fn is_silent(report: &AgentReport) -> bool {

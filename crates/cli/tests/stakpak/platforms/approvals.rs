@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stakpak_test_support::Reply;
 
 use super::{Chat, PLATFORMS, Person, Platform, Shown, Stage};
@@ -142,5 +142,59 @@ async fn all_of_a_long_command_can_be_read_before_it_is_allowed() {
         chat.press(Person::Ann, &prompt, "Allow");
         chat.hears("all done");
         assert_eq!(std::fs::read_to_string(&script).unwrap(), format!("{}\n", lines.join("\n")), "{platform:?}");
+    }
+}
+
+impl Chat<'_> {
+    /// What stands around a text of a message: whether it is shown letter by letter, and nobody is called by it.
+    fn is_literal(&self, shown: &Shown, text: &str) -> bool {
+        match self.platform {
+            Platform::Telegram => {
+                let sent = self.stage.telegram.sent().into_iter().find(|sent| sent.message_id.to_string() == shown.id);
+                let entities = sent.unwrap().entities;
+                let before = shown.text.split(text).next().unwrap().encode_utf16().count() as u64;
+                let end = before + text.encode_utf16().count() as u64;
+                let covers = |entity: &Value| {
+                    let (offset, length) = (entity["offset"].as_u64().unwrap(), entity["length"].as_u64().unwrap());
+                    entity["type"] == "pre" && offset <= before && end <= offset + length
+                };
+                let calls = |entity: &Value| ["text_link", "text_mention"].iter().any(|kind| entity["type"] == *kind);
+                let entities = entities.as_array().unwrap();
+                entities.iter().any(covers) && !entities.iter().any(calls)
+            }
+            Platform::Slack => {
+                let sent = self.stage.slack.sent(&self.room).into_iter().find(|sent| sent.ts == shown.id).unwrap();
+                // Rich text takes texts as they are; a name or a link would be an element of its own.
+                let blocks = sent.blocks.to_string();
+                let calls = ["\"user\"", "\"broadcast\"", "\"usergroup\"", "\"link\"", "\"mrkdwn\""];
+                sent.text.contains("echo &lt;!channel&gt; ")
+                    && blocks.contains(&json!(text).to_string().replace('"', ""))
+                    && !calls.iter().any(|kind| blocks.contains(kind))
+            }
+            Platform::Discord => self.stage.discord.look(|seen| {
+                let sent = seen.messages.iter().find(|message| message.id.to_string() == shown.id).unwrap();
+                let fenced = sent.content.split("```").skip(1).step_by(2).any(|code| code.contains(text));
+                let named = |kind: &str| sent.allowed_mentions[kind].as_array().is_some_and(|named| !named.is_empty());
+                fenced && !["parse", "users", "roles"].iter().any(|kind| named(kind))
+            }),
+        }
+    }
+}
+
+/// G-P31
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_pings_nobody_and_links_nowhere() {
+    let stage = Stage::new().await;
+    let up = stage.up().await;
+    let command =
+        "echo <!channel> <@U0ANN> @everyone @here @test_bot [click](https://evil.example) <https://evil.example|ok>";
+    for platform in PLATFORMS {
+        let chat = stage.direct(platform);
+        stage.the_model_wants(command, "not done");
+        chat.say("please do it");
+        let prompt = chat.prompt(&up).await;
+        assert!(chat.is_literal(&prompt, command), "{platform:?}: {prompt:#?}");
+        chat.press(Person::Ann, &prompt, "Deny");
+        chat.hears("not done");
     }
 }
