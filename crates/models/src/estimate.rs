@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stakpak_agent_core::ModelRequest;
-use stakpak_protocol::{Message, MessageContent, MessagePart, Usage};
+use stakpak_protocol::{Message, MessageContent, MessagePart, Usage, result_text};
 
 /// An image costs about this many bytes of text, whatever its size.
 const IMAGE_BYTES: usize = 7_000;
@@ -40,7 +40,10 @@ fn part_len(part: &MessagePart) -> usize {
         MessagePart::Text { text, .. } => text.len(),
         MessagePart::Image { .. } => IMAGE_BYTES,
         MessagePart::ToolCall { name, arguments, .. } => name.len() + json_len(arguments),
-        MessagePart::ToolResult { content, .. } => json_len(content),
+        MessagePart::ToolResult { content, .. } => match result_text(content, |_| " ".repeat(IMAGE_BYTES)) {
+            Some(text) => text.len(),
+            None => json_len(content),
+        },
     }
 }
 

@@ -11,6 +11,7 @@ mod message;
 mod model;
 mod ready;
 mod request;
+mod result;
 mod run;
 mod session;
 mod usd;
@@ -35,6 +36,7 @@ pub use request::{
     RunLimits, RunOverrides, SwitchModelRequest, SwitchModelResponse, ToolDecision, ToolDecisionAction,
     UpdateSessionRequest,
 };
+pub use result::{ResultPart, result_parts, result_text};
 pub use run::{LastError, LastErrorCode, Run, RunList, RunState, RunStatus};
 pub use session::{AutoApproveMode, Config, Health, Session, SessionDetail, SessionList, SessionStatus, Visibility};
 pub use usd::Usd;

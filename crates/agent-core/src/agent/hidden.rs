@@ -4,7 +4,7 @@
 //! What a provider needs back unchanged (metadata, signatures) and the bytes of images are left alone.
 
 use serde_json::Value;
-use stakpak_protocol::{Message, MessageContent, MessagePart};
+use stakpak_protocol::{Message, MessageContent, MessagePart, result_parts};
 
 use crate::{
     HiddenStream, ModelAnswer, ToolOutcome,
@@ -33,7 +33,7 @@ pub(super) async fn request(secrets: &SessionSecrets, request: &mut Request) {
 /// Hides what a tool gave.
 pub(super) async fn outcome(secrets: &SessionSecrets, outcome: &mut ToolOutcome) {
     if let ToolOutcome::Completed { result, .. } = outcome {
-        secrets.hide(of_value(result)).await;
+        secrets.hide(of_result(result)).await;
     }
 }
 
@@ -52,8 +52,17 @@ fn of_part(part: &mut MessagePart) -> Vec<&mut String> {
         MessagePart::Image { url, .. } if url.starts_with("data:") => Vec::new(),
         MessagePart::Image { url, .. } => vec![url],
         MessagePart::ToolCall { arguments, .. } => of_value(arguments),
-        MessagePart::ToolResult { content, .. } => of_value(content),
+        MessagePart::ToolResult { content, .. } => of_result(content),
     }
+}
+
+/// The texts of a result, but for images in it.
+fn of_result(content: &mut Value) -> Vec<&mut String> {
+    if result_parts(content).is_none() {
+        return of_value(content);
+    }
+    let parts = content.as_array_mut().into_iter().flatten();
+    parts.filter(|part| part["type"] == "text").flat_map(of_value).collect()
 }
 
 /// The string leaves.

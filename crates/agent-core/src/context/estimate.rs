@@ -1,7 +1,7 @@
 //! How many tokens something has, before a provider says so; corrected by what it said last.
 
 use serde_json::Value;
-use stakpak_protocol::{Message, MessageContent, MessagePart};
+use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, result_parts};
 
 use super::{Measured, bytes_of};
 use crate::ToolSpec;
@@ -44,12 +44,22 @@ fn of_part(part: &MessagePart) -> u64 {
         MessagePart::Text { text, .. } => estimate_text(text),
         MessagePart::Image { .. } => AN_IMAGE,
         MessagePart::ToolCall { name, arguments, .. } => of_bytes(name.len() as u64 + json_len(arguments)),
-        MessagePart::ToolResult { content, .. } => of_bytes(json_len(content)),
+        MessagePart::ToolResult { content, .. } => of_bytes(result_len(content)),
     }
 }
 
 fn of_bytes(bytes: u64) -> u64 {
     (bytes * 2).div_ceil(7)
+}
+
+/// Bytes of a result; of an image in it, those of a text that is as dear.
+pub(super) fn result_len(content: &Value) -> u64 {
+    let Some(parts) = result_parts(content) else { return json_len(content) };
+    let len = |part| match part {
+        ResultPart::Text(text) => text.len() as u64,
+        ResultPart::Image(_) => AN_IMAGE * 7 / 2,
+    };
+    parts.into_iter().map(len).sum()
 }
 
 /// Bytes of the JSON; of a text, its own.

@@ -3,9 +3,9 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use serde_json::{Value, json};
-use stakpak_protocol::{Message, MessageContent, MessagePart, ToolCallId};
+use stakpak_protocol::{Message, MessageContent, MessagePart, ToolCallId, result_text};
 
-use super::estimate::json_len;
+use super::estimate::{json_len, result_len};
 
 /// Results and arguments up to this many bytes stay as they are: a stub would be no shorter.
 const SHORT: usize = 200;
@@ -16,7 +16,7 @@ pub(super) type Tools<'a> = HashMap<&'a ToolCallId, &'a str>;
 /// The message with stubs for its results and long arguments.
 pub(super) fn cleared<'a>(message: &'a Message, tools: &Tools<'_>) -> Cow<'a, Message> {
     map_parts(message, |part| match part {
-        MessagePart::ToolResult { content, .. } if json_len(content) > SHORT as u64 => {
+        MessagePart::ToolResult { content, .. } if result_len(content) > SHORT as u64 => {
             let mut part = part.clone();
             if let MessagePart::ToolResult { tool_call_id, content, is_error, .. } = &mut part {
                 *content = stub(tools.get(tool_call_id).copied().unwrap_or("a tool"), content, *is_error).into();
@@ -43,7 +43,7 @@ pub(super) fn cut(message: &Message, keep: usize) -> Cow<'_, Message> {
         MessagePart::Text { text, .. } if text.len() > keep => {
             Some(MessagePart::text(head_and_tail(text, keep, LEFT_OUT)))
         }
-        MessagePart::ToolResult { content, .. } if json_len(content) > keep as u64 => {
+        MessagePart::ToolResult { content, .. } if result_len(content) > keep as u64 => {
             let mut part = part.clone();
             if let MessagePart::ToolResult { content, .. } = &mut part {
                 *content = head_and_tail(&as_text(content), keep, LEFT_OUT).into();
@@ -74,7 +74,7 @@ pub(crate) fn head_and_tail(text: &str, keep: usize, note: &str) -> String {
 pub(super) fn as_text(content: &Value) -> Cow<'_, str> {
     match content {
         Value::String(text) => Cow::Borrowed(text),
-        other => Cow::Owned(other.to_string()),
+        other => Cow::Owned(result_text(other, |_| "(an image)".to_owned()).unwrap_or_else(|| other.to_string())),
     }
 }
 
@@ -183,6 +183,19 @@ mod tests {
         }
         let wide = call(json!((0..100_000).map(|n| n.to_string()).collect::<Vec<_>>()));
         assert!(arguments(&cut(&wide, 300)).is_object());
+    }
+
+    /// An image in a result costs what an image costs, and goes with the rest of the result.
+    #[test]
+    fn images_in_results_are_small_and_go_first() {
+        let url = format!("data:image/png;base64,{}", "A".repeat(4_000_000));
+        let content = json!([{ "type": "text", "text": "a chart" }, { "type": "image", "url": url }]);
+        let message = result(content, false);
+        assert_eq!(super::super::estimate::estimate(&message), 8 + 3 + 2_002);
+        let id = ToolCallId::from("c");
+        let stubbed = cleared(&message, &Tools::from([(&id, "web__draw")])).into_owned();
+        assert!(text_of(&stubbed).starts_with("[result of web__draw: ok; "), "{}", text_of(&stubbed));
+        assert_eq!(text_of(&cut(&message, 300)), "a chart\n(an image)");
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub struct ToolContext {
 pub enum ToolOutcome {
     /// It ran.
     Completed {
-        /// Normally a string; an error starts with an `UPPER_SNAKE` code line.
+        /// Normally a string, with images an array of text and image parts; an error starts with an `UPPER_SNAKE` code line.
         result: Value,
         /// Whether it failed.
         is_error: bool,

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use stakpak_protocol::{
     Event, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType, Role, StopReason,
-    ToolCallId, UnconsumedCommand,
+    ToolCallId, UnconsumedCommand, result_text,
 };
 
 use super::{
@@ -168,9 +168,10 @@ fn unconsumed(queued: &super::Queued) -> UnconsumedCommand {
     UnconsumedCommand { kind: kind.to_owned(), text: queued.message.text() }
 }
 
-/// The result as an event carries it, and its full size when it was cut.
+/// The result as an event carries it, images named only, and its full size when it was cut.
 fn cut_for_event(result: Value) -> (Value, Option<u64>) {
-    let text = match result {
+    let named = |url: &str| format!("[image, {} bytes]", url.len());
+    let text = match result_text(&result, named).map_or(result, Value::String) {
         Value::String(text) => text,
         other => {
             let text = other.to_string();

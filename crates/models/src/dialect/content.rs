@@ -1,6 +1,7 @@
 //! Parts of messages that several protocols say alike.
 
 use serde_json::{Value, json};
+use stakpak_protocol::result_text;
 
 /// Where an image is.
 pub(super) enum Image<'a> {
@@ -26,9 +27,13 @@ pub(super) fn object(arguments: &Value) -> Value {
     }
 }
 
+/// What stands for an image in a result that goes to a model which takes none there.
+const NO_IMAGE: &str = "<non-text tool result omitted for safety>";
+
 /// A result as plain text, never as JSON within JSON.
 pub(super) fn text_of(content: &Value) -> String {
-    content.as_str().map_or_else(|| content.to_string(), str::to_owned)
+    let with_images = || result_text(content, |_| NO_IMAGE.to_owned()).unwrap_or_else(|| content.to_string());
+    content.as_str().map_or_else(with_images, str::to_owned)
 }
 
 /// A result for a provider without a flag for errors.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use stakpak_agent_core::ErrorClass;
 use stakpak_models::ProviderKind;
-use stakpak_protocol::FinishReason;
+use stakpak_protocol::{FinishReason, Message};
 use stakpak_test_support::{Reply, ScriptedLlm};
 
-use crate::support::{KEY, ask, hello, model_of, settings};
+use crate::support::{KEY, ask, call, hello, model_of, request, result, settings};
 
 const KINDS: [ProviderKind; 4] =
     [ProviderKind::Chat, ProviderKind::Responses, ProviderKind::Anthropic, ProviderKind::Gemini];
@@ -180,5 +180,58 @@ async fn configured_headers_win() {
         let headers = &llm.requests()[0].headers;
         assert_eq!((headers["anthropic-version"].as_str(), headers["x-team"].as_str()), ("2030-01-01", "ops"));
         assert!(!headers.contains_key("authorization") && !headers.contains_key("x-api-key"), "{kind:?}");
+    }
+}
+
+/// Where models take images in results they get them; elsewhere it is said that there was one.
+#[tokio::test]
+async fn images_in_results_go_where_they_are_taken() {
+    const OMITTED: &str = "a chart\n<non-text tool result omitted for safety>";
+    let llm = ScriptedLlm::start().await;
+    let content =
+        json!([{ "type": "text", "text": "a chart" }, { "type": "image", "url": "data:image/png;base64,AAAA" }]);
+    let history = vec![
+        Message::user("draw"),
+        Message::assistant(vec![call("call_1", "run", json!({}))]),
+        result("call_1", content, false),
+    ];
+    for (kind, model, at, expected) in [
+        (ProviderKind::Chat, "gpt-5", "/messages/3/content", json!(OMITTED)),
+        (ProviderKind::Responses, "gpt-3.5-turbo", "/input/2/output", json!(OMITTED)),
+        (
+            ProviderKind::Responses,
+            "gpt-5",
+            "/input/2/output",
+            json!([
+                { "type": "input_text", "text": "a chart" },
+                { "type": "input_image", "image_url": "data:image/png;base64,AAAA" }
+            ]),
+        ),
+        (
+            ProviderKind::Anthropic,
+            "claude-x",
+            "/messages/2/content/0/content",
+            json!([
+                { "type": "text", "text": "a chart" },
+                { "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "AAAA" } }
+            ]),
+        ),
+        (
+            ProviderKind::Gemini,
+            "gemini-2.5-pro",
+            "/contents/2/parts/0/functionResponse/response",
+            json!({ "output": OMITTED }),
+        ),
+        (
+            ProviderKind::Gemini,
+            "gemini-3-pro",
+            "/contents/2/parts/0/functionResponse/parts",
+            json!([{ "inlineData": { "mimeType": "image/png", "data": "AAAA" } }]),
+        ),
+    ] {
+        llm.push(whole(kind));
+        ask(&model_of(settings(&llm, kind), model), request(history.clone())).await.end.unwrap();
+        let body = llm.requests().pop().unwrap().body;
+        assert_eq!(body.pointer(at), Some(&expected), "{kind:?} {model}: {body}");
     }
 }

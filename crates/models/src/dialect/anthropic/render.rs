@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 use stakpak_agent_core::ModelRequest;
-use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
+use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, result_parts};
 
 use crate::dialect::{
     Asked,
@@ -79,23 +79,36 @@ fn blocks(at: usize, message: &Message, asked: Asked<'_>) -> Vec<Value> {
 fn block(part: &MessagePart, asked: Asked<'_>) -> Value {
     match part {
         MessagePart::Text { text, .. } => json!({ "type": "text", "text": text }),
-        MessagePart::Image { url, .. } => match Image::of(url) {
-            Image::Inline { kind, base64 } => {
-                json!({ "type": "image", "source": { "type": "base64", "media_type": kind, "data": base64 } })
-            }
-            Image::Url(url) => json!({ "type": "image", "source": { "type": "url", "url": url } }),
-        },
+        MessagePart::Image { url, .. } => image(url),
         MessagePart::ToolCall { id, name, arguments, .. } => {
             json!({ "type": "tool_use", "id": asked.call_id(id), "name": name, "input": object(arguments) })
         }
         MessagePart::ToolResult { tool_call_id, content, is_error, .. } => {
-            let mut block = json!({ "type": "tool_result", "tool_use_id": asked.call_id(tool_call_id), "content": text_of(content) });
+            let mut block = json!({ "type": "tool_result", "tool_use_id": asked.call_id(tool_call_id), "content": result(content) });
             if *is_error {
                 block["is_error"] = json!(true);
             }
             block
         }
     }
+}
+
+fn image(url: &str) -> Value {
+    match Image::of(url) {
+        Image::Inline { kind, base64 } => {
+            json!({ "type": "image", "source": { "type": "base64", "media_type": kind, "data": base64 } })
+        }
+        Image::Url(url) => json!({ "type": "image", "source": { "type": "url", "url": url } }),
+    }
+}
+
+fn result(content: &Value) -> Value {
+    let Some(parts) = result_parts(content) else { return text_of(content).into() };
+    let block = |part| match part {
+        ResultPart::Text(text) => json!({ "type": "text", "text": text }),
+        ResultPart::Image(url) => image(url),
+    };
+    parts.into_iter().map(block).collect()
 }
 
 fn mark(block: &mut Value, ttl: &str) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 use stakpak_agent_core::ModelRequest;
-use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
+use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, result_parts, result_text};
 
 use crate::dialect::{
     Asked,
@@ -89,6 +89,19 @@ fn attach(rendered: &mut Vec<Value>, next: Option<&mut Value>, replayed: &Value)
     }
 }
 
+/// <https://ai.google.dev/gemini-api/docs/function-calling#multimodal>: from Gemini 3 on.
+fn images(content: &Value) -> Vec<Value> {
+    let parts = result_parts(content).unwrap_or_default().into_iter();
+    let inline = parts.filter_map(|part| match part {
+        ResultPart::Image(url) => match Image::of(url) {
+            Image::Inline { kind, base64 } => Some(json!({ "inlineData": { "mimeType": kind, "data": base64 } })),
+            Image::Url(_) => None,
+        },
+        ResultPart::Text(_) => None,
+    });
+    inline.collect()
+}
+
 fn part(part: &MessagePart, names: &HashMap<&str, &str>, asked: Asked<'_>) -> Value {
     match part {
         MessagePart::Text { text, .. } => json!({ "text": text }),
@@ -109,6 +122,12 @@ fn part(part: &MessagePart, names: &HashMap<&str, &str>, asked: Asked<'_>) -> Va
             let mut response = json!({ "name": name, "response": { key: text_of(content) } });
             if let Some(id) = asked.given_id(tool_call_id) {
                 response["id"] = json!(id);
+            }
+            let images = images(content);
+            if asked.model.contains("gemini-3") && !images.is_empty() {
+                response["response"] =
+                    json!({ key: result_text(content, |_| String::new()).unwrap_or_default().trim() });
+                response["parts"] = images.into();
             }
             json!({ "functionResponse": response })
         }

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 use stakpak_agent_core::ModelRequest;
-use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
+use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, result_parts};
 
 use crate::dialect::{
     Asked,
@@ -48,6 +48,24 @@ fn reasons(model: &str) -> bool {
     !["gpt-3", "gpt-4", "chatgpt-4", "ft:gpt-3", "ft:gpt-4"].iter().any(|prefix| model.starts_with(prefix))
 }
 
+/// Models that are known to take images in results.
+fn sees(model: &str) -> bool {
+    let seeing = ["gpt-4o", "gpt-4.1", "gpt-5", "o1", "o3", "o4"].iter().any(|prefix| model.starts_with(prefix));
+    seeing && !["o1-mini", "o3-mini"].iter().any(|prefix| model.starts_with(prefix))
+}
+
+fn output(content: &Value, is_error: bool, model: &str) -> Value {
+    let Some(parts) = result_parts(content).filter(|_| sees(model)) else {
+        return marked_text(content, is_error).into();
+    };
+    let mark = is_error.then_some(ResultPart::Text("[error]"));
+    let item = |part| match part {
+        ResultPart::Text(text) => json!({ "type": "input_text", "text": text }),
+        ResultPart::Image(url) => json!({ "type": "input_image", "image_url": url }),
+    };
+    mark.into_iter().chain(parts).map(item).collect()
+}
+
 fn items(at: usize, message: &Message, asked: Asked<'_>) -> Vec<Value> {
     let replayed = |part: usize| asked.replays.into_iter().flat_map(move |replays| replays.before(at, part)).cloned();
     let parts = match &message.content {
@@ -79,7 +97,7 @@ fn push(items: &mut Vec<Value>, role: Role, part: &MessagePart, asked: Asked<'_>
             return;
         }
         (_, MessagePart::ToolResult { tool_call_id, content, is_error, .. }) => {
-            let output = marked_text(content, *is_error);
+            let output = output(content, *is_error, asked.model);
             items.push(json!({
                 "type": "function_call_output", "call_id": asked.call_id(tool_call_id), "output": output
             }));
