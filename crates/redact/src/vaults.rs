@@ -140,15 +140,14 @@ impl Vaults {
         rule: &str,
         grant: Grant<'_>,
     ) -> Result<zeroize::Zeroizing<String>, RestoreError> {
+        let vault = self.vault(session).ok();
+        let value = vault.and_then(|vault| vault.value(placeholder));
+        let value = value.ok_or_else(|| RestoreError::Unknown(placeholder.to_owned()))?;
         let is_granted = match grant {
             Grant::All => true,
             Grant::Rules(rules) => rules.iter().any(|granted| granted == rule),
         };
-        if !is_granted {
-            return Err(RestoreError::NotGranted(placeholder.to_owned()));
-        }
-        let vault = self.vault(session).ok();
-        vault.and_then(|vault| vault.value(placeholder)).ok_or_else(|| RestoreError::Unknown(placeholder.to_owned()))
+        if is_granted { Ok(value) } else { Err(RestoreError::NotGranted(placeholder.to_owned())) }
     }
 
     /// Removes the session's secrets.
