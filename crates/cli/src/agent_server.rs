@@ -13,7 +13,7 @@ use stakpak_mcp::{AllTools, Offer, Servers, Serving, Terms};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
-use stakpak_tools::{LocalTools, LocalToolsConfig};
+use stakpak_tools::LocalTools;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -126,18 +126,14 @@ impl Bound {
         edge.allowed_hosts.push(address.ip().to_string());
         let name_of_profile = options.profiles.profile(None)?.name.clone();
         let profiles = Arc::clone(&options.profiles);
-        let tools = LocalToolsConfig {
-            artefacts: home.autopilot("artefacts"),
-            backups: home.autopilot("backups"),
-            credential_variables: options.credential_variables,
-            profile: Some(options.profile),
-            protected: home.protected(),
-            home: std::env::home_dir(),
-        };
-        let tool_servers = options.mcp.start(home, &options.redactor);
+        let tools = mcp::own_tools(home, options.credential_variables, Some(options.profile));
         let secrets = secrets::of_sessions(home, options.redactor.clone());
         let tools = Arc::new(LocalTools::new(tools, secrets.clone()));
+        let tool_servers = options.mcp.start(home, &options.workdir, &options.redactor, &secrets, &tools);
         parts.push(Arc::new(SandboxPart::new(LocalTools::clone(&tools), options.sandbox_levels)));
+        if options.offers_mcp {
+            parts.push(Arc::new(mcp::OwnToolsPart));
+        }
         let own_tools = options.offers_mcp.then(|| {
             Serving::new(Offer {
                 tools: tools.clone(),

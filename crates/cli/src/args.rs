@@ -23,7 +23,7 @@ pub(crate) use channel::{
 pub(crate) use config::{ConfigCommand, ConfigFileName};
 pub(crate) use gateway::{ApprovalsCommand, GatewayCommand, GatewayInitArgs, GatewayRunArgs, OutboxCommand, ServeArgs};
 pub(crate) use init::{InitArgs, ProviderChoice};
-pub(crate) use mcp::McpCommand;
+pub(crate) use mcp::{McpAddArgs, McpCommand};
 pub(crate) use run::{ApprovalArgs, OutputFormat, RunArgs};
 pub(crate) use schedule::{
     BACKFILL_LIMIT, BackfillArgs, DecisionArgs, ScheduleAddArgs, ScheduleCommand, ScheduleEditArgs, ScheduleKeys,

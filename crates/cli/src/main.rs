@@ -17,6 +17,7 @@ mod autopilot_file;
 mod backup;
 mod channel;
 mod chat;
+mod comments;
 mod config;
 mod doctor;
 mod exit;

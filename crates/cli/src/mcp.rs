@@ -2,20 +2,26 @@
 //!
 //! A file or a server that cannot be used is told of and left out: it holds up nothing else.
 
+mod document;
+mod edits;
+mod list;
 mod serve;
+mod shown;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use comfy_table::{Table, presets};
-use serde::Serialize;
-use stakpak_mcp::{File, Found, Places, ServerTable, Servers, Settings};
+use stakpak_mcp::{File, Found, Host, Places, ServerTable, Servers, Settings};
 use stakpak_redact::Redactor;
+use stakpak_tools::{LocalTools, LocalToolsConfig, VaultSecrets};
 
+pub(crate) use self::document::OwnToolsPart;
+use self::shown::Shown;
 use crate::{
     args::{Global, McpCommand},
     exit::Failure,
     home::Home,
+    sandbox::AsCommands,
     secrets,
 };
 
@@ -76,27 +82,40 @@ impl Configured {
         home.credential_variables().into_iter().chain(self.variables.iter().cloned()).collect()
     }
 
-    /// Makes them ready to be started.
-    pub(crate) fn start(self, home: &Home, redactor: &Redactor) -> Arc<Servers> {
-        let places = Places { state: home.autopilot(""), logs: home.logs(), artefacts: home.autopilot("artefacts") };
-        Servers::new(self.settings, &places, redactor)
+    /// Makes them ready to be started, with the secrets and the sandbox of our own tools.
+    pub(crate) fn start(
+        self,
+        home: &Home,
+        workdir: &Path,
+        redactor: &Redactor,
+        secrets: &VaultSecrets,
+        tools: &LocalTools,
+    ) -> Arc<Servers> {
+        let host = Host {
+            places: Places { state: home.autopilot(""), logs: home.logs(), artefacts: home.autopilot("artefacts") },
+            workdir: workdir.to_owned(),
+            redactor: redactor.clone(),
+            secrets: Arc::new(secrets.clone()),
+            confine: Arc::new(AsCommands(tools.clone())),
+        };
+        Servers::new(self.settings, host)
+    }
+}
+
+/// Our own tools, as every process of this state directory has them.
+pub(crate) fn own_tools(home: &Home, credential_variables: Vec<String>, profile: Option<String>) -> LocalToolsConfig {
+    LocalToolsConfig {
+        artefacts: home.autopilot("artefacts"),
+        backups: home.autopilot("backups"),
+        credential_variables,
+        profile,
+        protected: home.protected(),
+        home: std::env::home_dir(),
     }
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
-}
-
-/// A server as `list` shows it.
-#[derive(Debug, Serialize)]
-struct Listed<'a> {
-    name: &'a str,
-    transport: &'static str,
-    /// The program with its arguments, or the address; never variables or headers.
-    target: String,
-    disabled: bool,
-    /// Why it cannot be used.
-    error: Option<String>,
 }
 
 pub(crate) async fn run(global: &Global, command: McpCommand) -> Result<()> {
@@ -108,55 +127,15 @@ pub(crate) async fn run(global: &Global, command: McpCommand) -> Result<()> {
     let found = stakpak_mcp::find(&workdir, home.root())?;
     match command {
         McpCommand::Serve => Ok(()),
-        McpCommand::List => list(global, &found),
+        McpCommand::List => list::all(global, &home, &found),
+        McpCommand::Get { name } => list::one(global, &home, found.file.as_ref(), &name),
+        McpCommand::Add(args) => edits::add(global, &home, &workdir, &found, args),
+        McpCommand::Remove { name } => edits::remove(global, &home, &workdir, &found, &name),
+        McpCommand::Enable { name } => edits::switch(global, &home, &workdir, &found, &name, true),
+        McpCommand::Disable { name } => edits::switch(global, &home, &workdir, &found, &name, false),
         McpCommand::Trust => trust(global, &home, &found, &workdir),
-        McpCommand::Test { name } => test(global, &home, found.file.as_ref(), name.as_deref()).await,
+        McpCommand::Test { name } => test(global, &home, &workdir, found.file.as_ref(), name.as_deref()).await,
     }
-}
-
-fn list(global: &Global, found: &Found) -> Result<()> {
-    let file = found.file.as_ref();
-    let servers: Vec<Listed> =
-        file.iter().flat_map(|file| &file.servers).map(|(name, table)| listed(name, table)).collect();
-    let untrusted = found.untrusted.as_ref().map(|file| file.path.display().to_string());
-    if global.json {
-        let path = file.map(|file| file.path.display().to_string());
-        let document = serde_json::json!({ "config": path, "servers": servers, "untrusted": untrusted });
-        say!("{document:#}");
-        return Ok(());
-    }
-    match file {
-        Some(file) => say!("{}", file.path.display()),
-        None => say!("there are no tool servers; name some in ~/.stakpak/mcp.toml"),
-    }
-    if !servers.is_empty() {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["NAME", "TRANSPORT", "STATE", "TARGET"]);
-        for server in &servers {
-            let state = match (&server.error, server.disabled) {
-                (Some(error), _) => error.as_str(),
-                (None, true) => "disabled",
-                (None, false) => "enabled",
-            };
-            table.add_row([server.name, server.transport, state, &server.target]);
-        }
-        say!("{table}");
-    }
-    if let Some(path) = untrusted {
-        say!("{path} is not trusted; read it, then: stakpak mcp trust");
-    }
-    Ok(())
-}
-
-fn listed<'a>(name: &'a str, table: &ServerTable) -> Listed<'a> {
-    let (transport, target) = match (&table.command, &table.url) {
-        (Some(command), _) => {
-            ("stdio", std::iter::once(command).chain(&table.args).cloned().collect::<Vec<_>>().join(" "))
-        }
-        (None, url) => ("http", url.clone().unwrap_or_default()),
-    };
-    let error = table.settings(name, &variable).err().map(|error| error.to_string());
-    Listed { name, transport, target, disabled: table.disabled, error }
 }
 
 fn trust(global: &Global, home: &Home, found: &Found, workdir: &Path) -> Result<()> {
@@ -174,14 +153,21 @@ fn trust(global: &Global, home: &Home, found: &Found, workdir: &Path) -> Result<
         say!("{document:#}");
         return Ok(());
     }
+    let redactor = known(home, &file.servers)?;
     say!("trusted {} as it is now:", file.path.display());
     for (name, table) in &file.servers {
-        say!("  {name}: {}", listed(name, table).target);
+        say!("  {name}: {}", Shown::of(name, table, &redactor).target);
     }
     Ok(())
 }
 
-async fn test(global: &Global, home: &Home, file: Option<&File>, name: Option<&str>) -> Result<()> {
+/// Hides what the servers have of this process's variables, and what is written into the file itself.
+fn known(home: &Home, servers: &BTreeMap<String, ServerTable>) -> Result<Redactor> {
+    let secrets: Vec<String> = servers.values().flat_map(|table| table.secrets(&variable)).collect();
+    secrets::redactor(home, &secrets)
+}
+
+async fn test(global: &Global, home: &Home, workdir: &Path, file: Option<&File>, name: Option<&str>) -> Result<()> {
     let file = file.context("there are no tool servers")?;
     let mut tables = file.servers.clone();
     tables.retain(|server, table| name.map_or(!table.disabled, |name| server == name));
@@ -192,9 +178,11 @@ async fn test(global: &Global, home: &Home, file: Option<&File>, name: Option<&s
     for (name, table) in &tables {
         settings.push(table.settings(name, &variable).with_context(|| format!("the tool server `{name}`"))?);
     }
-    let secrets: Vec<String> = tables.values().flat_map(|table| table.secrets(&variable)).collect();
-    let redactor = secrets::redactor(home, &secrets)?;
-    let servers = Configured { settings, ..Configured::default() }.start(home, &redactor);
+    let redactor = known(home, &tables)?;
+    let secrets = secrets::of_sessions(home, redactor.clone());
+    let tools = LocalTools::new(own_tools(home, home.credential_variables(), None), secrets.clone());
+    let configured = Configured { settings, ..Configured::default() };
+    let servers = configured.start(home, workdir, &redactor, &secrets, &tools);
     let reports = servers.test().await;
     servers.stop(STOP).await;
     let ok = reports.iter().all(|report| report.is_ready);

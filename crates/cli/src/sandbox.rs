@@ -1,9 +1,14 @@
-//! Sandboxes of profiles: from the file to the agent's terms, and how they go in `/v1/ready`.
+//! Sandboxes of profiles and of tool servers: from the file to the agent's terms, and how they go in `/v1/ready`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    any::Any,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use stakpak_agent_core::{Sandbox, SandboxLevel};
+use stakpak_agent_core::{Sandbox, SandboxLevel, SandboxUnavailable};
 use stakpak_config::{ConfigFile, SandboxConfig, SandboxLevel as Level};
+use stakpak_mcp::Confine;
 use stakpak_protocol::CheckState;
 use stakpak_server::{Check, Part};
 use stakpak_tools::LocalTools;
@@ -30,6 +35,21 @@ fn of_level(level: Level) -> SandboxLevel {
         Level::Landlock => SandboxLevel::Landlock,
         Level::Container => SandboxLevel::Container,
         _ => SandboxLevel::Strongest,
+    }
+}
+
+/// Confines tool servers as the commands of runs are.
+pub(crate) struct AsCommands(pub(crate) LocalTools);
+
+impl Confine for AsCommands {
+    fn confine(
+        &self,
+        command: &mut tokio::process::Command,
+        sandbox: &SandboxConfig,
+        workspace: &Path,
+    ) -> Result<Box<dyn Any + Send + Sync>, SandboxUnavailable> {
+        let confined = self.0.confine(command, &of_profile(Some(sandbox)), workspace)?;
+        Ok(Box::new(confined))
     }
 }
 

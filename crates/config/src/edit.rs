@@ -51,15 +51,35 @@ pub fn edit<T, E: std::error::Error + 'static>(
     path: &Path,
     mut change: impl FnMut(&mut DocumentMut) -> Result<T, E>,
 ) -> Result<T, EditError<E>> {
+    rewrite(path, |name, source| {
+        let mut document = parse(name, source).map_err(EditError::Unparsable)?;
+        let outcome = change(&mut document).map_err(EditError::Refused)?;
+        Ok((render(&document, source), outcome))
+    })
+}
+
+/// As [`edit`], for a file of another format: `change` gets its text and gives the new one.
+///
+/// # Errors
+/// The file is as it was.
+pub fn edit_text<T, E: std::error::Error + 'static>(
+    path: &Path,
+    mut change: impl FnMut(&str) -> Result<(String, T), E>,
+) -> Result<T, EditError<E>> {
+    rewrite(path, |_, source| change(source).map_err(EditError::Refused))
+}
+
+fn rewrite<T, E: std::error::Error + 'static>(
+    path: &Path,
+    mut change: impl FnMut(&str, &str) -> Result<(String, T), EditError<E>>,
+) -> Result<T, EditError<E>> {
     let target = file::target(path)?;
     let _lock = lock(&target)?;
     for _ in 0..MAX_ATTEMPTS {
         let before = read(&target)?;
         let name = file_name(&target);
         let source = text(&name, before.clone().unwrap_or_default()).map_err(EditError::Unparsable)?;
-        let mut document = parse(&name, &source).map_err(EditError::Unparsable)?;
-        let outcome = change(&mut document).map_err(EditError::Refused)?;
-        let after = render(&document, &source);
+        let (after, outcome) = change(&name, &source)?;
         if source == after {
             return Ok(outcome);
         }

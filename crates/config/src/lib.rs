@@ -35,7 +35,7 @@ pub use config_file::{ConfigFile, ProfileError};
 pub use cost::Price;
 pub use credentials::Credentials;
 pub use document::{Codes, Document, LoadError};
-pub use edit::{EditError, edit, set};
+pub use edit::{EditError, edit, edit_text, set};
 pub use file::{FileError, create_if_absent, private_dir, write_private};
 pub use finding::{Finding, Location, Severity};
 pub use leaf::{Leaf, is_secret};

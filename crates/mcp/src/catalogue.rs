@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use stakpak_agent_core::{Effect, ToolSpec};
-use stakpak_redact::Redactor;
 
 use crate::{
     kept::Listed,
@@ -27,12 +26,7 @@ pub(crate) struct Offered {
 }
 
 /// The tools by full name, sorted, and why others are not among them.
-pub(crate) fn offered(
-    settings: &Settings,
-    server: usize,
-    listed: &[Listed],
-    redactor: &Redactor,
-) -> (Vec<Arc<Offered>>, Vec<String>) {
+pub(crate) fn offered(settings: &Settings, server: usize, listed: &[Listed]) -> (Vec<Arc<Offered>>, Vec<String>) {
     let mut by_name: BTreeMap<String, Arc<Offered>> = BTreeMap::new();
     let mut refused = Vec::new();
     let mut sorted: Vec<&Listed> = listed.iter().filter(|tool| settings.allows(&tool.name)).collect();
@@ -43,23 +37,23 @@ pub(crate) fn offered(
             refused.push(format!("{:?} is not offered: {:?} has the name {name} already", tool.name, first.original));
             continue;
         }
-        by_name.insert(name.clone(), Arc::new(offer(settings, server, name, tool, redactor)));
+        by_name.insert(name.clone(), Arc::new(offer(settings, server, name, tool)));
     }
     (by_name.into_values().collect(), refused)
 }
 
-fn offer(settings: &Settings, server: usize, name: String, tool: &Listed, redactor: &Redactor) -> Offered {
+fn offer(settings: &Settings, server: usize, name: String, tool: &Listed) -> Offered {
     let effect = match settings.effect(&tool.name) {
         Some(ToolEffect::Pure) => Effect::Pure,
-        // The core knows no keys yet: at most once.
-        Some(ToolEffect::Keyed | ToolEffect::Unsafe) => Effect::Unsafe,
+        // Its key is the call's id, which goes with it.
+        Some(ToolEffect::Keyed) => Effect::Keyed,
+        Some(ToolEffect::Unsafe) => Effect::Unsafe,
         None if settings.trust_annotations && tool.read_only => Effect::Pure,
         None => Effect::Unsafe,
     };
     let schema = Value::Object(object_schema(&tool.input_schema));
     let hash = hex(&Sha256::digest(json!([tool.description, canonical(&schema)]).to_string()));
-    let description = redactor.redact(&tool.description).into_owned();
-    let spec = ToolSpec { name, description, input_schema: schema };
+    let spec = ToolSpec { name, description: tool.description.clone(), input_schema: schema };
     Offered { spec, original: tool.name.clone(), server, effect, hash }
 }
 

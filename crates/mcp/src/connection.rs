@@ -1,6 +1,6 @@
 //! One conversation with a server: from its start to its end, with all pages of its list of tools.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::BoxFuture;
 use reqwest::header::{HeaderName, HeaderValue};
@@ -13,14 +13,16 @@ use rmcp::{
     },
     transport::{StreamableHttpClientTransport, streamable_http_client::StreamableHttpClientTransportConfig},
 };
-use stakpak_redact::Redactor;
+use stakpak_agent_core::SandboxUnavailable;
+use tokio::task::spawn_blocking;
 
 use crate::{
     handler::Handler,
+    host::Host,
     kept::Listed,
-    settings::{Protocol, Settings, Transport},
+    settings::{Program, Protocol, Settings, Transport},
     stderr_log,
-    stdio::{self, Child},
+    stdio::{self, Child, Started},
 };
 
 const MAX_PAGES: usize = 50;
@@ -33,6 +35,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(crate) enum ConnectError {
     #[error("`{program}` cannot be started: {source}")]
     Start { program: String, source: std::io::Error },
+    #[error("it is not started without its sandbox: {0}")]
+    Sandbox(#[from] SandboxUnavailable),
     #[error("headers.{0} is no valid header")]
     Header(String),
     #[error("there can be no connection: {0}")]
@@ -64,15 +68,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Starts or connects, greets, and asks for the tools. Dropping it ends whatever was started.
-    pub(crate) async fn open(settings: &Settings, logs: &Path, redactor: &Redactor) -> Result<Self, ConnectError> {
+    pub(crate) async fn open(settings: &Settings, host: &Host) -> Result<Self, ConnectError> {
         let handler = Handler::default();
         let (service, child) = match &settings.transport {
-            Transport::Stdio { command, args, env, cwd } => {
-                let started = stdio::start(command, args, env, cwd.as_deref())
-                    .map_err(|source| ConnectError::Start { program: command.clone(), source })?;
-                let log = logs.join(format!("mcp-{}.log", settings.name));
+            Transport::Stdio(program) => {
+                let started = start(program.clone(), host.clone()).await?;
+                let log = host.places.logs.join(format!("mcp-{}.log", settings.name));
                 // Ends with the pipe, which ends with the group.
-                tokio::spawn(stderr_log::drain(started.stderr, log, redactor.clone()));
+                tokio::spawn(stderr_log::drain(started.stderr, log, host.redactor.clone()));
                 let service =
                     handler.clone().serve_with_lifecycle(started.transport, lifecycle(settings.protocol)).await;
                 (service.map_err(Box::new)?, Some(started.child))
@@ -113,6 +116,12 @@ impl Connection {
             child.end().await;
         }
     }
+}
+
+async fn start(program: Program, host: Host) -> Result<Started, ConnectError> {
+    let command = program.command.clone();
+    let started = spawn_blocking(move || stdio::start(&program, &host)).await;
+    started.unwrap_or_else(|error| Err(ConnectError::Start { program: command, source: std::io::Error::other(error) }))
 }
 
 /// All pages, from the server and from no cache.

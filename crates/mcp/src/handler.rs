@@ -1,4 +1,4 @@
-//! What a server asks of us or tells us: changed lists and progress are taken, everything else is declined.
+//! What a server asks of us or tells us: changed lists and progress are taken; sampling, roots and questions are declined.
 
 use std::{
     collections::HashMap,
@@ -46,7 +46,8 @@ impl Drop for Progress {
 
 impl ClientHandler for Handler {
     fn get_info(&self) -> ClientConfig {
-        ClientConfig::new(ClientCapabilities::default(), Implementation::new("stakpak", env!("CARGO_PKG_VERSION")))
+        let capabilities = ClientCapabilities::builder().enable_tasks().build();
+        ClientConfig::new(capabilities, Implementation::new("stakpak", env!("CARGO_PKG_VERSION")))
     }
 
     #[expect(deprecated, reason = "servers of older protocols ask")]

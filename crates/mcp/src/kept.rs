@@ -11,6 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use stakpak_config::{FileError, write_private};
+use stakpak_redact::Redactor;
 
 /// A tool as its server describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,24 @@ pub(crate) struct Listed {
     /// Its own word.
     #[serde(default)]
     pub(crate) read_only: bool,
+}
+
+impl Listed {
+    /// Without what must not show: a server may repeat what it was given.
+    pub(crate) fn redacted(self, redactor: &Redactor) -> Self {
+        let description = redactor.redact(&self.description).into_owned();
+        let schema = self.input_schema.into_iter().map(|(key, value)| (key, redacted(value, redactor)));
+        Self { description, input_schema: schema.collect(), ..self }
+    }
+}
+
+fn redacted(value: Value, redactor: &Redactor) -> Value {
+    match value {
+        Value::String(text) => redactor.redact(&text).into_owned().into(),
+        Value::Array(items) => items.into_iter().map(|item| redacted(item, redactor)).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(key, value)| (key, redacted(value, redactor))).collect(),
+        other => other,
+    }
 }
 
 impl From<rmcp::model::Tool> for Listed {

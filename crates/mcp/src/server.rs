@@ -3,7 +3,6 @@
 //! idle → connecting → ready ⇄ degraded → backoff → connecting. Nothing that waits for a server holds up another.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +11,6 @@ use std::{
 };
 
 use rmcp::{RoleClient, service::Peer};
-use stakpak_redact::Redactor;
 use tokio::{
     sync::{Notify, watch},
     task::spawn_blocking,
@@ -22,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     catalogue::{Offered, offered},
-    connection::{Connection, list},
+    connection::{ConnectError, Connection, list},
     handler::Handler,
+    host::Host,
     kept::{Kept, Listed},
     servers::ServerReport,
     settings::Settings,
@@ -48,8 +47,22 @@ pub(crate) enum State {
     /// It answers, but its list of tools could not be read again.
     Degraded(Live, String),
     /// It could not be reached, or is gone; when it is tried again.
-    Backoff(Instant, String),
+    Backoff(Instant, Gone),
     Stopped,
+}
+
+/// Why a server is not there.
+#[derive(Debug, Clone)]
+pub(crate) struct Gone {
+    why: String,
+    /// It may not be started: its sandbox cannot be set up.
+    unconfined: bool,
+}
+
+impl From<&str> for Gone {
+    fn from(why: &str) -> Self {
+        Self { why: why.to_owned(), unconfined: false }
+    }
 }
 
 /// Whom calls go to.
@@ -67,6 +80,15 @@ impl State {
         }
     }
 
+    /// The code of a call that could not be made.
+    pub(crate) fn code(&self) -> &'static str {
+        if matches!(self, Self::Backoff(_, gone) if gone.unconfined) {
+            "SANDBOX_UNAVAILABLE"
+        } else {
+            "SERVER_UNAVAILABLE"
+        }
+    }
+
     /// For people.
     pub(crate) fn describe(&self) -> String {
         match self {
@@ -74,7 +96,7 @@ impl State {
             Self::Connecting => "connecting: it has not answered yet".to_owned(),
             Self::Ready(_) => "ready".to_owned(),
             Self::Degraded(_, why) => format!("degraded: {why}"),
-            Self::Backoff(until, why) => {
+            Self::Backoff(until, Gone { why, .. }) => {
                 let left = until.saturating_duration_since(Instant::now()).as_secs();
                 format!("backoff: {why}; it is tried again in {left} s")
             }
@@ -109,23 +131,21 @@ pub(crate) struct Server {
     tools: Mutex<Tools>,
     wanted: Notify,
     was_waited_for: AtomicBool,
-    logs: PathBuf,
     kept: Arc<Kept>,
-    redactor: Redactor,
+    pub(crate) host: Host,
 }
 
 impl Server {
-    pub(crate) fn new(settings: Settings, index: usize, logs: PathBuf, kept: Arc<Kept>, redactor: Redactor) -> Self {
+    pub(crate) fn new(settings: Settings, index: usize, kept: Arc<Kept>, host: Host) -> Self {
         let server = Self {
             index,
             state: watch::Sender::new(State::Idle),
             tools: Mutex::default(),
             wanted: Notify::new(),
             was_waited_for: AtomicBool::new(false),
-            logs,
-            redactor,
             settings,
             kept,
+            host,
         };
         if let Some(listed) = server.kept.list(&server.settings.name, &server.settings.identity) {
             server.offer(&listed);
@@ -197,11 +217,16 @@ impl Server {
         while !stop.asked.is_cancelled() {
             self.state.send_replace(State::Connecting);
             let began = Instant::now();
-            let why = self.stand(&stop).await;
+            let gone = self.stand(&stop).await;
             failures = if began.elapsed() > STEADY { 1 } else { failures + 1 };
             let wait = backoff(failures, fastrand::f64());
-            tracing::warn!(server = self.settings.name, why, wait_s = wait.as_secs(), "a tool server is not there");
-            self.state.send_replace(State::Backoff(Instant::now() + wait, why));
+            tracing::warn!(
+                server = self.settings.name,
+                why = gone.why,
+                wait_s = wait.as_secs(),
+                "a tool server is not there"
+            );
+            self.state.send_replace(State::Backoff(Instant::now() + wait, gone));
             tokio::select! {
                 () = sleep(wait) => {}
                 () = stop.asked.cancelled() => {}
@@ -211,16 +236,19 @@ impl Server {
     }
 
     /// Connects and stays connected; why that is over.
-    async fn stand(&self, stop: &Stop) -> String {
+    async fn stand(&self, stop: &Stop) -> Gone {
         let limit = self.settings.startup_timeout;
         let opened = tokio::select! {
-            opened = timeout(limit, Connection::open(&self.settings, &self.logs, &self.redactor)) => opened,
-            () = stop.asked.cancelled() => return "it is stopped".to_owned(),
+            opened = timeout(limit, Connection::open(&self.settings, &self.host)) => opened,
+            () = stop.asked.cancelled() => return "it is stopped".into(),
         };
         let mut connection = match opened {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return self.redactor.redact(&error.to_string()).into_owned(),
-            Err(_) => return format!("it did not answer within {} s", limit.as_secs()),
+            Ok(Err(error)) => {
+                let why = self.host.redactor.redact(&error.to_string()).into_owned();
+                return Gone { why, unconfined: matches!(error, ConnectError::Sandbox(_)) };
+            }
+            Err(_) => return format!("it did not answer within {} s", limit.as_secs()).as_str().into(),
         };
         self.take(std::mem::take(&mut connection.tools)).await;
         let live = Live { peer: connection.peer.clone(), handler: connection.handler.clone() };
@@ -229,7 +257,7 @@ impl Server {
         loop {
             let degraded = matches!(&*self.state.borrow(), State::Degraded(..));
             tokio::select! {
-                () = &mut connection.closed => return "its connection has ended".to_owned(),
+                () = &mut connection.closed => return "its connection has ended".into(),
                 () = stop.asked.cancelled() => break,
                 () = live.handler.list_changed.notified() => self.list_again(&live).await,
                 () = sleep(LIST_AGAIN), if degraded => self.list_again(&live).await,
@@ -239,7 +267,7 @@ impl Server {
             () = connection.end() => {}
             () = stop.now.cancelled() => {}
         }
-        "it is stopped".to_owned()
+        "it is stopped".into()
     }
 
     async fn list_again(&self, live: &Live) {
@@ -248,13 +276,14 @@ impl Server {
                 self.take(tools).await;
                 State::Ready(live.clone())
             }
-            Ok(Err(error)) => State::Degraded(live.clone(), self.redactor.redact(&error.to_string()).into_owned()),
+            Ok(Err(error)) => State::Degraded(live.clone(), self.host.redactor.redact(&error.to_string()).into_owned()),
             Err(_) => State::Degraded(live.clone(), "its list of tools did not come".to_owned()),
         };
         self.state.send_replace(state);
     }
 
     async fn take(&self, listed: Vec<Listed>) {
+        let listed: Vec<Listed> = listed.into_iter().map(|tool| tool.redacted(&self.host.redactor)).collect();
         self.offer(&listed);
         let (kept, name, identity) = (self.kept.clone(), self.settings.name.clone(), self.settings.identity.clone());
         let written = spawn_blocking(move || kept.keep_list(&name, &identity, &listed)).await;
@@ -264,7 +293,7 @@ impl Server {
     }
 
     fn offer(&self, listed: &[Listed]) {
-        let (offered, refused) = offered(&self.settings, self.index, listed, &self.redactor);
+        let (offered, refused) = offered(&self.settings, self.index, listed);
         for reason in &refused {
             tracing::warn!(server = self.settings.name, "{reason}");
         }

@@ -12,42 +12,30 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxUnavailable, ToolCall, ToolContext, ToolOutcome,
-    ToolSpec, Tools,
+    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxUnavailable, SecretGrant, ToolCall, ToolContext,
+    ToolOutcome, ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
-use stakpak_redact::Redactor;
 use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    call::call,
+    call::{Called, call},
     cap::capped,
     catalogue::Offered,
+    host::Host,
     kept::Kept,
-    result,
+    result::{self, Answer},
     server::{Server, Stop},
     settings::Settings,
 };
-
-/// Where things are kept, all of them in the state directory.
-#[derive(Debug, Clone)]
-pub struct Places {
-    /// Lists and approvals.
-    pub state: PathBuf,
-    /// What servers write to stderr.
-    pub logs: PathBuf,
-    /// A directory a session: results that are too long.
-    pub artefacts: PathBuf,
-}
 
 /// The servers. Nothing is started before it is wanted; [`Servers::stop`] ends what was.
 #[derive(Debug)]
 pub struct Servers {
     servers: Vec<Arc<Server>>,
     kept: Arc<Kept>,
-    artefacts: PathBuf,
-    redactor: Redactor,
+    host: Host,
     tasks: TaskTracker,
     stop: Stop,
 }
@@ -70,13 +58,13 @@ pub struct ServerReport {
 impl Servers {
     /// Makes them ready to be started, and starts those whose tools are not known yet: in the background, all at once.
     #[must_use]
-    pub fn new(settings: Vec<Settings>, places: &Places, redactor: &Redactor) -> Arc<Self> {
-        let kept = Arc::new(Kept::open(&places.state));
+    pub fn new(settings: Vec<Settings>, host: Host) -> Arc<Self> {
+        let kept = Arc::new(Kept::open(&host.places.state));
         let (tasks, stop) = (TaskTracker::new(), Stop::default());
-        let servers = settings.into_iter().enumerate().map(|(index, settings)| {
-            let server = Server::new(settings, index, places.logs.clone(), Arc::clone(&kept), redactor.clone());
-            Arc::new(server)
-        });
+        let servers = settings
+            .into_iter()
+            .enumerate()
+            .map(|(index, settings)| Arc::new(Server::new(settings, index, Arc::clone(&kept), host.clone())));
         let servers: Vec<_> = servers.collect();
         for server in &servers {
             tasks.spawn(Arc::clone(server).keep(stop.clone()));
@@ -85,7 +73,7 @@ impl Servers {
             }
         }
         tasks.close();
-        Arc::new(Self { servers, kept, artefacts: places.artefacts.clone(), redactor: redactor.clone(), tasks, stop })
+        Arc::new(Self { servers, kept, host, tasks, stop })
     }
 
     /// Whether there is any.
@@ -118,19 +106,33 @@ impl Servers {
         let Some(server) = self.servers.get(tool.server) else {
             return ToolOutcome::error("UNKNOWN_TOOL", "its server is gone");
         };
+        // What the arguments hold now goes to the server and nowhere else.
+        let (session, grant) = (context.session_id, SecretGrant::Rules(&server.settings.secrets));
+        let arguments = match self.host.secrets.restore(session, made.arguments.clone(), grant).await {
+            Ok(arguments) => arguments,
+            Err(error) => return ToolOutcome::error(error.code(), &error.to_string()),
+        };
         self.approve(tool).await;
-        match call(server, tool, made, &context, &self.redactor).await {
-            ToolOutcome::Completed { result: Value::String(text), is_error } => {
-                let (redactor, directory) =
-                    (self.redactor.clone(), self.artefacts.join(context.session_id.to_string()));
-                let (name, id) = (made.name.clone(), made.id.clone());
-                let finish =
-                    move || capped(redactor.redact(&result::clean(&text)).into_owned(), &directory, &name, &id);
-                let text = spawn_blocking(finish).await.unwrap_or_else(|_| "the result could not be read".to_owned());
-                ToolOutcome::Completed { result: Value::String(text), is_error }
+        match call(server, tool, made, arguments, &context).await {
+            Called::Ended { answer, is_error } => {
+                ToolOutcome::Completed { result: self.finished(answer, made, session).await, is_error }
             }
-            other => other,
+            Called::Cancelled => ToolOutcome::Cancelled,
         }
+    }
+
+    /// The answer as it may be seen: clean, without secrets, not too long.
+    async fn finished(&self, answer: Answer, made: &ToolCall, session: SessionId) -> Value {
+        let Answer { text, images } = answer;
+        if text.is_empty() && !images.is_empty() {
+            return result::with_images(None, &images);
+        }
+        let text = self.host.secrets.hide(session, result::clean(&text)).await;
+        let directory = self.host.places.artefacts.join(session.to_string());
+        let (name, id) = (made.name.clone(), made.id.clone());
+        let text = spawn_blocking(move || capped(text, &directory, &name, &id)).await;
+        let text = text.unwrap_or_else(|_| "the result could not be read".to_owned());
+        if images.is_empty() { Value::String(text) } else { result::with_images(Some(&text), &images) }
     }
 
     /// A call that runs was approved: by a person, or by a rule for a tool that had not changed.

@@ -4,9 +4,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobMatcher, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use stakpak_config::{SandboxConfig, SandboxLevel, is_secret};
 
 use crate::{
     names::{NameError, check_server_name, hex},
@@ -18,6 +20,9 @@ const INHERITED: [&str; 2] = ["PATH", "HOME"];
 
 /// Servers are given these too, and text without them would make no sense.
 const ORDINARY: [&str; 7] = ["HOME", "USER", "LOGNAME", "PATH", "PWD", "SHELL", "TMPDIR"];
+
+/// Headers without a credential in them.
+const PLAIN_HEADERS: [&str; 4] = ["accept", "accept-language", "content-type", "user-agent"];
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +54,7 @@ pub enum ServerError {
         /// The variable.
         source: UnsetVariable,
     },
-    /// A glob of `allow_tools` or `deny_tools`.
+    /// A glob of `allow_tools`, `deny_tools` or `effects`.
     #[error("{key}: {source}")]
     Glob {
         /// Which list.
@@ -57,7 +62,10 @@ pub enum ServerError {
         /// What is wrong.
         source: globset::Error,
     },
-    /// Something that this version cannot do: it must not be run without it.
+    /// What its sandbox is to be.
+    #[error("sandbox: {0}")]
+    Sandbox(#[source] serde_json::Error),
+    /// Something that cannot be done: it must not be run without it.
     #[error("{0}")]
     Unsupported(&'static str),
 }
@@ -101,7 +109,8 @@ pub struct ServerTable {
     /// Globs; wins.
     #[serde(default)]
     pub deny_tools: Vec<String>,
-    /// What may have happened when a call's result is missing, by tool.
+    /// What may have happened when a call's result is missing, by tool; names go before globs, and of globs the most careful
+    /// counts.
     #[serde(default)]
     pub effects: BTreeMap<String, ToolEffect>,
     /// Whether the server's own word on that is taken.
@@ -114,8 +123,8 @@ pub struct ServerTable {
     pub inherit_env: Option<Vec<String>>,
     /// The child's working directory.
     pub cwd: Option<PathBuf>,
-    /// Level of the child's sandbox.
-    pub sandbox: Option<String>,
+    /// The child's sandbox, as in a profile: a level, or a table. Checked with the server, not with the file.
+    pub sandbox: Option<Value>,
     /// How the conversation begins.
     #[serde(default)]
     pub protocol: Protocol,
@@ -134,7 +143,7 @@ fn max_timeout() -> Duration {
 }
 
 /// What may have happened when a call's result is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ToolEffect {
     /// Nothing.
@@ -172,13 +181,27 @@ pub struct Settings {
     allow: Option<GlobSet>,
     deny: GlobSet,
     effects: BTreeMap<String, ToolEffect>,
+    effects_by_glob: Vec<(GlobMatcher, ToolEffect)>,
     pub(crate) trust_annotations: bool,
+    /// Rules whose secrets it may be given.
+    pub(crate) secrets: Vec<String>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, String>, cwd: Option<PathBuf> },
+    Stdio(Program),
     Http { url: String, headers: BTreeMap<String, String> },
+}
+
+/// A child process to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    pub(crate) command: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cwd: Option<PathBuf>,
+    /// None: the host, as everything that the user starts.
+    pub(crate) sandbox: Option<SandboxConfig>,
 }
 
 /// Reads a file; JSON where its name ends so. Every server is judged alone.
@@ -197,16 +220,19 @@ impl ServerTable {
     /// Why it cannot be used.
     pub fn settings(&self, name: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Settings, ServerError> {
         check_server_name(name)?;
-        if self.sandbox.as_deref().is_some_and(|level| level != "off") {
-            return Err(ServerError::Unsupported("sandbox: servers cannot be run in a sandbox yet; write `off`"));
-        }
         let transport = match (&self.command, &self.url) {
-            (Some(command), None) => Transport::Stdio {
+            (Some(command), None) => Transport::Stdio(Program {
                 command: command.clone(),
                 args: self.args.clone(),
                 env: self.environment(variable)?,
                 cwd: self.cwd.clone(),
-            },
+                sandbox: self.sandbox()?,
+            }),
+            (None, Some(_)) if self.sandbox()?.is_some() => {
+                return Err(ServerError::Unsupported(
+                    "sandbox: only a program can be confined, not what is behind a url",
+                ));
+            }
             (None, Some(url)) => {
                 Transport::Http { url: url.clone(), headers: expand_all("headers", &self.headers, variable)? }
             }
@@ -224,8 +250,27 @@ impl ServerTable {
             allow: self.allow_tools.as_deref().map(|globs| globs_of("allow_tools", globs)).transpose()?,
             deny: globs_of("deny_tools", &self.deny_tools)?,
             effects: self.effects.clone(),
+            effects_by_glob: self.effects_by_glob()?,
             trust_annotations: self.trust_annotations,
+            secrets: self.secrets.clone(),
         })
+    }
+
+    /// None where it is off.
+    fn sandbox(&self) -> Result<Option<SandboxConfig>, ServerError> {
+        let Some(value) = &self.sandbox else { return Ok(None) };
+        let sandbox: SandboxConfig = serde_json::from_value(value.clone()).map_err(ServerError::Sandbox)?;
+        if !sandbox.secrets.is_empty() {
+            return Err(ServerError::Unsupported("sandbox.secrets: a server gets its credentials in `env`"));
+        }
+        Ok((sandbox.level != SandboxLevel::Off).then_some(sandbox))
+    }
+
+    fn effects_by_glob(&self) -> Result<Vec<(GlobMatcher, ToolEffect)>, ServerError> {
+        let matcher = |glob: &str| Ok(Glob::new(glob)?.compile_matcher());
+        let globs = self.effects.iter().filter(|(name, _)| name.contains(['*', '?', '[', '{']));
+        let compiled = globs.map(|(glob, effect)| Ok((matcher(glob)?, *effect)));
+        compiled.collect::<Result<_, _>>().map_err(|source| ServerError::Glob { key: "effects", source })
     }
 
     /// Variables that it names, but for those that every program has: they may hold secrets.
@@ -242,10 +287,20 @@ impl ServerTable {
         named.into_inner()
     }
 
-    /// Values of those variables: to be hidden wherever they turn up.
+    /// Values of those variables, and what is written in their place: to be hidden wherever they turn up.
     #[must_use]
     pub fn secrets(&self, variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
-        self.variables().iter().filter_map(|name| variable(name)).collect()
+        let of_variables = self.variables().into_iter().filter_map(|name| variable(&name));
+        let named = |name: &str| {
+            is_secret(&[name.to_ascii_lowercase().as_str()]) || name.to_ascii_lowercase().ends_with("_key")
+        };
+        let of_env = self.env.iter().filter(|(name, _)| named(name)).map(|(_, value)| value);
+        // Behind a scheme such as `Bearer`.
+        let credentials = |name: &str| !PLAIN_HEADERS.iter().any(|plain| name.eq_ignore_ascii_case(plain));
+        let of_headers = self.headers.iter().filter(|(name, _)| credentials(name));
+        let of_headers = of_headers.filter_map(|(_, value)| value.split_whitespace().last());
+        let written = of_env.map(String::as_str).chain(of_headers).filter(|value| !value.contains('$'));
+        of_variables.chain(written.map(str::to_owned)).collect()
     }
 
     /// All that the child sees.
@@ -267,7 +322,8 @@ impl Settings {
     }
 
     pub(crate) fn effect(&self, tool: &str) -> Option<ToolEffect> {
-        self.effects.get(tool).copied()
+        let by_glob = self.effects_by_glob.iter().filter(|(glob, _)| glob.is_match(tool)).map(|(_, effect)| *effect);
+        self.effects.get(tool).copied().or_else(|| by_glob.max())
     }
 }
 

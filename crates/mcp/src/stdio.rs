@@ -3,8 +3,9 @@
 //! * It sees the variables it was given, and no others.
 //! * Whatever it writes to stderr is drained, so that it never blocks, into a log of bounded size.
 //! * Dropping the [`Child`] kills the whole group; [`Child::end`] asks first.
+//! * One that is to be confined runs confined or not at all.
 
-use std::{collections::BTreeMap, io, path::Path, process::Stdio, time::Duration};
+use std::{any::Any, io, path::Path, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -14,7 +15,7 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessGroup};
 use rmcp::{RoleClient, transport::async_rw::AsyncRwTransport};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
-use crate::oversize::Answered;
+use crate::{connection::ConnectError, host::Host, oversize::Answered, settings::Program};
 
 /// What a child gets to end by itself, once when its input is closed and once after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -25,6 +26,8 @@ pub(crate) type StdioTransport = AsyncRwTransport<RoleClient, Answered<ChildStdo
 pub(crate) struct Child {
     process: Box<dyn ChildWrapper>,
     group: Option<Pid>,
+    /// What its confinement needs until its end.
+    _confinement: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A child that was started, and what is connected to it.
@@ -34,24 +37,33 @@ pub(crate) struct Started {
     pub(crate) stderr: ChildStderr,
 }
 
-pub(crate) fn start(
-    program: &str,
-    arguments: &[String],
-    environment: &BTreeMap<String, String>,
-    directory: Option<&Path>,
-) -> io::Result<Started> {
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment);
+/// Starts it. Blocks.
+pub(crate) fn start(program: &Program, host: &Host) -> Result<Started, ConnectError> {
+    let mut command = Command::new(&program.command);
+    command.args(&program.args).env_clear().envs(&program.env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(directory) = directory {
-        command.current_dir(directory);
-    }
+    let directory = program.cwd.as_deref();
+    let confinement = match &program.sandbox {
+        Some(sandbox) => {
+            let workspace: &Path = directory.unwrap_or(&host.workdir);
+            command.current_dir(workspace);
+            Some(host.confine.confine(&mut command, sandbox, workspace)?)
+        }
+        None => {
+            directory.map(|directory| command.current_dir(directory));
+            None
+        }
+    };
+    spawn(command, confinement).map_err(|source| ConnectError::Start { program: program.command.clone(), source })
+}
+
+fn spawn(command: Command, confinement: Option<Box<dyn Any + Send + Sync>>) -> io::Result<Started> {
     let mut wrapped = CommandWrap::from(command);
     wrapped.wrap(ProcessGroup::leader());
     let mut process = wrapped.spawn()?;
     let (stdin, stdout, stderr) = (process.stdin().take(), process.stdout().take(), process.stderr().take());
     let group = process.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let child = Child { process, group };
+    let child = Child { process, group, _confinement: confinement };
     let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(io::Error::other("the child has no pipes"));
     };

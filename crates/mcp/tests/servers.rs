@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::{
+    any::Any,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,8 +10,12 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Effect, InvalidCall, Place, Sandbox, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools};
-use stakpak_mcp::{AllTools, Places, Servers, parse};
+use stakpak_agent_core::{
+    Effect, HiddenStream, InvalidCall, NoSecrets, Place, Sandbox, SandboxUnavailable, SecretGrant, SecretRefused,
+    Secrets, ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+};
+use stakpak_config::SandboxConfig;
+use stakpak_mcp::{AllTools, Confine, Host, Places, Servers, parse};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::Redactor;
 use stakpak_test_support::ScriptedMcp;
@@ -54,6 +59,58 @@ impl Tools for Own {
     }
 }
 
+/// A machine without any isolation.
+struct Bare;
+
+impl Confine for Bare {
+    fn confine(
+        &self,
+        _: &mut tokio::process::Command,
+        _: &SandboxConfig,
+        _: &Path,
+    ) -> Result<Box<dyn Any + Send + Sync>, SandboxUnavailable> {
+        Err(SandboxUnavailable::new("no isolation here"))
+    }
+}
+
+/// A session that has met two secrets, each under a rule.
+struct Met;
+
+const MET: [(&str, &str, &str); 2] = [
+    ("github-pat", "[REDACTED_SECRET:github-pat:aaaaaa]", "ghp-of-the-session"),
+    ("aws-key", "[REDACTED_SECRET:aws-key:bbbbbb]", "aws-of-the-session"),
+];
+
+#[async_trait]
+impl Secrets for Met {
+    async fn hide(&self, _: SessionId, text: String) -> String {
+        MET.iter().fold(text, |text, (_, placeholder, value)| text.replace(value, placeholder))
+    }
+    fn stream(&self, session: SessionId) -> Box<dyn HiddenStream> {
+        NoSecrets.stream(session)
+    }
+    async fn restore(&self, _: SessionId, arguments: Value, grant: SecretGrant<'_>) -> Result<Value, SecretRefused> {
+        let mut text = arguments.to_string();
+        for (rule, placeholder, value) in
+            MET.iter().filter(|(_, placeholder, _)| arguments.to_string().contains(placeholder))
+        {
+            match grant {
+                SecretGrant::Rules(rules) if rules.iter().any(|granted| granted == rule) => {
+                    text = text.replace(placeholder, value);
+                }
+                _ => return Err(SecretRefused::NotGranted((*placeholder).to_owned())),
+            }
+        }
+        match text.find("[REDACTED_SECRET:") {
+            Some(at) => Err(SecretRefused::Unknown(text[at..].split_inclusive(']').next().unwrap().to_owned())),
+            None => Ok(serde_json::from_str(&text).unwrap()),
+        }
+    }
+    fn named_in(&self, _: &Value) -> Vec<String> {
+        Vec::new()
+    }
+}
+
 /// A state directory, and what is started from it.
 struct Setting {
     directory: tempfile::TempDir,
@@ -80,8 +137,14 @@ impl Setting {
             logs: directory.path().to_owned(),
             artefacts: directory.path().join("artefacts"),
         };
-        let redactor = Redactor::new(["hunter2-hunter2"]).unwrap();
-        let servers = Servers::new(settings.collect(), &places, &redactor);
+        let host = Host {
+            places,
+            workdir: directory.path().to_owned(),
+            redactor: Redactor::new(["hunter2-hunter2"]).unwrap(),
+            secrets: Arc::new(Met),
+            confine: Arc::new(Bare),
+        };
+        let servers = Servers::new(settings.collect(), host);
         let tools = AllTools::new(Arc::new(Own), Arc::clone(&servers));
         Self { directory, servers, tools }
     }
@@ -409,6 +472,254 @@ async fn tools_are_allowed_and_denied_by_glob_and_effects_are_as_configured() {
     assert_eq!(names(tools.as_ref()), ["stakpak__view", "test__delete", "test__list_a"]);
     assert_eq!(tools.effect(&call("test__list_a", json!({}))), Effect::Pure);
     assert_eq!(tools.effect(&call("test__delete", json!({}))), Effect::Unsafe);
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn an_effect_is_that_of_the_name_else_the_most_careful_of_the_globs() {
+    let server = ScriptedMcp::start(&["list_a", "list_b", "list_c_put", "delete", "other"]).await;
+    let effects = r#"effects = { "list_*" = "pure", "*_put" = "keyed", "del*" = "keyed", list_b = "unsafe" }"#;
+    let setting = Setting::new(&stdio(&server, effects));
+    let tools = setting.tools.for_run().await.unwrap();
+    for (tool, effect) in [
+        ("list_a", Effect::Pure),
+        ("list_b", Effect::Unsafe),
+        ("list_c_put", Effect::Keyed),
+        ("delete", Effect::Keyed),
+        ("other", Effect::Unsafe),
+    ] {
+        assert_eq!(tools.effect(&call(&format!("test__{tool}"), json!({}))), effect, "{tool}");
+    }
+    setting.stop().await;
+    let wrong = parse("[mcpServers.test]\ncommand = \"x\"\neffects = { \"a[\" = \"pure\" }", false).unwrap();
+    let error = wrong["test"].settings("test", &|_| None).unwrap_err();
+    assert!(error.to_string().starts_with("effects: "), "{error}");
+}
+
+/// C-P52
+#[tokio::test]
+async fn a_secret_reaches_only_a_server_that_is_granted_its_rule() {
+    let [(_, github, value), (_, aws, _)] = MET;
+    let unknown = "[REDACTED_SECRET:github-pat:zzzzzz]";
+    for (more, asked, expected, code) in [
+        ("", github, None, "SECRET_NOT_GRANTED"),
+        ("secrets = [\"github-pat\"]", aws, None, "SECRET_NOT_GRANTED"),
+        ("secrets = [\"github-pat\"]", unknown, None, "UNKNOWN_SECRET"),
+        ("secrets = [\"github-pat\"]", github, Some(value), ""),
+    ] {
+        let server = ScriptedMcp::start(&["echo"]).await;
+        let setting = Setting::new(&stdio(&server, more));
+        let tools = setting.tools.for_run().await.unwrap();
+        let (text, is_error) = run(tools.as_ref(), "test__echo", json!({"text": format!("with {asked}")})).await;
+        let received = server.received_of("tools/call");
+        match expected {
+            Some(value) => {
+                assert_eq!(received[0]["params"]["arguments"]["text"], format!("with {value}"));
+                assert_eq!((text, is_error), (format!("with {asked}"), false), "and it does not come back");
+            }
+            None => {
+                assert!(is_error && text.starts_with(&format!("{code}\n")), "{more}: {text}");
+                assert_eq!(received, [] as [Value; 0], "{more}: it was not asked");
+            }
+        }
+        setting.stop().await;
+    }
+}
+
+/// C-P50: what a server sends back goes through the redactor, whatever way it takes.
+#[tokio::test]
+async fn nothing_that_a_server_says_shows_a_secret() {
+    let server = ScriptedMcp::start(&["echo", "structured", "refuse", "image", "flood"]).await;
+    let description = "knows hunter2-hunter2";
+    server.change_tools(&["echo", "structured", "refuse", "image"], description);
+    let setting = Setting::new(&stdio(&server, ""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let long = format!("{} hunter2-hunter2 ghp-of-the-session\n", "x".repeat(100)).repeat(1000);
+    for (tool, said) in [
+        ("echo", "hunter2-hunter2 ghp-of-the-session"),
+        ("structured", "hunter2-hunter2 ghp-of-the-session"),
+        ("refuse", "hunter2-hunter2 ghp-of-the-session"),
+        ("image", "hunter2-hunter2 ghp-of-the-session"),
+        ("echo", &long),
+    ] {
+        let made = call(&format!("test__{tool}"), json!({"text": said}));
+        let ToolOutcome::Completed { result, .. } = tools.run(&made, context().0).await else { panic!("{tool}") };
+        let result = result.to_string();
+        assert!(result.contains("[REDACTED_SECRET:github-pat:aaaaaa]"), "{tool}: {result:.300}");
+        assert!(!result.contains("ghp-of"), "{tool}: {result:.300}");
+    }
+    let told = serde_json::to_string(&tools.specs()[..]).unwrap();
+    assert!(told.contains("knows [REDACTED") && !told.contains("hunter2"), "{told}");
+    let directory = setting.stop().await;
+    let mut files = 0;
+    let mut directories = vec![directory.path().to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains("ghp-of-the-session"), "{}", path.display());
+            assert!(!path.ends_with("mcp-tools.json") || !text.contains("hunter2"), "{}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 3, "lists, approvals and an artefact: {files}");
+}
+
+#[tokio::test]
+async fn an_image_is_a_part_of_the_result() {
+    let server = ScriptedMcp::start(&["image"]).await;
+    let setting = Setting::new(&stdio(&server, ""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let outcome = tools.run(&call("test__image", json!({"text": "a dot"})), context().0).await;
+    let ToolOutcome::Completed { result, is_error: false } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(result[0], json!({"type": "text", "text": "a dot"}));
+    assert!(result[1]["url"].as_str().unwrap().starts_with("data:image/png;base64,iVBOR"), "{result}");
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_is_asked_about_until_it_ends() {
+    let server = ScriptedMcp::start(&["task", "failing_task"]).await;
+    let setting = Setting::new(&stdio(&server, ""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let (context, mut pieces) = context();
+    let outcome = tools.run(&call("test__task", json!({})), context).await;
+    assert_eq!(outcome, ToolOutcome::text("the task is done"));
+    assert_eq!(server.received_of("tasks/get").len(), 3);
+    assert_eq!((pieces.recv().await.unwrap(), pieces.recv().await.unwrap()), ("step 1\n".into(), "step 2\n".into()));
+    let (text, is_error) = run(tools.as_ref(), "test__failing_task", json!({})).await;
+    assert!(is_error && text == "TOOL_FAILED\nit broke (code -32000)", "{text}");
+    assert_eq!(server.received_of("tools/call").len(), 2, "each was called once");
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn a_task_without_end_is_given_up_at_the_longest_time_and_when_it_is_cancelled() {
+    let server = ScriptedMcp::start(&["endless_task"]).await;
+    let setting = Setting::new(&stdio(&server, "timeout = \"1s\"\nmax_timeout = \"2s\""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let (text, is_error) = run(tools.as_ref(), "test__endless_task", json!({})).await;
+    assert!(is_error && text.starts_with("TOOL_TIMEOUT\n") && text.contains("did not finish within 2 s"), "{text}");
+    until("the task is cancelled", || server.received_of("tasks/cancel").len() == 1).await;
+    let directory = setting.stop().await;
+
+    let setting = Setting::again(directory, &stdio(&server, ""));
+    let tools = setting.tools.for_run().await.unwrap();
+    let polled = server.received_of("tasks/get").len();
+    let (context, _pieces) = context();
+    let cancel = context.cancel.clone();
+    let made = call("test__endless_task", json!({}));
+    let (outcome, ()) = tokio::join!(tools.run(&made, context), async {
+        until("the task is asked about", || server.received_of("tasks/get").len() > polled).await;
+        cancel.cancel();
+    });
+    assert_eq!(outcome, ToolOutcome::Cancelled);
+    until("the second is cancelled", || server.received_of("tasks/cancel").len() == 2).await;
+    setting.stop().await;
+}
+
+#[tokio::test]
+async fn questions_are_declined_and_samples_and_roots_refused() {
+    let server = ScriptedMcp::start(&["ask", "form"]).await;
+    let setting = Setting::new(&stdio(&server, ""));
+    let tools = setting.tools.for_run().await.unwrap();
+    assert_eq!(run(tools.as_ref(), "test__ask", json!({})).await, ("decline -32601 -32601".into(), false));
+    let told = json!([{"name": {"action": "decline"}}, "as it was"]).to_string();
+    assert_eq!(run(tools.as_ref(), "test__form", json!({})).await, (told, false));
+    let greeting = &server.received_of("initialize")[0]["params"]["capabilities"];
+    for capability in ["elicitation", "sampling", "roots"] {
+        assert!(greeting.get(capability).is_none(), "{greeting}");
+    }
+    setting.stop().await;
+}
+
+/// C-P46: a server whose sandbox cannot be had is not started on the host.
+#[tokio::test]
+async fn a_server_without_its_sandbox_is_not_started() {
+    let server = ScriptedMcp::start(&["echo"]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let seen = directory.path().join("seen");
+    let table = |more: &str| stdio(&server, more).replace("exec 3", &format!("touch {}; exec 3", seen.display()));
+    let setting = Setting::again(directory, &table(""));
+    setting.tools.for_run().await.unwrap();
+    let directory = setting.stop().await;
+    std::fs::remove_file(&seen).unwrap();
+    let setting = Setting::again(directory, &table("sandbox = \"workspace\"\nstartup_timeout = \"2s\""));
+    let (text, is_error) = run(&setting.tools, "test__echo", json!({})).await;
+    assert!(is_error && text.starts_with("SANDBOX_UNAVAILABLE\n"), "{text}");
+    assert!(!seen.exists(), "it ran");
+    setting.stop().await;
+    for (more, why) in [
+        ("command = \"x\"\nsandbox = \"workspac\"", "sandbox: "),
+        ("command = \"x\"\nsandbox = { level = \"landlock\", secrets = [\"aws\"] }", "sandbox.secrets: "),
+        ("url = \"http://x\"\nsandbox = \"landlock\"", "sandbox: only a program"),
+    ] {
+        let servers = parse(&format!("[mcpServers.test]\n{more}"), false).unwrap();
+        let error = servers["test"].settings("test", &|_| None).unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+    }
+}
+
+/// C-P62: a list without end is not read to its end.
+#[tokio::test]
+async fn a_list_of_more_than_a_thousand_tools_is_refused_with_a_reason() {
+    let listed: Vec<String> = (0..1001).map(|number| format!("tool{number:04}")).collect();
+    let listed: Vec<&str> = listed.iter().map(String::as_str).collect();
+    let server = ScriptedMcp::start(&listed[..1000]).await;
+    server.list_in_pages_of(100);
+    let setting = Setting::new(&stdio(&server, ""));
+    assert_eq!(setting.tools.for_run().await.unwrap().specs().len(), 1001);
+    server.change_tools(&listed, "one too many");
+    let refused = "degraded: it has more than 50 pages or 1000 tools";
+    let began = Instant::now();
+    while setting.servers.test().await[0].state != refused {
+        assert!(began.elapsed() < LONG, "{}", setting.servers.test().await[0].state);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(names(&setting.tools).len(), 1001, "the last whole list is kept");
+    setting.stop().await;
+    let server = ScriptedMcp::start(&listed[..1000]).await;
+    server.list_in_pages_of(10);
+    let setting = Setting::new(&stdio(&server, ""));
+    assert!(setting.servers.test().await[0].state.contains("it has more than 50 pages or 1000 tools"));
+    let pages = server.received_of("tools/list");
+    let last = pages.iter().filter_map(|page| page["params"]["cursor"].as_str()?.parse::<usize>().ok()).max();
+    assert_eq!(last, Some(490), "no page beyond the fiftieth is asked for");
+    setting.stop().await;
+}
+
+/// C-P58, over HTTP: what is asked of a server that is gone has an outcome that is not known; back, it is asked as before.
+#[tokio::test]
+async fn a_server_over_http_that_fails_a_call_is_asked_again_for_the_next() {
+    let server = ScriptedMcp::start(&["die", "echo"]).await;
+    let setting = Setting::new(&format!("[mcpServers.test]\nurl = \"{}\"\n", server.url()));
+    let tools = setting.tools.for_run().await.unwrap();
+    let (text, is_error) = run(tools.as_ref(), "test__die", json!({})).await;
+    assert!(is_error && text.starts_with("OUTCOME_UNKNOWN\n"), "{text}");
+    assert_eq!(server.received_of("tools/call").len(), 1, "it is not repeated");
+    assert_eq!(run(tools.as_ref(), "test__echo", json!({"text": "back"})).await, ("back".into(), false));
+    setting.stop().await;
+}
+
+/// C-P59, C-P61, over HTTP: a new connection brings the new list, and what changed in it asks again.
+#[tokio::test]
+async fn a_changed_tool_over_http_asks_again_after_the_next_connection() {
+    let server = ScriptedMcp::start(&["echo"]).await;
+    let toml = format!("[mcpServers.test]\nurl = \"{}\"\n", server.url());
+    let setting = Setting::new(&toml);
+    let made = call("test__echo", json!({"text": "x"}));
+    let tools = setting.tools.for_run().await.unwrap();
+    run(tools.as_ref(), "test__echo", json!({"text": "x"})).await;
+    let directory = setting.stop().await;
+    server.change_schema("echo", json!({"type": "object", "properties": {"text": {"type": "number"}}}));
+    let setting = Setting::again(directory, &toml);
+    setting.servers.test().await;
+    assert!(setting.tools.needs_question(&made, Path::new("/")).unwrap().contains("another way"));
     setting.stop().await;
 }
 

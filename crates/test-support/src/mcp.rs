@@ -27,7 +27,10 @@ use tokio::{
 /// The server. Its tools, whatever they are called, do what a part of their name says: `hang` never answers, `die` ends the
 /// connection, `flood` answers with `bytes` bytes, `fail` fails, `meta` answers with the request's `_meta`, `progress` tells
 /// progress three times and answers when [`ScriptedMcp::open_gate`] was called, `tick` tells it every `every_ms` until then,
-/// `structured` answers without text; any other answers with its `text`. One that is said to `look` is annotated as read-only.
+/// `structured` answers without text, `image` with one, `refuse` with a JSON-RPC error that repeats `text`, `task` with a task
+/// that has ended when it was asked for three times (`endless_task` never, `failing_task` badly), `ask` asks a person, then
+/// for a sample, then for roots, and answers with what it was told, `form` the same as a result that requires input; any
+/// other answers with its `text`. One that is said to `look` is annotated as read-only.
 #[derive(Debug, Clone)]
 pub struct ScriptedMcp {
     shared: Arc<Shared>,
@@ -46,6 +49,10 @@ struct Shared {
     hang_up: watch::Sender<u64>,
     gate: watch::Sender<bool>,
     session: AtomicUsize,
+    /// Answers to requests of this server, by id.
+    answers: watch::Sender<Vec<Value>>,
+    /// How often a task was asked about.
+    polls: AtomicUsize,
 }
 
 /// How a request is answered.
@@ -73,6 +80,8 @@ impl ScriptedMcp {
             hang_up: watch::Sender::new(0),
             gate: watch::Sender::new(false),
             session: AtomicUsize::new(1),
+            answers: watch::Sender::new(Vec::new()),
+            polls: AtomicUsize::new(0),
         });
         let lines = listener().await;
         let http = listener().await;
@@ -105,6 +114,14 @@ impl ScriptedMcp {
     /// Puts other tools into the list, with this description, and tells whoever is connected.
     pub fn change_tools(&self, names: &[&str], description: &str) {
         *lock(&self.shared.tools) = names.iter().map(|name| tool(name, description)).collect();
+        self.shared.list_changed.send_modify(|count| *count += 1);
+    }
+
+    /// Gives a tool other arguments, and tells whoever is connected.
+    pub fn change_schema(&self, name: &str, schema: Value) {
+        if let Some(tool) = lock(&self.shared.tools).iter_mut().find(|tool| tool["name"] == name) {
+            tool["inputSchema"] = schema;
+        }
         self.shared.list_changed.send_modify(|count| *count += 1);
     }
 
@@ -194,6 +211,10 @@ impl Shared {
 
     async fn answer(&self, message: &Value, send: Option<&mpsc::Sender<String>>) -> Answer {
         lock(&self.requests).push(message.clone());
+        if message.get("method").is_none() {
+            self.answers.send_modify(|answers| answers.push(message.clone()));
+            return Answer::None;
+        }
         if self.silent.load(Ordering::Relaxed) || message.get("id").is_none() {
             return Answer::None;
         }
@@ -206,6 +227,8 @@ impl Shared {
             "ping" => Answer::Result(json!({})),
             "tools/list" => Answer::Result(self.list(&message["params"]["cursor"])),
             "tools/call" => self.call(&message["params"], send).await,
+            "tasks/get" => self.task(&message["params"]["taskId"]),
+            "tasks/cancel" => Answer::Result(json!({"resultType": "complete"})),
             method => Answer::Error(json!({"code": -32601, "message": format!("{method} is not known")})),
         }
     }
@@ -227,6 +250,7 @@ impl Shared {
         let text = |text: &str| Answer::Result(json!({"content": [{"type": "text", "text": text}]}));
         let arguments = &params["arguments"];
         match () {
+            () if says("task") => Answer::Result(task_now(&json!(name), "working", json!({"resultType": "task"}))),
             () if says("hang") => Answer::None,
             () if says("die") => Answer::HangUp,
             () if says("flood") => {
@@ -238,6 +262,18 @@ impl Shared {
             }
             () if says("meta") => text(&params["_meta"].to_string()),
             () if says("structured") => Answer::Result(json!({"content": [], "structuredContent": arguments})),
+            () if says("image") => Answer::Result(json!({"content": [
+                {"type": "text", "text": arguments["text"].as_str().unwrap_or("a dot")},
+                {"type": "image", "data": DOT, "mimeType": "image/png"},
+            ]})),
+            () if says("refuse") => Answer::Error(json!({"code": -32602, "message": arguments["text"]})),
+            () if says("ask") => text(&self.ask(send).await),
+            () if says("form") && params.get("inputResponses").is_none() => Answer::Result(json!({
+                "resultType": "input_required",
+                "requestState": "as it was",
+                "inputRequests": {"name": {"method": "elicitation/create", "params": question()}},
+            })),
+            () if says("form") => text(&json!([params["inputResponses"], params["requestState"]]).to_string()),
             () if says("progress") => {
                 self.tell_progress(params, send).await;
                 text("done")
@@ -254,12 +290,67 @@ impl Shared {
         }
     }
 
+    /// Asks for what only a person or a model can give; what came back, in order.
+    async fn ask(&self, send: Option<&mpsc::Sender<String>>) -> String {
+        let sample = json!({"messages": [], "maxTokens": 1});
+        let mut told = Vec::new();
+        let asked = [("elicitation/create", question()), ("sampling/createMessage", sample), ("roots/list", json!({}))];
+        for (method, params) in asked {
+            let request = json!({"jsonrpc": "2.0", "id": format!("of {method}"), "method": method, "params": params});
+            if let Some(send) = send {
+                let _ = send.send(format!("{request}\n")).await;
+            }
+            let mut answers = self.answers.subscribe();
+            let mine = |answer: &&Value| answer["id"] == request["id"];
+            let Ok(answers) = answers.wait_for(|answers| answers.iter().any(|answer| mine(&answer))).await else {
+                continue;
+            };
+            told.extend(answers.iter().find(mine).map(|answer| {
+                let error = answer["error"]["code"].to_string();
+                answer["result"]["action"].as_str().map_or(error, str::to_owned)
+            }));
+        }
+        told.join(" ")
+    }
+
+    fn task(&self, id: &Value) -> Answer {
+        let says = |what: &str| id.as_str().is_some_and(|id| id.contains(what));
+        let polls = self.polls.fetch_add(1, Ordering::Relaxed) + 1;
+        Answer::Result(match polls {
+            _ if says("endless") => task_now(id, "working", json!({"statusMessage": format!("step {polls}")})),
+            0..=2 => task_now(id, "working", json!({"statusMessage": format!("step {polls}")})),
+            _ if says("failing") => task_now(id, "failed", json!({"error": {"code": -32000, "message": "it broke"}})),
+            _ => {
+                let result = json!({"content": [{"type": "text", "text": "the task is done"}]});
+                task_now(id, "completed", json!({"result": result}))
+            }
+        })
+    }
+
     async fn tell_progress(&self, params: &Value, send: Option<&mpsc::Sender<String>>) {
         for step in 1..=3 {
             tell(params, step, send).await;
         }
         let _ = self.gate.subscribe().wait_for(|open| *open).await;
     }
+}
+
+/// One black pixel.
+const DOT: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=";
+
+fn question() -> Value {
+    json!({"message": "your name?", "requestedSchema": {"type": "object", "properties": {"name": {"type": "string"}}}})
+}
+
+fn task_now(id: &Value, status: &str, more: Value) -> Value {
+    let mut task = json!({
+        "taskId": id, "status": status, "createdAt": "2026-01-01T00:00:00Z", "lastUpdatedAt": "2026-01-01T00:00:00Z",
+        "ttlMs": null, "pollIntervalMs": 100,
+    });
+    if let (Some(task), Value::Object(more)) = (task.as_object_mut(), more) {
+        task.extend(more);
+    }
+    task
 }
 
 async fn tell(params: &Value, step: u64, send: Option<&mpsc::Sender<String>>) {

@@ -25,5 +25,5 @@ mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
-pub use sandbox::sandbox_support;
+pub use sandbox::{ConfinedProcess, sandbox_support};
 pub use secrets::VaultSecrets;

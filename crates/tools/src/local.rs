@@ -25,7 +25,7 @@ use crate::{
     files::{self, Bin},
     modes, password,
     processes::{Belongings, calls_with_processes, in_span},
-    sandbox::{Confined, Confinement, Sandboxes, remove_leftovers},
+    sandbox::{Confined, ConfinedProcess, Confinement, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
     shell_question, text,
 };
@@ -87,6 +87,20 @@ impl LocalTools {
     /// It is not to be had here, and what is missing.
     pub fn sandbox_support(&self, level: SandboxLevel) -> Result<String, SandboxUnavailable> {
         self.sandboxes.support(level)
+    }
+
+    /// Has `command` enter a sandbox before its program starts, in a home of its own: as a command of a run would, and with
+    /// the same places out of reach. What comes back is kept until the process has ended. Blocks.
+    ///
+    /// # Errors
+    /// The sandbox cannot be set up whole: the command must not be started.
+    pub fn confine(
+        &self,
+        command: &mut tokio::process::Command,
+        sandbox: &Sandbox,
+        workspace: &Path,
+    ) -> Result<ConfinedProcess, SandboxUnavailable> {
+        self.sandboxes.for_process(command, sandbox, workspace)
     }
 
     async fn dispatch(&self, call: &ToolCall, context: ToolContext) -> Result<ToolOutcome, ToolError> {

@@ -28,6 +28,7 @@ use std::{
 
 use stakpak_agent_core::{Sandbox, SandboxLevel, SandboxUnavailable};
 use stakpak_protocol::SessionId;
+use tokio::process::Command;
 
 pub(crate) use self::{
     confinement::Confinement,
@@ -51,6 +52,12 @@ pub(crate) struct Sandboxes {
 pub(crate) struct Confined {
     pub(crate) confinement: Confinement,
     pub(crate) home: PrivateHome,
+}
+
+/// What a confined process of its own needs until it has ended.
+#[derive(Debug)]
+pub struct ConfinedProcess {
+    _home: PrivateHome,
 }
 
 impl Sandboxes {
@@ -97,6 +104,27 @@ impl Sandboxes {
         roots.write.push(home.path().to_owned());
         let confinement = Confinement::new(self.landlock()?, &roots, sandbox)?;
         Ok(Some(Confined { confinement, home }))
+    }
+
+    /// Confines a process that belongs to no call. Blocks.
+    pub(crate) fn for_process(
+        &self,
+        command: &mut Command,
+        asked: &Sandbox,
+        workspace: &Path,
+    ) -> Result<ConfinedProcess, SandboxUnavailable> {
+        let sandbox = self.settle(asked, workspace)?;
+        let confined = self.for_command(&sandbox, workspace, SessionId::random())?;
+        let Some(Confined { mut confinement, home }) = confined else {
+            return Err(SandboxUnavailable::new("the level `off` confines nothing"));
+        };
+        command.envs(["HOME", "TMPDIR"].map(|name| (name, home.path())));
+        #[expect(unsafe_code, reason = "there is no other way to enter between fork and exec")]
+        // SAFETY: entering only makes system calls, which are async-signal-safe; it neither allocates nor locks.
+        unsafe {
+            command.pre_exec(move || confinement.enter());
+        }
+        Ok(ConfinedProcess { _home: home })
     }
 
     /// Confines the work of one file tool, which may also read what is kept of the session's outputs. Blocks.

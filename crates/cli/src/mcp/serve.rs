@@ -4,9 +4,9 @@ use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Result;
 use stakpak_mcp::{Offer, Serving, Terms};
-use stakpak_tools::{LocalTools, LocalToolsConfig};
+use stakpak_tools::LocalTools;
 
-use super::Configured;
+use super::{Configured, own_tools};
 use crate::{args::Global, autopilot_file::AutopilotFile, home::Home, profiles, secrets, up::StopSignals};
 
 pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Result<()> {
@@ -16,14 +16,7 @@ pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Res
     let token = AutopilotFile::load(home)?.token(home)?;
     let servers = Configured::find(home, &workdir);
     let redactor = secrets::redactor(home, [&token].into_iter().chain(servers.secrets()))?;
-    let tools = LocalToolsConfig {
-        artefacts: home.autopilot("artefacts"),
-        backups: home.autopilot("backups"),
-        credential_variables: servers.withheld(home),
-        profile: Some(global.profile.clone()),
-        protected: home.protected(),
-        home: std::env::home_dir(),
-    };
+    let tools = own_tools(home, servers.withheld(home), Some(global.profile.clone()));
     let offer = Offer {
         tools: Arc::new(LocalTools::new(tools, secrets::of_sessions(home, redactor.clone()))),
         terms: Arc::new(move || Ok(terms.clone())),

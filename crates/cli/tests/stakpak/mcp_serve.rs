@@ -182,6 +182,27 @@ async fn the_route_is_there_when_it_is_switched_on_and_guarded_as_every_other() 
     home.write("autopilot.toml", "[server]\nmcp = true\n");
     let up = home.up_with(&["--workdir", home.directory.path().to_str().unwrap()]);
     assert_eq!(status(post(&up.url, list())).await, 401);
+    let document: Value = serde_json::from_str(
+        &http
+            .get(format!("{}/v1/openapi.json", up.url))
+            .bearer_auth(&up.token)
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await
+            .unwrap(),
+    )
+    .unwrap();
+    for method in ["get", "post", "delete"] {
+        let described = &document["paths"]["/v1/mcp"][method]["responses"];
+        for code in ["401", "403"] {
+            assert!(described[code].is_object(), "{method} {described}");
+        }
+        let asked = http.request(method.to_uppercase().parse().unwrap(), format!("{}/v1/mcp", up.url));
+        let answered = status(asked.bearer_auth(&up.token)).await;
+        assert!(described[answered.to_string()].is_object(), "{method}: {answered}");
+    }
     let with_token = |body: String| post(&up.url, body).bearer_auth(&up.token);
     assert_eq!(status(with_token(list()).header("origin", "https://evil.example")).await, 403);
     assert_eq!(status(with_token(list()).header("host", "evil.example")).await, 403);
