@@ -27,6 +27,7 @@ mod init;
 mod interactive;
 mod logs;
 mod mcp;
+mod mcp_foreign;
 mod mcp_serve;
 mod newcomer;
 mod operations;
