@@ -15,6 +15,7 @@ mod open;
 mod run_tools;
 mod slots;
 mod spans;
+mod stand_ins;
 mod tail;
 
 use std::{sync::Arc, time::Duration};

@@ -17,8 +17,8 @@ pub use journal::{
     SessionQuery, SessionRow, Snapshot,
 };
 pub use model::{
-    ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile, ProfileError,
-    Profiles, Purpose, Replay, UnknownModel, longest_answer,
+    Effort, ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Models, Profile,
+    ProfileError, Profiles, Purpose, Reasoning, Replay, Takes, UnknownModel, longest_answer,
 };
 pub use sandbox::{Sandbox, SandboxLevel, SandboxUnavailable};
 pub(crate) use secrets::SessionSecrets;

@@ -30,7 +30,7 @@ pub enum Record {
     ModelRequested {
         /// The turn.
         turn: u64,
-        /// From 1 in the turn.
+        /// From 1 in the turn, for each model.
         attempt: u64,
         /// How often a restart has repeated this attempt.
         restarts: u64,
@@ -173,13 +173,16 @@ pub enum Record {
         /// When.
         at: DateTime<Utc>,
     },
-    /// The run's requests go to another model from the next on, and so do those of later runs.
+    /// The run's requests go to another model from the next on, and so do those of later runs, unless it stands in.
     ModelSwitched {
         /// `provider/id`.
         model: String,
         /// What the run needs to know of it.
         #[serde(default, skip_serializing_if = "is_default")]
         terms: ModelTerms,
+        /// It stands in for one that failed, for the rest of this run alone.
+        #[serde(default, skip_serializing_if = "is_default")]
+        stands_in: bool,
     },
     /// What people see of the session was changed; what is absent stayed.
     SessionChanged {

@@ -12,13 +12,14 @@ mod decide;
 mod end;
 mod evolve;
 mod fact;
+mod fallback;
 mod input;
 mod limits;
 mod owed;
 mod stored;
 mod transition;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{
@@ -31,6 +32,7 @@ pub use call::{Call, CallStatus, Settled};
 pub use compacting::Summary;
 pub use decide::{Refusal, Reply, Request};
 pub use fact::Fact;
+pub use fallback::StandIn;
 pub use input::{DeltaKind, Input, Left};
 pub use limits::RunClock;
 pub use owed::Owed;
@@ -58,6 +60,8 @@ pub struct ActiveRun {
     pub accepted_at: u64,
     /// Place of the record of the last switch of the model, if there was one.
     pub switched_at: Option<u64>,
+    /// Models that failed in it, and are not gone back to.
+    pub left: BTreeSet<String>,
     /// Turns begun.
     pub turn: u64,
     /// Place of the newest model request in the session's sequence: names it, so that a report of an earlier one can be

@@ -101,7 +101,7 @@ fn every_record() -> [Record; VARIANTS] {
             }),
             at: at(),
         },
-        Record::ModelSwitched { model: "openai/gpt".into(), terms: ModelTerms::default() },
+        Record::ModelSwitched { model: "openai/gpt".into(), terms: ModelTerms::default(), stands_in: false },
         Record::SessionChanged { title: Some("disks".into()), visibility: Some(Visibility::Public), at: at() },
         Record::SessionDeleted { at: at() },
     ]
@@ -211,7 +211,7 @@ fn later_fields_are_read_back_and_left_out_when_absent() {
     limited.limits = RunLimits { wall_clock_s: Some(60), tokens: Some(1_000), cost_usd: Some(0.5) };
     let price = Some(ModelCost { input: 3.0, output: 15.0, cache_read: Some(0.3), cache_write: None });
     limited.terms = ModelTerms { price, max_output_tokens: Some(8_192) };
-    let switched = Record::ModelSwitched { model: "openai/gpt".into(), terms: limited.terms };
+    let switched = Record::ModelSwitched { model: "openai/gpt".into(), terms: limited.terms, stands_in: false };
     assert_eq!(read(stored(&switched)), switched);
     let limited = Record::RunAccepted(limited);
     insta::assert_snapshot!("run_accepted_with_limits", stored(&limited));

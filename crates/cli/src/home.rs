@@ -7,7 +7,7 @@ use serde::Deserialize;
 use stakpak_config::{Codes, ConfigFile, Credentials, Document, LoadError, create_if_absent, private_dir};
 use stakpak_models::KNOWN_PROVIDERS;
 
-use crate::logging::SECRET_VARIABLES;
+use crate::{logging::SECRET_VARIABLES, profiles::BEDROCK_KEY};
 
 /// The state directory.
 #[derive(Debug, Clone)]
@@ -127,7 +127,8 @@ impl Home {
         let files = [self.config.clone(), self.auth_toml(), self.autopilot_toml(), self.gateway_toml()];
         let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
         let referenced = texts.flat_map(|text| referenced_variables(&text));
-        let of_providers = KNOWN_PROVIDERS.iter().map(|known| known.variable.to_owned());
+        let known = KNOWN_PROVIDERS.iter().map(|known| known.variable);
+        let of_providers = known.chain([BEDROCK_KEY]).map(str::to_owned);
         referenced.chain(of_providers).chain(SECRET_VARIABLES.map(str::to_owned)).collect()
     }
 

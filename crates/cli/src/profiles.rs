@@ -6,12 +6,15 @@ use std::{
 };
 
 use anyhow::Result;
+use async_trait::async_trait;
 use stakpak_agent_core::{
-    Calendar, Compaction, DayBudget, Policy, Profile, ProfileError, Profiles, Sandbox, SandboxLevel, check_key,
+    Calendar, Compaction, DayBudget, Effort, Models as _, Policy, Profile, ProfileError, Profiles, Reasoning, Sandbox,
+    SandboxLevel, check_key,
 };
 use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
-    KNOWN_PROVIDERS, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels, ProviderSettings,
+    Gates, KNOWN_PROVIDERS, Key, KeyError, KeySource, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels,
+    ProviderSettings,
 };
 use stakpak_protocol::{ModelCost, ModelLimit, RunLimits, Usd};
 use stakpak_scheduler::SharedBudget;
@@ -22,6 +25,7 @@ use crate::sandbox;
 pub(crate) struct ConfigProfiles {
     boot: String,
     approve_all: bool,
+    gates: Gates,
     current: RwLock<Arc<Version>>,
 }
 
@@ -33,6 +37,7 @@ struct Version {
     model: Option<String>,
     approve_all: bool,
     calendar: Calendar,
+    gates: Gates,
     made: Mutex<HashMap<String, Arc<Profile>>>,
 }
 
@@ -51,8 +56,9 @@ impl ConfigProfiles {
         model: Option<String>,
         approve_all: bool,
     ) -> Result<Self> {
-        let current = RwLock::new(Arc::new(Version::new(file, boot, model, approve_all, days)?));
-        Ok(Self { boot: boot.to_owned(), approve_all, current })
+        let gates = Gates::default();
+        let current = RwLock::new(Arc::new(Version::new(file, boot, model, approve_all, days, &gates)?));
+        Ok(Self { boot: boot.to_owned(), approve_all, gates, current })
     }
 
     /// From now on another file holds, for runs that begin.
@@ -60,7 +66,7 @@ impl ConfigProfiles {
     /// # Errors
     /// When the boot profile cannot be used; the old file stays then.
     pub(crate) fn reload(&self, file: ConfigFile, model: Option<String>, days: &SharedBudget) -> Result<()> {
-        let version = Arc::new(Version::new(file, &self.boot, model, self.approve_all, days)?);
+        let version = Arc::new(Version::new(file, &self.boot, model, self.approve_all, days, &self.gates)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = version;
         Ok(())
     }
@@ -93,10 +99,12 @@ impl Version {
         model: Option<String>,
         approve_all: bool,
         days: &SharedBudget,
+        gates: &Gates,
     ) -> Result<Self> {
         let days = days.clone();
         let calendar = Calendar::new(move |now| days.day_began(now));
-        let version = Self { file, boot: boot.to_owned(), model, approve_all, calendar, made: Mutex::default() };
+        let (boot, gates) = (boot.to_owned(), gates.clone());
+        let version = Self { file, boot, model, approve_all, calendar, gates, made: Mutex::default() };
         let profile = version.profile(None)?;
         if let Some(model) = profile.models.default_model() {
             profile.models.resolve(&model)?;
@@ -127,12 +135,15 @@ impl Version {
         for settings in &mut settings {
             settings.prices = self.prices(&settings.id);
             settings.limits = self.limits(&settings.id);
+            settings.key_source = Some(Arc::new(ConfiguredKey::of(&self.file, name, &settings.id)));
         }
         let default = match self.model.as_deref().filter(|_| name == self.boot).or(profile.model.as_deref()) {
             Some(model) => Some(model.to_owned()),
             None => self.inherited(&settings),
         };
-        let models = ProviderModels::new(settings, default.as_deref()).map_err(|error| unusable(name, &error))?;
+        let models = ProviderModels::behind(&self.gates, settings, default.as_deref())
+            .map_err(|error| unusable(name, &error))?;
+        let fallback = fallback(name, &profile, &models)?;
         Ok(Profile {
             name: name.to_owned(),
             models: Arc::new(models),
@@ -153,6 +164,8 @@ impl Version {
             },
             sandbox: sandbox::of_profile(profile.sandbox.as_ref()),
             compaction: compaction(&profile),
+            reasoning: profile.reasoning.map(reasoning),
+            fallback,
         })
     }
 
@@ -183,6 +196,36 @@ impl Version {
         let model = self.model.clone().or_else(of_boot)?;
         let provider = model.split_once('/')?.0;
         (provider == OFFLINE_PROVIDER || settings.iter().any(|settings| settings.id == provider)).then_some(model)
+    }
+}
+
+/// The key of a provider as its files, or what they refer to, have it by now.
+struct ConfiguredKey {
+    file: ConfigFile,
+    profile: String,
+    provider: String,
+}
+
+impl ConfiguredKey {
+    fn of(file: &ConfigFile, profile: &str, provider: &str) -> Self {
+        Self { file: file.clone(), profile: profile.to_owned(), provider: provider.to_owned() }
+    }
+
+    fn read(&self) -> Result<Option<String>, String> {
+        let file = self.file.again().map_err(|error| error.to_string())?;
+        let providers = ConfigProfiles::providers(&file, &self.profile).map_err(|error| error.to_string())?;
+        Ok(providers.into_iter().find(|settings| settings.id == self.provider).and_then(|settings| settings.api_key))
+    }
+}
+
+#[async_trait]
+impl KeySource for ConfiguredKey {
+    async fn fetch(&self) -> Result<Key, KeyError> {
+        let none = |message: String| KeyError { message, may_pass: false };
+        match self.read().map_err(none)? {
+            Some(value) => Ok(Key { value, expires_at: None }),
+            None => Err(none(format!("profile {} has no key for {}", self.profile, self.provider))),
+        }
     }
 }
 
@@ -224,14 +267,15 @@ fn of_environment() -> BTreeMap<String, ProviderConfig> {
 fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<ProviderSettings, ProfileError> {
     let unusable = |text: String| ProfileError { message: format!("profiles.{profile}.providers.{id}: {text}") };
     let known = KnownProvider::named(provider.kind.name());
-    if known.is_none() && !matches!(provider.kind, Kind::Custom | Kind::Stakpak) {
+    if known.is_none() && !matches!(provider.kind, Kind::Custom | Kind::Stakpak | Kind::AmazonBedrock) {
         return Err(unusable(format!(
-            "type {:?} is not supported by this version; use openai, anthropic, gemini, openrouter, or custom with an \
-             OpenAI-compatible api_endpoint",
+            "type {:?} is not supported by this version; use openai, anthropic, gemini, openrouter, amazon-bedrock, or \
+             custom with an OpenAI-compatible api_endpoint",
             provider.kind.name()
         )));
     }
-    let own_endpoint = provider.api_endpoint.as_deref();
+    let of_region = bedrock_endpoint(provider).map_err(unusable)?;
+    let own_endpoint = provider.api_endpoint.as_deref().or(of_region.as_deref());
     let Some(endpoint) = own_endpoint.or(known.map(|known| known.endpoint)) else {
         return Err(unusable("api_endpoint is missing".to_owned()));
     };
@@ -241,14 +285,22 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
         (_, Some(_)) => return Err(unusable("api is for types openai and custom: leave it out".to_owned())),
         // Servers that are told to be OpenAI have chat completions; few have responses.
         (Kind::OpenAi, None) if KnownProvider::at(endpoint).is_none() => ProviderKind::Chat,
+        (Kind::AmazonBedrock, None) => ProviderKind::Bedrock,
         (_, None) => known.map_or(ProviderKind::Chat, |known| known.kind),
     };
     let mut settings = ProviderSettings::new(id, kind, endpoint);
     settings.api_key = match (&provider.api_key, known) {
         (Some(key), _) => Some(key.expose().to_owned()),
-        (None, Some(known)) => std::env::var(known.variable).ok().filter(|key| !key.is_empty()),
+        (None, Some(known)) => variable(known.variable),
+        (None, None) if kind == ProviderKind::Bedrock => variable(BEDROCK_KEY),
         (None, None) => None,
     };
+    if kind == ProviderKind::Bedrock && settings.api_key.is_none() {
+        return Err(unusable(format!(
+            "no key: set api_key or the variable {BEDROCK_KEY} to a Bedrock API key; other credentials of AWS are not \
+             supported by this version"
+        )));
+    }
     settings.models.clone_from(&provider.models);
     if let Some(known) = known {
         if settings.api_key.is_none() && own_endpoint.is_none() {
@@ -263,7 +315,41 @@ fn settings(profile: &str, id: &str, provider: &ProviderConfig) -> Result<Provid
     }
     settings.headers = provider.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
     settings.requires_done = provider.requires_done.unwrap_or(true);
+    settings.max_concurrent = provider.max_concurrent.unwrap_or(settings.max_concurrent);
     Ok(settings)
+}
+
+/// The models that stand in for one that fails, by their full names.
+fn fallback(
+    name: &str,
+    profile: &stakpak_config::Profile,
+    models: &ProviderModels,
+) -> Result<Vec<String>, ProfileError> {
+    let wrong = |text: String| ProfileError { message: format!("profiles.{name}.models.fallback: {text}") };
+    let resolved = profile.fallback_models.iter().flatten().map(|model| {
+        let info = models.resolve(model).map_err(|error| wrong(error.to_string()))?.info().clone();
+        if info.provider == OFFLINE_PROVIDER {
+            return Err(wrong(format!("`{model}` answers nothing that a failed model was asked; leave it out")));
+        }
+        Ok(info.full_id())
+    });
+    resolved.collect()
+}
+
+/// The usual variable of a Bedrock API key.
+pub(crate) const BEDROCK_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
+
+fn bedrock_endpoint(provider: &ProviderConfig) -> Result<Option<String>, String> {
+    if provider.kind != Kind::AmazonBedrock || provider.api_endpoint.is_some() {
+        return Ok(None);
+    }
+    let region = provider.region.clone().or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"));
+    let region = region.ok_or("region is missing, such as \"eu-central-1\"")?;
+    Ok(Some(format!("https://bedrock-runtime.{region}.amazonaws.com")))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn compaction(profile: &stakpak_config::Profile) -> Compaction {
@@ -273,6 +359,15 @@ fn compaction(profile: &stakpak_config::Profile) -> Compaction {
         trigger: own.trigger.unwrap_or(default.trigger),
         target: own.target.unwrap_or(default.target),
         model: profile.compaction_model.clone(),
+    }
+}
+
+fn reasoning(reasoning: stakpak_config::Reasoning) -> Reasoning {
+    match reasoning {
+        stakpak_config::Reasoning::Low => Reasoning::Effort(Effort::Low),
+        stakpak_config::Reasoning::Medium => Reasoning::Effort(Effort::Medium),
+        stakpak_config::Reasoning::High => Reasoning::Effort(Effort::High),
+        stakpak_config::Reasoning::Budget(tokens) => Reasoning::Budget(tokens),
     }
 }
 
@@ -321,7 +416,10 @@ budget = { runs_per_day = 3 }
         );
         let file = ConfigFile::read(&Document::parse("config.toml", text).unwrap()).unwrap();
         assert_eq!(file.findings(), [], "{more}");
-        Version::new(file, "default", None, false, &SharedBudget::default()).unwrap().profile(None).unwrap()
+        Version::new(file, "default", None, false, &SharedBudget::default(), &Gates::default())
+            .unwrap()
+            .profile(None)
+            .unwrap()
     }
 
     #[test]
@@ -333,6 +431,37 @@ budget = { runs_per_day = 3 }
         assert_eq!(profile("").compaction, Compaction::default());
         let below = "[profiles.all.compaction]\ntrigger = 0.5\n[profiles.default.compaction]\ntarget = 0.2\n";
         assert_eq!(profile(below).compaction, Compaction { trigger: 0.5, target: 0.2, ..Compaction::default() });
+    }
+
+    #[test]
+    fn where_bedrock_is() {
+        let settings = |more: &str| {
+            let text = format!("[profiles.default.providers.aws]\ntype = \"amazon-bedrock\"\n{more}");
+            let file = ConfigFile::read(&Document::parse("config.toml", &text).unwrap()).unwrap();
+            ConfigProfiles::providers(&file, "default").map(|settings| (settings[0].kind, settings[0].endpoint.clone()))
+        };
+        let endpoint = "https://bedrock-runtime.eu-central-1.amazonaws.com".to_owned();
+        let found = settings("region = \"eu-central-1\"\napi_key = \"k\"\n").unwrap();
+        assert_eq!(found, (ProviderKind::Bedrock, endpoint));
+        let keyless = settings("region = \"eu-central-1\"\n").unwrap_err();
+        assert!(keyless.message.contains("AWS_BEARER_TOKEN_BEDROCK"), "{keyless}");
+        assert!(settings("api_key = \"k\"\n").unwrap_err().message.contains("region is missing"));
+    }
+
+    #[test]
+    fn models_that_stand_in_are_checked() {
+        assert_eq!(profile("[profiles.default.models]\nfallback = [\"my/large\"]\n").fallback, ["my/large"]);
+        assert_eq!(profile("[profiles.all.models]\nfallback = [\"small\"]\n").fallback, ["my/small"], "by its id");
+        assert_eq!(profile("").fallback, Vec::<String>::new());
+        for (model, why) in [("nobody", "unknown model `nobody`"), ("builtin/offline", "leave it out")] {
+            let text = format!(
+                "[profiles.default]\nmodel = \"my/small\"\nmodels = {{ fallback = [\"{model}\"] }}\n\
+                 [profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"http://127.0.0.1:1/v1\"\n"
+            );
+            let file = ConfigFile::read(&Document::parse("config.toml", &text).unwrap()).unwrap();
+            let error = ConfigProfiles::new(file, "default", None, false).err().unwrap().to_string();
+            assert!(error.contains("profiles.default.models.fallback") && error.contains(why), "{error}");
+        }
     }
 
     /// C-P20: what is not said is that of a model which nobody knows.

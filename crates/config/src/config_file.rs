@@ -3,7 +3,10 @@
 //! Invariants: an absent file is an empty one; an invalid profile is an error where it is asked for and does not
 //! disturb the others; `all` lies below every profile and cannot be asked for.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -32,6 +35,8 @@ pub struct ConfigFile {
     machine_name: Option<String>,
     limits: BTreeMap<String, ModelLimits>,
     findings: Vec<Finding>,
+    /// Where it was read from.
+    path: Option<PathBuf>,
 }
 
 /// `[settings]`. Keys that mean nothing here are listed so that they are not unknown.
@@ -80,9 +85,19 @@ impl ConfigFile {
     /// [`ConfigFile::findings`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         match Document::load(path)? {
-            Some(document) => Ok(Self::read(&document)?),
-            None => Ok(Self::default()),
+            Some(document) => Ok(Self { path: Some(path.to_owned()), ..Self::read(&document)? }),
+            None => Ok(Self { path: Some(path.to_owned()), ..Self::default() }),
         }
+    }
+
+    /// The same as it is now, with the credentials as they are now: keys may be others. What was not read from a file
+    /// stays.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::load`].
+    pub fn again(&self) -> Result<Self, LoadError> {
+        let file = self.path.as_deref().map_or_else(|| Ok(self.clone()), Self::load)?;
+        Ok(file.with_credentials(self.credentials.again()?))
     }
 
     /// Reads the profiles of a parsed file.
@@ -117,7 +132,7 @@ impl ConfigFile {
         }
         findings.sort_by_key(|finding| (finding.line, finding.column));
         let machine_name = settings.machine_name.filter(|name| !name.trim().is_empty());
-        Ok(Self { profiles, prices, limits, credentials: Credentials::default(), machine_name, findings })
+        Ok(Self { profiles, prices, limits, credentials: Credentials::default(), machine_name, findings, path: None })
     }
 
     /// With the keys of `auth.toml` for the providers that have none here.

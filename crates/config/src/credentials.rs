@@ -3,7 +3,10 @@
 //! Invariants: an absent file is an empty one; an entry that cannot be used does not disturb the others; those of `all`
 //! lie below those of every profile.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, de::IgnoredAny};
 
@@ -72,6 +75,8 @@ impl Credential {
 pub struct Credentials {
     profiles: BTreeMap<String, BTreeMap<String, Option<Secret>>>,
     findings: Vec<Finding>,
+    /// Where they were read from.
+    path: Option<PathBuf>,
 }
 
 impl Credentials {
@@ -80,7 +85,16 @@ impl Credentials {
     /// # Errors
     /// The file cannot be read, or is not TOML. Anything else is in [`Credentials::findings`].
     pub fn load(path: &Path) -> Result<Self, LoadError> {
-        Ok(Document::load(path)?.map(|document| Self::read(&document)).transpose()?.unwrap_or_default())
+        let read = Document::load(path)?.map(|document| Self::read(&document)).transpose()?.unwrap_or_default();
+        Ok(Self { path: Some(path.to_owned()), ..read })
+    }
+
+    /// The same as they are now. What was not read from a file stays.
+    ///
+    /// # Errors
+    /// As [`Credentials::load`].
+    pub(crate) fn again(&self) -> Result<Self, LoadError> {
+        self.path.as_deref().map_or_else(|| Ok(self.clone()), Self::load)
     }
 
     /// Reads the entries of a parsed file.

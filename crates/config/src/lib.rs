@@ -27,6 +27,7 @@ mod credentials;
 mod limits;
 mod profile;
 mod provider;
+mod reasoning;
 mod sandbox;
 
 pub use budget::Budget;
@@ -42,6 +43,7 @@ pub use leaf::{Leaf, is_secret};
 pub use limits::ModelLimits;
 pub use profile::Profile;
 pub use provider::{ProviderApi, ProviderConfig, ProviderKind};
+pub use reasoning::Reasoning;
 pub use reference::{Environment, ReferenceError, resolve, resolve_secret};
 pub use sandbox::{SandboxConfig, SandboxLevel};
 pub use secret::Secret;

@@ -13,6 +13,7 @@ use crate::{
     document::{Codes, Document},
     finding::{Finding, Severity},
     provider::{ProviderConfig, ProviderKind},
+    reasoning::Reasoning,
     sandbox::{SandboxConfig, SandboxLevel, Warden},
     secret::Secret,
 };
@@ -34,6 +35,8 @@ pub struct Profile {
     pub system_prompt: Option<String>,
     /// 1 to 256.
     pub max_turns: Option<u32>,
+    /// How much its models think before they answer; without it as their providers have it.
+    pub reasoning: Option<Reasoning>,
     /// What confines its tools.
     pub sandbox: Option<SandboxConfig>,
     /// What its runs may take.
@@ -42,6 +45,8 @@ pub struct Profile {
     pub compaction: CompactionConfig,
     /// The model that sums up what no longer fits: `models.compaction`.
     pub compaction_model: Option<String>,
+    /// Models that stand in for one that fails, in this order: `models.fallback`.
+    pub fallback_models: Option<Vec<String>>,
     /// By the key in the file.
     pub providers: BTreeMap<String, ProviderConfig>,
     /// Providers that are configured and cannot be used. They must not be taken for absent.
@@ -60,6 +65,7 @@ struct ProfileTable {
     auto_approve: Option<Vec<String>>,
     system_prompt: Option<String>,
     max_turns: Option<u32>,
+    reasoning: Option<Reasoning>,
     providers: IgnoredAny,
     api_endpoint: IgnoredAny,
     api_key: IgnoredAny,
@@ -83,7 +89,7 @@ struct ProfileTable {
 #[serde(default)]
 struct ModelsTable {
     compaction: Option<String>,
-    fallback: IgnoredAny,
+    fallback: Option<Vec<String>>,
 }
 
 impl Profile {
@@ -97,10 +103,12 @@ impl Profile {
             auto_approve: table.auto_approve,
             system_prompt: table.system_prompt,
             max_turns: table.max_turns,
+            reasoning: table.reasoning,
             sandbox: table.sandbox.or_else(|| table.warden.sandbox()),
             budget: table.budget,
             compaction: table.compaction,
             compaction_model: table.models.compaction,
+            fallback_models: table.models.fallback,
             ..Self::default()
         };
         let path = ["profiles", name, "providers"];
@@ -158,10 +166,12 @@ impl Profile {
             auto_approve: self.auto_approve.or(below.auto_approve),
             system_prompt: self.system_prompt.or(below.system_prompt),
             max_turns: self.max_turns.or(below.max_turns),
+            reasoning: self.reasoning.or(below.reasoning),
             sandbox: self.sandbox.or(below.sandbox),
             budget: self.budget.over(below.budget),
             compaction: self.compaction.over(below.compaction),
             compaction_model: self.compaction_model.or(below.compaction_model),
+            fallback_models: self.fallback_models.or(below.fallback_models),
             providers,
             invalid_providers,
         }
@@ -198,6 +208,10 @@ fn complete(
     if let Some(auth) = provider.auth.take() {
         let key = auth.usable(document, &["profiles", profile, "providers", key, "auth"], findings)?;
         provider.api_key = key.or(provider.api_key);
+    }
+    if provider.max_concurrent == Some(0) {
+        let path = ["profiles", profile, "providers", key, "max_concurrent"];
+        return Err(document.finding(&path, "E002", Severity::Error, "must be 1 or more"));
     }
     if provider.kind != ProviderKind::Custom || provider.api_endpoint.is_some() {
         return Ok(provider);

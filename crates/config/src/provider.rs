@@ -100,8 +100,9 @@ pub struct ProviderConfig {
     /// Requests at once.
     #[serde(default)]
     pub max_concurrent: Option<usize>,
-    #[serde(default, rename = "region")]
-    _region: IgnoredAny,
+    /// For type `amazon-bedrock`: where it is, such as `eu-central-1`.
+    #[serde(default)]
+    pub region: Option<String>,
     #[serde(default, rename = "profile_name")]
     _profile_name: IgnoredAny,
     /// Goes before `api_key`, in whose place it is once the file is read.
@@ -122,7 +123,7 @@ impl ProviderConfig {
             headers: BTreeMap::new(),
             requires_done: None,
             max_concurrent: None,
-            _region: IgnoredAny,
+            region: None,
             _profile_name: IgnoredAny,
             auth: None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use stakpak_agent_core::{Model, Models, UnknownModel};
 use stakpak_protocol::ModelInfo;
 
-use crate::{OfflineModel, ProviderSettings, SettingsError, provider::Provider, remote::RemoteModel};
+use crate::{Gates, OfflineModel, ProviderSettings, SettingsError, provider::Provider, remote::RemoteModel};
 
 /// The models behind a list of providers; without providers, the offline model alone.
 ///
@@ -22,10 +22,22 @@ impl ProviderModels {
     /// # Errors
     /// Settings that cannot work, among them providers without any model.
     pub fn new(providers: Vec<ProviderSettings>, default_model: Option<&str>) -> Result<Self, SettingsError> {
+        Self::behind(&Gates::default(), providers, default_model)
+    }
+
+    /// The same, sharing what holds of a key with others.
+    ///
+    /// # Errors
+    /// As [`ProviderModels::new`].
+    pub fn behind(
+        gates: &Gates,
+        providers: Vec<ProviderSettings>,
+        default_model: Option<&str>,
+    ) -> Result<Self, SettingsError> {
         let mut catalog = Self { providers: Vec::new(), models: Vec::new() };
         for mut settings in providers {
             let ids = std::mem::take(&mut settings.models);
-            let provider = Arc::new(Provider::new(settings)?);
+            let provider = Arc::new(Provider::new(settings, gates)?);
             catalog.models.extend(ids.iter().map(|id| model(&provider, id)));
             catalog.providers.push(provider);
         }

@@ -5,15 +5,20 @@
 //! flags, images in results and the order of thinking blocks are lost on the way through its own types.
 
 mod anthropic;
+mod bedrock;
 mod chat;
 mod collected;
 mod content;
 mod gemini;
+mod reasoning;
 mod responses;
 
-use genai::{adapter::AdapterKind, chat::ChatRequest};
+use genai::{
+    adapter::AdapterKind,
+    chat::{ChatRequest, ReasoningEffort},
+};
 use serde_json::{Map, Value};
-use stakpak_agent_core::ModelRequest;
+use stakpak_agent_core::{ModelRequest, Reasoning};
 use stakpak_protocol::ToolCallId;
 use url::Url;
 
@@ -31,6 +36,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) cache_key: bool,
     /// What goes back to the provider; none: neither sent nor asked for.
     pub(crate) replays: Option<&'a Replays>,
+    /// How much it is to think.
+    pub(crate) reasoning: Option<Reasoning>,
 }
 
 impl<'a> Asked<'a> {
@@ -55,6 +62,7 @@ impl ProviderKind {
             Self::Responses => AdapterKind::OpenAIResp,
             Self::Anthropic => AdapterKind::Anthropic,
             Self::Gemini => AdapterKind::Gemini,
+            Self::Bedrock => AdapterKind::BedrockApi,
         }
     }
 
@@ -68,6 +76,7 @@ impl ProviderKind {
             Self::Responses => path.push("responses"),
             Self::Anthropic => path.push("messages"),
             Self::Gemini => path.extend(["models", &format!("{model}:streamGenerateContent")]),
+            Self::Bedrock => path.extend(["model", model, "converse-stream"]),
         };
         drop(path);
         if self == Self::Gemini {
@@ -80,7 +89,7 @@ impl ProviderKind {
     #[must_use]
     pub fn headers(self, key: Option<&str>) -> Vec<(&'static str, String)> {
         let key = key.map(|key| match self {
-            Self::Chat | Self::Responses => ("authorization", format!("Bearer {key}")),
+            Self::Chat | Self::Responses | Self::Bedrock => ("authorization", format!("Bearer {key}")),
             Self::Anthropic => ("x-api-key", key.to_owned()),
             Self::Gemini => ("x-goog-api-key", key.to_owned()),
         });
@@ -95,6 +104,17 @@ impl ProviderKind {
             Self::Responses => (ChatRequest::from_user("."), responses::body(request, asked)),
             Self::Anthropic => (ChatRequest::from_user("."), anthropic::body(request, asked)),
             Self::Gemini => (ChatRequest::from_user("."), gemini::body(request, asked)),
+            Self::Bedrock => (bedrock::request(request, asked), Map::new()),
+        }
+    }
+
+    /// What genai is told of thinking: without an effort it takes one from the end of the id. Where the body is ours, none
+    /// of these sends anything.
+    pub(crate) fn effort(self, asked: Asked<'_>) -> ReasoningEffort {
+        match self {
+            Self::Anthropic => ReasoningEffort::Zero,
+            Self::Chat | Self::Responses | Self::Gemini => ReasoningEffort::Budget(0),
+            Self::Bedrock => bedrock::effort(asked),
         }
     }
 
@@ -104,6 +124,7 @@ impl ProviderKind {
             Self::Responses => Box::<responses::ResponsesFrames>::default(),
             Self::Anthropic => Box::<anthropic::AnthropicFrames>::default(),
             Self::Gemini => Box::<gemini::GeminiFrames>::default(),
+            Self::Bedrock => Box::<bedrock::BedrockFrames>::default(),
         }
     }
 }

@@ -10,11 +10,16 @@ mod dialect;
 mod offline;
 mod remote;
 mod replay;
+mod takes;
 
 mod call_id;
 mod estimate;
+mod gate;
+mod key;
 
 pub use catalog::ProviderModels;
+pub use gate::Gates;
+pub use key::{Key, KeyError, KeySource};
 pub use known::{KNOWN_PROVIDERS, KnownProvider};
 pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
 pub use prices::PRICES_OF;

@@ -7,7 +7,7 @@ use std::{
     fmt,
     net::IpAddr,
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +17,12 @@ use stakpak_agent_core::{ErrorClass, ModelError};
 use stakpak_protocol::{ModelCost, ModelLimit};
 use url::{Host, Url};
 
-use crate::{KnownProvider, SettingsError, prices::list_price};
+use crate::{
+    Gates, KeySource, KnownProvider, SettingsError,
+    gate::{Credential, Gate},
+    key::HeldKey,
+    prices::list_price,
+};
 
 /// The protocol a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub enum ProviderKind {
     Anthropic,
     /// The Gemini API.
     Gemini,
+    /// ConverseStream of Amazon Bedrock, with a bearer key.
+    Bedrock,
 }
 
 impl ProviderKind {
@@ -40,12 +47,16 @@ impl ProviderKind {
             Self::Responses => "responses",
             Self::Anthropic => "anthropic",
             Self::Gemini => "gemini",
+            Self::Bedrock => "bedrock",
         }
     }
 }
 
+/// Requests at once with one key, unless it is said otherwise.
+const MAX_CONCURRENT: usize = 16;
+
 /// A provider as configured, with every secret resolved.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct ProviderSettings {
     /// Key of its table and prefix of its models.
     pub id: String,
@@ -55,6 +66,8 @@ pub struct ProviderSettings {
     pub endpoint: String,
     /// Sent as the protocol has it: as bearer token, or in a header of its own.
     pub api_key: Option<String>,
+    /// Where the key is looked for again when it was refused; without one it is what it is.
+    pub key_source: Option<Arc<dyn KeySource>>,
     /// Ids of its catalogue; other ids work too.
     pub models: Vec<String>,
     /// Prices by id that win over the list; none: not known, whatever the list says.
@@ -65,6 +78,8 @@ pub struct ProviderSettings {
     pub headers: BTreeMap<String, String>,
     /// Whether a stream must end with `[DONE]`; false for servers that leave it out.
     pub requires_done: bool,
+    /// Requests at once with this key, those of all profiles together; more wait.
+    pub max_concurrent: usize,
     /// How long to wait.
     pub timeouts: Timeouts,
 }
@@ -78,11 +93,13 @@ impl ProviderSettings {
             kind,
             endpoint: endpoint.into(),
             api_key: None,
+            key_source: None,
             models: Vec::new(),
             prices: BTreeMap::new(),
             limits: BTreeMap::new(),
             headers: BTreeMap::new(),
             requires_done: true,
+            max_concurrent: MAX_CONCURRENT,
             timeouts: Timeouts::default(),
         }
     }
@@ -122,10 +139,12 @@ pub(crate) struct Provider {
     pub(crate) timeouts: Timeouts,
     /// `host:port`, which may be shown.
     pub(crate) address: String,
+    /// What its requests have in common with those of other profiles.
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) key: HeldKey,
     base: Url,
+    /// As configured, names in lower case.
     headers: BTreeMap<String, String>,
-    /// Values that no message may repeat.
-    secrets: Vec<String>,
     client: Mutex<Option<Client>>,
     /// Name of the provider whose list prices hold at this address.
     known: Option<&'static str>,
@@ -134,16 +153,18 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
-    pub(crate) fn new(settings: ProviderSettings) -> Result<Self, SettingsError> {
+    pub(crate) fn new(settings: ProviderSettings, gates: &Gates) -> Result<Self, SettingsError> {
         let ProviderSettings {
             id,
             kind,
             endpoint,
             api_key,
+            key_source,
             prices,
             limits,
             headers,
             requires_done,
+            max_concurrent,
             timeouts,
             models: _,
         } = settings;
@@ -155,23 +176,23 @@ impl Provider {
         };
         let known = KnownProvider::at(&endpoint).map(|known| known.name);
         let api_key = api_key.filter(|key| !key.is_empty());
-        let secrets =
-            api_key.iter().chain(headers.values()).filter(|value| value.len() >= MIN_SECRET).cloned().collect();
-        let mut sent: BTreeMap<String, String> =
-            kind.headers(api_key.as_deref()).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        sent.extend(headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)));
+        let headers: BTreeMap<String, String> =
+            headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect();
+        let sent = sent(kind, api_key.as_deref(), &headers);
         if let Some((name, _)) = sent.iter().find(|(name, value)| !is_header(name, value)) {
             return Err(SettingsError::Header { id, name: name.clone() });
         }
+        let credential = Credential { endpoint: base.to_string(), key: api_key.clone(), most_at_once: max_concurrent };
         Ok(Self {
+            gate: gates.of(credential),
+            key: HeldKey::new(api_key, key_source, gates.clock()),
             id,
             kind,
             requires_done,
             timeouts,
             address,
             base,
-            headers: sent,
-            secrets,
+            headers,
             client: Mutex::new(None),
             known,
             prices,
@@ -203,13 +224,13 @@ impl Provider {
     }
 
     /// Everything spelled out, so that no name decides which adapter, endpoint or key is used.
-    pub(crate) fn target(&self, model: &str) -> Result<ServiceTarget, ModelError> {
+    pub(crate) fn target(&self, model: &str, key: Option<&str>) -> Result<ServiceTarget, ModelError> {
         let url = self.kind.url(&self.base, model).ok_or_else(|| self.unusable("no URL could be made"))?;
         Ok(ServiceTarget {
             endpoint: Endpoint::from_owned(self.base.as_str()),
             auth: AuthData::RequestOverride {
                 url: url.to_string(),
-                headers: self.headers.clone().into_iter().collect::<Vec<_>>().into(),
+                headers: sent(self.kind, key, &self.headers).into_iter().collect::<Vec<_>>().into(),
             },
             model: ModelIden::new(self.kind.adapter(), model.to_owned()),
         })
@@ -238,13 +259,15 @@ impl Provider {
     }
 
     fn unusable(&self, why: &str) -> ModelError {
-        ModelError { class: ErrorClass::BadRequest, message: format!("{}: {why}", self.id), retry_after: None }
+        ModelError::new(ErrorClass::BadRequest, format!("{}: {why}", self.id))
     }
 
     /// A provider's words, fit to be shown: one short line without URLs, and without our secrets.
     pub(crate) fn public(&self, text: &str) -> String {
         const MAX_CHARS: usize = 200;
-        let text = self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
+        let key = self.key.value();
+        let secrets = key.iter().chain(self.headers.values()).filter(|value| value.len() >= MIN_SECRET);
+        let text = secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***"));
         let words = text.split_whitespace().filter(|word| !word.contains("://"));
         let line = words.collect::<Vec<_>>().join(" ");
         match line.char_indices().nth(MAX_CHARS) {
@@ -272,6 +295,12 @@ pub(crate) fn addresses(endpoint: &str) -> Option<(Url, String)> {
     }
     let address = format!("{}:{}", base.host_str()?, base.port_or_known_default()?);
     Some((base, address))
+}
+
+/// The headers of a request; those of the configuration win.
+fn sent(kind: ProviderKind, key: Option<&str>, configured: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let own = kind.headers(key).into_iter().map(|(name, value)| (name.to_owned(), value));
+    own.chain(configured.clone()).collect()
 }
 
 fn is_header(name: &str, value: &str) -> bool {

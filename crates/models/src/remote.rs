@@ -11,18 +11,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
-use genai::chat::{ChatOptions, ChatStream, ChatStreamEvent, ReasoningEffort};
+use genai::chat::{ChatOptions, ChatStream, ChatStreamEvent};
 use serde_json::Value;
-use stakpak_agent_core::{ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream};
+use stakpak_agent_core::{ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Takes};
 use stakpak_protocol::{FinishReason, MessagePart, ModelInfo};
 
 use self::wire::Wire;
 use crate::{
-    ProviderKind, call_id,
+    KeyError, ProviderKind, call_id,
     dialect::{Asked, Collected, Marker, Piece},
     estimate,
+    gate::Passed,
     provider::Provider,
     replay::{Replays, Stored},
+    takes::takes,
 };
 
 /// A model of a provider.
@@ -38,7 +40,12 @@ impl RemoteModel {
     }
 
     /// Sends the request; nothing of the answer is there yet.
-    async fn ask(&self, request: &ModelRequest, replays: Option<&Replays>) -> Result<(ChatStream, Wire), ModelError> {
+    async fn ask(
+        &self,
+        request: &ModelRequest,
+        replays: Option<&Replays>,
+        key: Option<&str>,
+    ) -> Result<(ChatStream, Wire), ModelError> {
         let kind = self.provider.kind;
         let wire = Wire::new(kind.frames());
         let asked = Asked {
@@ -46,19 +53,19 @@ impl RemoteModel {
             max_output_tokens: request.max_output_tokens.unwrap_or(self.info.limit.output),
             cache_key: self.provider.takes_cache_key(),
             replays,
+            // What a provider does not take back it does not take at all.
+            reasoning: request.reasoning.filter(|_| replays.is_some()),
         };
         let (chat, body) = kind.render(request, asked);
-        // Without an effort genai takes one from the end of the id. Neither of these sends anything.
-        let effort = if kind == ProviderKind::Anthropic { ReasoningEffort::Zero } else { ReasoningEffort::Budget(0) };
         let mut options = ChatOptions::default()
-            .with_reasoning_effort(effort)
+            .with_reasoning_effort(kind.effort(asked))
             .with_extra_body(Value::Object(body))
             .with_capture_usage(true)
             .with_stream_header_timeout(self.provider.timeouts.headers)
             .with_stream_read_timeout(self.provider.timeouts.idle)
             .with_raw_frame_sink(wire.clone());
         options.max_tokens = request.max_output_tokens.map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
-        let target = self.provider.target(&self.info.id)?;
+        let target = self.provider.target(&self.info.id, key)?;
         let response = self.provider.client()?.exec_chat_stream(target, chat, Some(&options)).await;
         let events = response.map_err(|error| failure::from_genai(&self.provider, &error))?.stream;
         Ok((events, wire))
@@ -71,14 +78,33 @@ impl Model for RemoteModel {
         &self.info
     }
 
+    fn takes(&self) -> Takes {
+        takes(&self.info.id)
+    }
+
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError> {
         let replays = Replays::of(&request, &self.provider.identity(), &self.info.id);
-        let (events, wire) = self.ask(&request, Some(&replays)).await?;
-        let may_drop_reasoning = !replays.is_empty() || self.provider.kind == ProviderKind::Responses;
-        let answer = Answer { model: self.clone(), request, events, wire, text: String::new(), may_drop_reasoning };
+        let mut passed = self.pass().await?;
+        let key = self.provider.key.current().await.map_err(|error| self.without_key(&error))?;
+        let asked = self.ask(&request, Some(&replays), key.as_deref()).await;
+        let (events, wire) = asked.inspect_err(|error| tell(&mut passed, Err(error)))?;
+        let is_asked_for = request.reasoning.is_some() || self.provider.kind == ProviderKind::Responses;
+        let may_drop_reasoning = is_asked_for || !replays.is_empty();
+        let answer = Answer {
+            model: self.clone(),
+            request,
+            passed,
+            key,
+            events,
+            wire,
+            text: String::new(),
+            may_drop_reasoning,
+            may_change_key: true,
+        };
         Ok(stream::unfold(Some(answer), |answer| async {
             let mut answer = answer?;
             let event = answer.next().await;
+            tell(&mut answer.passed, event.as_ref());
             let more = matches!(event, Ok(ModelEvent::Text(_) | ModelEvent::Thinking(_)));
             Some((event, more.then_some(answer)))
         })
@@ -86,15 +112,45 @@ impl Model for RemoteModel {
     }
 }
 
+impl RemoteModel {
+    /// Waits for a place among the requests with the same key.
+    async fn pass(&self) -> Result<Passed, ModelError> {
+        let provider = &self.provider;
+        provider.gate.pass().await.map_err(|left| {
+            let why = format!("{} failed again and again and is not asked for now", provider.address);
+            ModelError { retry_after: Some(left), ..failure::error(provider, ErrorClass::Overloaded, None, &why) }
+        })
+    }
+
+    fn without_key(&self, error: &KeyError) -> ModelError {
+        let class = if error.may_pass { ErrorClass::Network } else { ErrorClass::Auth };
+        failure::error(&self.provider, class, None, &error.message)
+    }
+}
+
+/// What comes of a request tells of the health of its provider.
+fn tell(passed: &mut Passed, event: Result<&ModelEvent, &ModelError>) {
+    match event {
+        Ok(ModelEvent::Text(_) | ModelEvent::Thinking(_)) => passed.heard(),
+        Err(error) if error.class.is_retryable() => passed.failed(),
+        Ok(ModelEvent::Done(_)) | Err(_) => passed.succeeded(),
+    }
+}
+
 /// An answer under way.
 struct Answer {
     model: RemoteModel,
     request: ModelRequest,
+    passed: Passed,
+    /// That it was sent with.
+    key: Option<String>,
     events: ChatStream,
     wire: Wire,
     text: String,
     /// Nothing was said yet, and reasoning was sent along or asked for.
     may_drop_reasoning: bool,
+    /// Nothing was said yet, and it was not sent with another key.
+    may_change_key: bool,
 }
 
 impl Answer {
@@ -104,12 +160,12 @@ impl Answer {
             match event {
                 Ok(ChatStreamEvent::Chunk(chunk)) if chunk.content.is_empty() => {}
                 Ok(ChatStreamEvent::Chunk(chunk)) => {
-                    self.may_drop_reasoning = false;
+                    self.has_begun();
                     self.text.push_str(&chunk.content);
                     return Ok(ModelEvent::Text(chunk.content));
                 }
                 Ok(ChatStreamEvent::ReasoningChunk(chunk)) => {
-                    self.may_drop_reasoning = false;
+                    self.has_begun();
                     return Ok(ModelEvent::Thinking(chunk.content));
                 }
                 Ok(ChatStreamEvent::End(_)) => return self.at_end(),
@@ -117,10 +173,18 @@ impl Answer {
                 Err(error) if self.is_of_no_matter(&error) => {}
                 Err(error) => match self.failed(&error) {
                     Err(error) if self.is_about_reasoning(&error) => self.ask_without_reasoning().await?,
+                    Err(error) if self.may_change_key && error.class == ErrorClass::Auth => {
+                        self.ask_with_another_key(error).await?;
+                    }
                     end => return end,
                 },
             }
         }
+    }
+
+    /// From now on a second request would say it all twice.
+    fn has_begun(&mut self) {
+        (self.may_drop_reasoning, self.may_change_key) = (false, false);
     }
 
     /// A frame that holds less than genai expects: what matters of it was read from the wire.
@@ -145,7 +209,17 @@ impl Answer {
 
     async fn ask_without_reasoning(&mut self) -> Result<(), ModelError> {
         self.may_drop_reasoning = false;
-        (self.events, self.wire) = self.model.ask(&self.request, None).await?;
+        (self.events, self.wire) = self.model.ask(&self.request, None, self.key.as_deref()).await?;
+        Ok(())
+    }
+
+    /// Once, and not with the one that was refused.
+    async fn ask_with_another_key(&mut self, refused: ModelError) -> Result<(), ModelError> {
+        self.may_change_key = false;
+        let provider = &self.model.provider;
+        self.key = Some(provider.key.instead_of(self.key.as_deref()).await.ok_or(refused)?);
+        let replays = Replays::of(&self.request, &provider.identity(), &self.model.info.id);
+        (self.events, self.wire) = self.model.ask(&self.request, Some(&replays), self.key.as_deref()).await?;
         Ok(())
     }
 

@@ -1,14 +1,22 @@
 //! The chat adapter against a scripted server on a real socket: M1 to M9 and M14 of the contract, one test or more each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, ToolSpec,
+    Clock, ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, ToolSpec,
 };
-use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
+use stakpak_models::{Gates, ProviderKind, ProviderModels, ProviderSettings};
 use stakpak_protocol::{FinishReason, Message, MessageContent, MessagePart, Role, SessionId};
 use stakpak_test_support::{Gate, Reply, ScriptedLlm};
 
@@ -20,10 +28,23 @@ fn settings(llm: &ScriptedLlm) -> ProviderSettings {
     settings
 }
 
+/// A clock by which an hour passes whenever somebody looks: failures in a row hold nothing up.
+struct Hurried(AtomicI64);
+
+impl Clock for Hurried {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0.fetch_add(3_600, Ordering::Relaxed), 0).unwrap()
+    }
+}
+
+fn hurried() -> Gates {
+    Gates::new(Arc::new(Hurried(AtomicI64::new(1_800_000_000))))
+}
+
 fn model_of(settings: ProviderSettings, id: &str) -> Arc<dyn Model> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let name = format!("{}/{id}", settings.id);
-    ProviderModels::new(vec![settings], Some(&name)).unwrap().resolve(&name).unwrap()
+    ProviderModels::behind(&hurried(), vec![settings], Some(&name)).unwrap().resolve(&name).unwrap()
 }
 
 fn request(messages: Vec<Message>) -> ModelRequest {
@@ -36,6 +57,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
         replays: Vec::new(),
         tools: vec![tool].into(),
         max_output_tokens: Some(100),
+        reasoning: None,
         session_id: SessionId::random(),
     }
 }
@@ -190,6 +212,7 @@ async fn http_errors_keep_status_body_and_wait() {
     assert_eq!(
         error,
         ModelError {
+            is_final: false,
             class: ErrorClass::RateLimited,
             message: "custom: 429 rate limited: slow down".into(),
             retry_after: Some(Duration::from_secs(7)),

@@ -23,6 +23,7 @@ fn request(messages: Vec<Message>) -> ModelRequest {
         replays: Vec::new(),
         tools: vec![tool("stakpak__run_command"), tool("stakpak__view")].into(),
         max_output_tokens: None,
+        reasoning: None,
         session_id: SessionId::random(),
     }
 }

@@ -1,10 +1,11 @@
-//! A scripted model server: chat completions and responses of OpenAI, messages of Anthropic, and Gemini, over a real
+//! A scripted model server: chat completions and responses of OpenAI, messages of Anthropic, Gemini, and Bedrock, over a real
 //! socket, streamed, and able to misbehave.
 //!
 //! Requests are answered from a queue in order of arrival, then with the standing reply, else with an echo. What was asked
 //! is recorded. A test that has many requests under way answers them by a function instead; see [`ScriptedLlm::answer_with`].
 //! A reply can wait at a [`Gate`] that the test opens; nothing sleeps but a reply that is told to take its time.
 
+mod converse;
 mod frames;
 mod reply;
 
@@ -110,6 +111,7 @@ impl ScriptedLlm {
             .route("/v1/responses", post(answer))
             .route("/v1/messages", post(answer))
             .route("/v1beta/models/{call}", post(answer))
+            .route("/model/{id}/converse-stream", post(answer))
             .layer(DefaultBodyLimit::disable())
             .with_state(Arc::clone(&script));
         let server = tokio::spawn(async move {
@@ -128,6 +130,12 @@ impl ScriptedLlm {
     #[must_use]
     pub fn gemini_url(&self) -> String {
         format!("http://{}/v1beta", self.address)
+    }
+
+    /// The same for Amazon Bedrock.
+    #[must_use]
+    pub fn bedrock_url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Host and port.

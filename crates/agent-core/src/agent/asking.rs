@@ -63,6 +63,7 @@ impl Driver<'_> {
             replays,
             tools: Arc::default(),
             max_output_tokens: crate::longest_answer(model.info()),
+            reasoning: profile.reasoning,
             session_id: self.session.row.id,
         };
         Ok(Prepared::Ask(Ask { model, request, tools: self.tools.taking(), estimated }, profile))
@@ -93,22 +94,22 @@ impl Driver<'_> {
     }
 
     /// Reads what is not here yet; gives the summary that stands for older messages.
-    async fn load(&mut self) -> Result<Option<Arc<str>>, HistoryError> {
+    pub(super) async fn load(&mut self) -> Result<Option<Arc<str>>, HistoryError> {
         let journal = self.agent.journal.as_ref();
         self.history.load(journal, &self.session.row).await.map_err(unreadable)?;
         let Some(place) = self.session.active().and_then(|run| run.context.summary_at) else { return Ok(None) };
         self.history.summary(journal, self.session.row.id, place).await.map(Some).map_err(unreadable)
     }
 
-    fn active(&self) -> Result<&ActiveRun, HistoryError> {
+    pub(super) fn active(&self) -> Result<&ActiveRun, HistoryError> {
         self.session.active().ok_or_else(|| HistoryError::Model(internal("there is no run")))
     }
 
-    fn profile(&self, run: &ActiveRun) -> Result<Arc<Profile>, HistoryError> {
+    pub(super) fn profile(&self, run: &ActiveRun) -> Result<Arc<Profile>, HistoryError> {
         self.agent.profiles.profile(Some(&run.accepted.profile)).map_err(|error| model_error(&error))
     }
 
-    fn model(&self, run: &ActiveRun) -> Result<Arc<dyn Model>, HistoryError> {
+    pub(super) fn model(&self, run: &ActiveRun) -> Result<Arc<dyn Model>, HistoryError> {
         self.profile(run)?.models.resolve(&run.accepted.model).map_err(|error| model_error(&error))
     }
 
@@ -162,5 +163,5 @@ fn unreadable(error: JournalError) -> HistoryError {
 }
 
 fn model_error(error: &dyn std::error::Error) -> HistoryError {
-    HistoryError::Model(ModelError { class: ErrorClass::ModelNotFound, message: error.to_string(), retry_after: None })
+    HistoryError::Model(ModelError::new(ErrorClass::ModelNotFound, error.to_string()))
 }

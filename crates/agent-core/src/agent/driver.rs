@@ -177,8 +177,9 @@ impl<'a> Driver<'a> {
             if let Input::Answered { answer, .. } = &mut input {
                 self.history.make_call_ids_unique(answer);
             }
+            let stand_ins = self.stand_ins_for(&input).await?;
             let tools = self.run_tools();
-            let rules = self.rules(tools.as_ref());
+            let rules = Rules { stand_ins, ..self.rules(tools.as_ref()) };
             outcome.extend(self.session.feed(input, &rules));
         }
         self.commit(outcome, None).await
@@ -302,6 +303,7 @@ impl<'a> Driver<'a> {
             now: self.agent.clock.now(),
             tools,
             profiles: Some(self.agent.profiles.as_ref()),
+            stand_ins: Vec::new(),
             secrets: self.agent.secrets.as_ref(),
             attempts: config.attempts,
             backoff: config.backoff,
@@ -330,5 +332,5 @@ fn push_merged(batch: &mut Vec<Input>, next: Input) {
 }
 
 pub(super) fn internal(message: &str) -> ModelError {
-    ModelError { class: ErrorClass::Decode, message: format!("internal error: {message}"), retry_after: None }
+    ModelError::new(ErrorClass::Internal, format!("internal error: {message}"))
 }

@@ -300,7 +300,7 @@ async fn whole_answer(compact: &Compact) -> Result<ModelAnswer, ModelError> {
 
 fn cut_off(model: &dyn Model) -> ModelError {
     let message = format!("{}: the answer was cut off before its end", model.info().provider);
-    ModelError { class: ErrorClass::StreamTruncated, message, retry_after: None }
+    ModelError::new(ErrorClass::StreamTruncated, message)
 }
 
 /// Where a call reports, and what must not be in it.

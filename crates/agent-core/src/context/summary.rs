@@ -43,6 +43,7 @@ pub(crate) fn request(
         replays: Vec::new(),
         tools: std::sync::Arc::default(),
         max_output_tokens: Some(tokens),
+        reasoning: None,
         session_id,
     }
 }

@@ -26,6 +26,8 @@ pub struct ModelRequest {
     pub tools: Arc<[ToolSpec]>,
     /// Longest answer in tokens; none: the provider's default.
     pub max_output_tokens: Option<u64>,
+    /// How much it thinks before it answers; none: as the provider has it.
+    pub reasoning: Option<Reasoning>,
     /// Key for the provider's prompt cache.
     pub session_id: SessionId,
 }
@@ -38,6 +40,26 @@ pub enum Purpose {
     Answer,
     /// A summary of the conversation that is its only message.
     Compact,
+}
+
+/// How much a model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reasoning {
+    /// As the provider understands it.
+    Effort(Effort),
+    /// At most so many tokens.
+    Budget(u64),
+}
+
+/// How much a model thinks, without a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
 }
 
 /// [`ModelAnswer::reasoning`] of an answer in a request.
@@ -86,11 +108,31 @@ pub trait Model: Send + Sync {
     /// Name, provider, limits, price.
     fn info(&self) -> &ModelInfo;
 
+    /// What it can be given.
+    fn takes(&self) -> Takes {
+        Takes::default()
+    }
+
     /// Asks the model. A stream that ends without [`ModelEvent::Done`] was torn.
     ///
     /// # Errors
     /// Typed; whether to try again is part of the class.
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError>;
+}
+
+/// What a model can be given besides text; all of it, unless it is known otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Takes {
+    /// Tools to call.
+    pub tools: bool,
+    /// Images.
+    pub images: bool,
+}
+
+impl Default for Takes {
+    fn default() -> Self {
+        Self { tools: true, images: true }
+    }
 }
 
 /// The longest answer that is asked of a model, in tokens; none: the provider's default. It leaves half of the context.
@@ -110,6 +152,32 @@ pub struct ModelError {
     pub message: String,
     /// The wait the provider asked for.
     pub retry_after: Option<Duration>,
+    /// The provider said that the same request will not work, whatever the class says.
+    pub is_final: bool,
+}
+
+impl ModelError {
+    /// One of which nothing more is known.
+    #[must_use]
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, message: message.into(), retry_after: None, is_final: false }
+    }
+
+    /// Whether the same request may work later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.class.is_retryable() && !self.is_final
+    }
+
+    /// How often the same request is sent, where `most` attempts are made at best.
+    pub(crate) fn attempts(&self, most: u64) -> u64 {
+        match self.class {
+            _ if self.is_final => 1,
+            class if class.is_retryable() => most,
+            ErrorClass::Decode => most.min(2),
+            _ => 1,
+        }
+    }
 }
 
 /// Class of a failed request, from status and code, never from free text alone.
@@ -143,6 +211,8 @@ pub enum ErrorClass {
     ContentFilter,
     /// The answer could not be read.
     Decode,
+    /// Nothing was asked: the fault is ours.
+    Internal,
 }
 
 impl ErrorClass {
@@ -153,6 +223,12 @@ impl ErrorClass {
             self,
             Self::RateLimited | Self::Overloaded | Self::Server | Self::Network | Self::Timeout | Self::StreamTruncated
         )
+    }
+
+    /// Whether another model may do what this one did not.
+    #[must_use]
+    pub fn may_fall_back(self) -> bool {
+        !matches!(self, Self::BadRequest | Self::ContentFilter | Self::Internal)
     }
 }
 
@@ -173,6 +249,7 @@ impl fmt::Display for ErrorClass {
             Self::BadRequest => "bad request",
             Self::ContentFilter => "content refused",
             Self::Decode => "unreadable answer",
+            Self::Internal => "internal error",
         })
     }
 }
@@ -223,6 +300,10 @@ pub struct Profile {
     pub sandbox: Sandbox,
     /// How conversations are made to fit their model.
     pub compaction: Compaction,
+    /// How much its models think.
+    pub reasoning: Option<Reasoning>,
+    /// Models that stand in for one that fails, as `provider/id`, in this order.
+    pub fallback: Vec<String>,
 }
 
 impl fmt::Debug for Profile {

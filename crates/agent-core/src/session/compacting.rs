@@ -51,7 +51,10 @@ impl Transition<'_> {
             }
             Plan::Stuck => {
                 let refused = self.active_run().and_then(|run| run.shrinking.refused.clone());
-                self.too_long(refused.unwrap_or_else(|| "the conversation is too long for the model".to_owned()));
+                self.too_long(
+                    refused.unwrap_or_else(|| "the conversation is too long for the model".to_owned()),
+                    false,
+                );
             }
         }
     }
@@ -67,7 +70,7 @@ impl Transition<'_> {
         let Some(run) = self.active_run() else { return };
         let Step::Asking { attempt, .. } = run.step else { return };
         if run.shrinking.overflows >= MAX_OVERFLOWS {
-            return self.too_long(error.message.clone());
+            return self.too_long(error.message.clone(), text_shown);
         }
         let (run_id, turn) = (run.accepted.run_id, run.turn);
         if text_shown {
@@ -102,12 +105,16 @@ impl Transition<'_> {
     /// is not to be had, it ends, and nothing is left out.
     pub(super) fn compaction_failed(&mut self, error: &ModelError, instead: Option<Summary>) {
         let Some(Step::Compacting { attempt, .. }) = self.active_run().map(|run| run.step.clone()) else { return };
-        if self.back_off(attempt, error, false) {
+        let is_about_the_request = is_about_the_request(error.class);
+        if !is_about_the_request && self.back_off(attempt, error, false) {
             return;
         }
-        let Some(instead) = instead.filter(|_| is_about_the_request(error.class)) else {
+        let Some(instead) = instead.filter(|_| is_about_the_request) else {
+            if self.sums_up_itself() && self.fall_back(error, false) {
+                return;
+            }
             let (code, message) = (LastErrorCode::ProviderError, format!("summing up: {}", error.message));
-            return self.end(Ending::Failed { code, message, retryable: error.class.is_retryable() });
+            return self.end(Ending::Failed { code, message, retryable: error.is_retryable() });
         };
         if error.class == ErrorClass::ContextOverflow {
             self.record(&Record::ContextOverflowed { message: error.message.clone() });
@@ -115,14 +122,25 @@ impl Transition<'_> {
         self.compacted(instead);
     }
 
-    fn ask_or_end(&mut self, turn: u64, attempt: u64) {
+    /// Whether the run's own model does it.
+    fn sums_up_itself(&self) -> bool {
+        let profile = self.active_run().map(|run| run.accepted.profile.as_str());
+        let profile = self.rules.profiles.and_then(|profiles| profiles.profile(profile).ok());
+        profile.is_none_or(|profile| profile.compaction.model.is_none())
+    }
+
+    pub(super) fn ask_or_end(&mut self, turn: u64, attempt: u64) {
         match self.exhausted() {
             Some(ending) => self.end(ending),
             None => self.record(&Record::ModelRequested { turn, attempt, restarts: 0 }),
         }
     }
 
-    fn too_long(&mut self, message: String) {
+    fn too_long(&mut self, message: String, text_shown: bool) {
+        let error = ModelError::new(ErrorClass::ContextOverflow, message.clone());
+        if self.fall_back(&error, text_shown) {
+            return;
+        }
         self.end(Ending::Failed { code: LastErrorCode::ContextOverflow, message, retryable: false });
     }
 }

@@ -175,7 +175,7 @@ impl Transition<'_> {
 
     fn switch_model(&mut self, run_id: RunId, model: String, terms: ModelTerms) -> Result<Reply, Refusal> {
         self.expect_active(run_id)?;
-        self.record(&Record::ModelSwitched { model: model.clone(), terms });
+        self.record(&Record::ModelSwitched { model: model.clone(), terms, stands_in: false });
         Ok(Reply::Switched { run_id, model })
     }
 

@@ -1,6 +1,6 @@
 //! Folding: the only place where the state changes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Usd, Visibility};
 
@@ -53,7 +53,8 @@ impl Session {
             Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
-            Record::ModelSwitched { model, terms } => self.switch_model(seq, model, *terms),
+            Record::ModelSwitched { model, terms, stands_in: false } => self.switch_model(seq, model, *terms),
+            Record::ModelSwitched { model, terms, stands_in: true } => self.stand_in(seq, model, *terms),
             _ => self.evolve_run(seq, record),
         }
         self.project();
@@ -96,6 +97,7 @@ impl Session {
             accepted: accepted.clone(),
             accepted_at: seq,
             switched_at: None,
+            left: BTreeSet::new(),
             turn: 0,
             request: 0,
             total_usage: Usage::default(),
@@ -125,7 +127,18 @@ impl Session {
             run.accepted.model = model.to_owned();
             run.accepted.terms = terms;
             run.switched_at = Some(seq);
+            run.left.clear();
         }
+    }
+
+    /// The session's model stays what it was.
+    fn stand_in(&mut self, seq: u64, model: &str, terms: ModelTerms) {
+        let Some(run) = &mut self.run else { return };
+        run.left.insert(std::mem::replace(&mut run.accepted.model, model.to_owned()));
+        run.accepted.terms = terms;
+        run.switched_at = Some(seq);
+        // What was refused was too long for another model.
+        (run.shrinking.refused, run.shrinking.overflows) = (None, 0);
     }
 
     fn use_message(&mut self, command: Option<u64>) {

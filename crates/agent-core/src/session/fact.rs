@@ -65,7 +65,7 @@ impl Fact {
                 usage: Box::new(Usage { raw: None, ..usage.clone() }),
                 cost: cost_micros.map(Usd::from_micros),
             },
-            Record::BackingOff { .. } => Self::ModelRetried,
+            Record::BackingOff { .. } | Record::ModelSwitched { stands_in: true, .. } => Self::ModelRetried,
             Record::CallEnded { call_id, end, message } => Self::CallEnded {
                 tool: run.call(call_id)?.resolved.call.name.clone(),
                 end: *end,

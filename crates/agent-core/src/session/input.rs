@@ -358,8 +358,8 @@ impl Transition<'_> {
         if error.class == ErrorClass::ContextOverflow {
             return self.overflowed(error, text_shown);
         }
-        if !self.back_off(attempt, error, text_shown) {
-            let retryable = error.class.is_retryable();
+        if !self.back_off(attempt, error, text_shown) && !self.fall_back(error, text_shown) {
+            let retryable = error.is_retryable();
             let message = match error.retry_after {
                 Some(wait) if retryable => format!("{}; try again in {} s", error.message, wait.as_secs()),
                 _ => error.message.clone(),
@@ -371,7 +371,7 @@ impl Transition<'_> {
     /// Waits before the next attempt, unless there is none.
     pub(super) fn back_off(&mut self, attempt: u64, error: &ModelError, text_shown: bool) -> bool {
         let wait = self.wait_after(attempt, error.retry_after);
-        if !error.class.is_retryable() || attempt >= self.rules.attempts || wait > self.rules.longest_wait {
+        if attempt >= error.attempts(self.rules.attempts) || wait > self.rules.longest_wait {
             return false;
         }
         self.record(&Record::BackingOff { attempt, until: self.rules.now + time_delta(wait), restarts: None });

@@ -5,7 +5,10 @@
 //!   what late decisions need of each call: some 35 bytes, 150 if a person decided.
 //! * It is never needed: one of another version, or that does not read, is none.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,7 @@ use super::{ActiveRun, RunClock, Session, Settled, Step};
 use crate::{CallEnd, ContextState, Record, Row, SessionRow, Shrinking, Snapshot};
 
 /// Of the form below, and of what folding makes of records. Whoever changes either counts it up.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Largest state that is stored.
 const MOST_BYTES: usize = 64 << 10;
@@ -27,6 +30,7 @@ pub struct Stored {
     message_count: u64,
     accepted_at: u64,
     switched_at: Option<u64>,
+    left: BTreeSet<String>,
     turn: u64,
     request: u64,
     total_usage: Usage,
@@ -103,6 +107,7 @@ impl Stored {
     /// The state, from the session as it is now and the rows at [`Stored::places`]; none when they are others.
     #[must_use]
     pub fn restore(self, row: SessionRow, named: &[Row]) -> Option<Session> {
+        let model = row.model.clone();
         let mut session = Session::new(row);
         for row in named {
             let record = Record::from_row(row).ok()?;
@@ -111,11 +116,13 @@ impl Stored {
             is_named.then(|| session.evolve(row.seq, &record))?;
         }
         session.row.message_count = self.message_count;
+        session.row.model = model;
         let run = session.run.as_mut()?;
         let queued = run.queued.iter().map(|queued| queued.seq);
         if (run.accepted_at, run.switched_at) != (self.accepted_at, self.switched_at) || !queued.eq(self.queued) {
             return None;
         }
+        run.left = self.left;
         run.turn = self.turn;
         run.request = self.request;
         run.total_usage = self.total_usage;
@@ -137,6 +144,7 @@ impl Stored {
             accepted: _,
             accepted_at,
             switched_at,
+            left,
             turn,
             request,
             total_usage,
@@ -156,6 +164,7 @@ impl Stored {
             message_count,
             accepted_at: *accepted_at,
             switched_at: *switched_at,
+            left: left.clone(),
             turn: *turn,
             request: *request,
             total_usage: total_usage.clone(),

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use stakpak_protocol::{Event, EventEnvelope, EventId, Message, RunId};
 
-use super::{Fact, Session};
+use super::{Fact, Session, StandIn};
 use crate::{EventRecord, Profiles, Record, Row, Secrets, Spent, Tools, record::event_row};
 
 /// What deciding needs from outside.
@@ -17,6 +17,8 @@ pub struct Rules<'a> {
     pub tools: &'a dyn Tools,
     /// The profiles as they are now: a denial that came after the run was accepted wins.
     pub profiles: Option<&'a dyn Profiles>,
+    /// Models that can go on where one has failed, in the order of the profile.
+    pub stand_ins: Vec<StandIn>,
     /// Which secrets a call names.
     pub secrets: &'a dyn Secrets,
     /// Attempts a turn, the first included.

@@ -44,6 +44,8 @@ impl Profiles for Denying {
             day: Default::default(),
             sandbox,
             compaction: Default::default(),
+            reasoning: None,
+            fallback: Vec::new(),
         }))
     }
 }

@@ -10,8 +10,8 @@ use stakpak_agent_core::{
     Profiles, Record, Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec,
     Tools,
     session::{
-        CallStatus, DeltaKind, Input, Left, Outcome, Owed, Refusal, Reply, Request, Rules, Session, Step, Stored,
-        Summary,
+        CallStatus, DeltaKind, Input, Left, Outcome, Owed, Refusal, Reply, Request, Rules, Session, StandIn, Step,
+        Stored, Summary,
     },
 };
 use stakpak_protocol::{
@@ -101,6 +101,8 @@ pub(crate) struct Machine {
     pub(crate) slots_free: bool,
     /// As they are now.
     pub(crate) profiles: Option<&'static dyn Profiles>,
+    /// Models that can go on where one has failed.
+    pub(crate) stand_ins: Vec<StandIn>,
     has_slot: bool,
     runs: u128,
 }
@@ -123,6 +125,7 @@ impl Machine {
             queued_commands: 1_000,
             slots_free: true,
             profiles: None,
+            stand_ins: Vec::new(),
             has_slot: false,
             runs: 0,
         }
@@ -155,6 +158,7 @@ impl Machine {
             secrets: &stakpak_agent_core::NoSecrets,
             tools: &Catalogue,
             profiles: self.profiles,
+            stand_ins: self.stand_ins.clone(),
             attempts: 3,
             backoff: BACKOFF,
             longest_wait: LONGEST_WAIT,
@@ -306,7 +310,10 @@ impl Machine {
     }
 
     pub(crate) fn fail(&mut self, class: ErrorClass, retry_after: Option<Duration>) {
-        let error = ModelError { class, message: format!("test: {class}"), retry_after };
+        self.fail_with(ModelError { retry_after, ..ModelError::new(class, format!("test: {class}")) });
+    }
+
+    pub(crate) fn fail_with(&mut self, error: ModelError) {
         self.feed(Input::AskFailed { request: self.request(), error });
     }
 
@@ -473,7 +480,7 @@ impl Machine {
 
     pub(crate) fn compaction_fails(&mut self, class: ErrorClass) {
         let request = self.compacting().unwrap();
-        let error = ModelError { class, message: format!("test: {class}"), retry_after: None };
+        let error = ModelError::new(class, format!("test: {class}"));
         let instead = Some(Summary { model: None, truncated: true, ..summary(30) });
         self.feed(Input::CompactionFailed { request, error, instead });
     }

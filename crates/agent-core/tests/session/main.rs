@@ -6,6 +6,7 @@ mod compacting;
 mod decisions;
 mod denied;
 mod ending;
+mod fallback;
 mod lifecycle;
 mod limits;
 mod machine;

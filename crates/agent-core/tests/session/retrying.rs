@@ -19,14 +19,13 @@ const RETRYABLE: [ErrorClass; 6] = [
     ErrorClass::StreamTruncated,
 ];
 
-const FINAL: [ErrorClass; 7] = [
+const FINAL: [ErrorClass; 6] = [
     ErrorClass::Quota,
     ErrorClass::Auth,
     ErrorClass::Permission,
     ErrorClass::ModelNotFound,
     ErrorClass::BadRequest,
     ErrorClass::ContentFilter,
-    ErrorClass::Decode,
 ];
 
 fn seconds(seconds: u64) -> Duration {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use stakpak_models::ProviderSettings;
+use stakpak_models::{ProviderKind, ProviderSettings};
 
 use super::{Probe, files::Files};
 use crate::{args::Global, channel::identity, init::models, profiles::ConfigProfiles};
@@ -48,7 +48,12 @@ async fn model(providers: &[ProviderSettings]) -> Probe {
     if providers.is_empty() {
         return Probe::skip(id, "no provider is configured");
     }
-    let asked = providers.iter().map(|provider| async move {
+    // Bedrock lists models elsewhere, and not to every key.
+    let providers: Vec<_> = providers.iter().filter(|provider| provider.kind != ProviderKind::Bedrock).collect();
+    if providers.is_empty() {
+        return Probe::skip(id, "nothing is asked of Bedrock but answers");
+    }
+    let asked = providers.into_iter().map(|provider| async move {
         let ProviderSettings { id, kind, endpoint, api_key, .. } = provider;
         match tokio::time::timeout(PATIENCE, models(endpoint, id, *kind, api_key.as_deref())).await {
             Ok(Ok(_)) => None,

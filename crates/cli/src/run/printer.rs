@@ -55,8 +55,11 @@ impl Printer {
             Event::ToolRejected { tool_name, reason, .. } => self.note(&format!("{tool_name} was not run: {reason}")),
             Event::RetryAttempt { delay_ms, reason, .. } => {
                 self.end_line();
-                let delay = Duration::from_millis(*delay_ms).as_secs_f64();
-                self.note(&format!("{reason}; trying again in {delay:.1} s"));
+                let delay = Duration::from_millis(*delay_ms);
+                match delay.is_zero() {
+                    true => self.note(reason),
+                    false => self.note(&format!("{reason}; trying again in {:.1} s", delay.as_secs_f64())),
+                }
             }
             _ => {}
         }

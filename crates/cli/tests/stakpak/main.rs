@@ -20,6 +20,7 @@ mod config;
 mod crash;
 mod doctor;
 mod earlier;
+mod fallback;
 #[cfg(target_os = "linux")]
 mod full_disk;
 mod gateway;

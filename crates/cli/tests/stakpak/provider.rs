@@ -87,7 +87,8 @@ async fn a_known_provider_takes_its_key_from_the_environment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_type_is_spoken_to_in_its_protocol() {
     let llm = ScriptedLlm::start().await;
-    let (v1, v1beta) = (llm.base_url(), llm.gemini_url());
+    let (v1, v1beta, bedrock) = (llm.base_url(), llm.gemini_url(), llm.bedrock_url());
+    let converse = || Reply::bedrock(&[json!({ "text": "done" })], "end_turn");
     let claude = || Reply::anthropic(&[json!({ "type": "text", "text": "done" })], "end_turn");
     let gemini = || Reply::gemini(&[json!([{ "text": "done" }])], "STOP");
     let message = json!({ "type": "message", "id": "m", "content": [{ "type": "output_text", "text": "done" }] });
@@ -101,6 +102,7 @@ async fn each_type_is_spoken_to_in_its_protocol() {
         ("openrouter", &v1, "", "a/b", "/v1/chat/completions", Reply::text(["done"])),
         ("custom", &v1, "api = \"responses\"\n", "x-max", "/v1/responses", responses()),
         ("stakpak", &v1, "", "x", "/v1/chat/completions", Reply::text(["done"])),
+        ("bedrock", &bedrock, "", "eu.x-v1:0", "/model/eu.x-v1:0/converse-stream", converse()),
     ] {
         let home = Home::new();
         let table = format!(
@@ -119,6 +121,36 @@ async fn each_type_is_spoken_to_in_its_protocol() {
     home.write("config.toml", "[profiles.default.providers.p]\ntype = \"gemini\"\napi_key = \"k\"\napi = \"chat\"\n");
     let run = home.run(&["run", "hello"]);
     assert!(stderr(&run).contains("api is for types openai and custom"), "{}", stderr(&run));
+}
+
+/// M14, C-P66: what a server sends, and what it was sent, is in no log.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_says_is_in_no_log() {
+    let llm = ScriptedLlm::start().await;
+    let home = Home::new();
+    let table = format!(
+        "[profiles.default]\nmodel = \"p/x\"\n[profiles.default.providers.p]\ntype = \"anthropic\"\n\
+         api_key = \"secret-key-0123456789\"\napi_endpoint = \"{}\"\n",
+        llm.base_url()
+    );
+    home.write("config.toml", &table);
+    let error = json!({ "type": "invalid_request_error", "message": "no", "echo": "marker-of-the-body" });
+    llm.push(Reply::events().then_event(&json!({ "type": "error", "error": error })));
+    llm.push(Reply::events().then_event(&json!({ "type": "odd", "echo": "marker-of-the-body" })));
+    llm.push(Reply::status(400, &json!({ "error": error })));
+    let up = home.up_with(&["--verbose"]);
+    for _ in 0..3 {
+        let run = home.run(&["run", "--verbose", "marker-of-the-request"]);
+        assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
+        assert!(!stderr(&run).contains("marker-of-the-body"), "{}", stderr(&run));
+    }
+    drop(up);
+    let logs = std::fs::read_dir(home.path(".stakpak/autopilot/logs")).unwrap();
+    let logged: String = logs.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    assert!(logged.contains("run ended"), "{logged}");
+    for secret in ["marker-of", "secret-key"] {
+        assert!(!logged.contains(secret), "{logged}");
+    }
 }
 
 /// A configured provider that cannot be used never falls back to the offline model.

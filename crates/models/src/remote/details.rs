@@ -109,6 +109,7 @@ impl Details {
         self.has(&["context_length_exceeded", "context_window_exceeded", "exceed_context_size_error"])
             || message.contains("maximum context length")
             || message.contains("prompt is too long")
+            || message.contains("input is too long")
             || (message.contains("input token count") && message.contains("exceeds"))
     }
 }

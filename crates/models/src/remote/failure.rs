@@ -36,7 +36,7 @@ pub(super) fn error(provider: &Provider, class: ErrorClass, status: Option<u16>,
     let status = status.map(|status| format!("{status} ")).unwrap_or_default();
     let text = provider.public(text);
     let text = if text.is_empty() { text } else { format!(": {text}") };
-    ModelError { class, message: format!("{}: {status}{class}{text}", provider.id), retry_after: None }
+    ModelError::new(class, format!("{}: {status}{class}{text}", provider.id))
 }
 
 fn from_transport(provider: &Provider, cause: &(dyn StdError + Send + Sync + 'static)) -> ModelError {
@@ -66,7 +66,7 @@ fn from_reqwest(provider: &Provider, http: &reqwest::Error) -> ModelError {
     let address = &provider.address;
     if http.is_connect() {
         let message = format!("{}: cannot reach {address}: {}", provider.id, cause(http));
-        return ModelError { class: ErrorClass::Network, message, retry_after: None };
+        return ModelError::new(ErrorClass::Network, message);
     }
     if http.is_body() || http.is_decode() {
         return error(provider, ErrorClass::StreamTruncated, None, CUT_OFF);
@@ -102,7 +102,8 @@ fn from_http(provider: &Provider, status: u16, body: &str, headers: &HeaderMap) 
         _ => &details.message,
     };
     let retry_after = retry_after(headers, Utc::now()).or(details.retry_after);
-    ModelError { retry_after, ..error(provider, class, Some(status), text) }
+    let is_final = headers.get("x-should-retry").is_some_and(|value| value == "false");
+    ModelError { retry_after, is_final, ..error(provider, class, Some(status), text) }
 }
 
 /// An error event in a stream that began with 200.
@@ -137,7 +138,7 @@ mod tests {
     fn provider() -> Provider {
         let mut settings = ProviderSettings::new("acme", ProviderKind::Chat, "https://user:pw@example.com/v1?x=y");
         settings.api_key = Some("sk-very-secret".to_owned());
-        Provider::new(settings).unwrap()
+        Provider::new(settings, &crate::Gates::default()).unwrap()
     }
 
     #[test]

@@ -8,8 +8,11 @@
     reason = "tests say values where they are used"
 )]
 
+mod access;
 mod anthropic;
+mod bedrock;
 mod every;
 mod gemini;
+mod reasoning;
 mod responses;
 mod support;

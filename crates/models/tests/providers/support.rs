@@ -1,27 +1,54 @@
 //! Asking, and histories to ask with.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use stakpak_agent_core::{Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, Replay, ToolSpec};
-use stakpak_models::{ProviderKind, ProviderModels, ProviderSettings};
+use stakpak_agent_core::{
+    Clock, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, Models, Purpose, Replay, ToolSpec,
+};
+use stakpak_models::{Gates, ProviderKind, ProviderModels, ProviderSettings};
 use stakpak_protocol::{Message, MessageContent, MessagePart, Role, SessionId};
 use stakpak_test_support::ScriptedLlm;
 
 pub(crate) const KEY: &str = "sk-test-key-0123456789";
 
 pub(crate) fn settings(llm: &ScriptedLlm, kind: ProviderKind) -> ProviderSettings {
-    let endpoint = if kind == ProviderKind::Gemini { llm.gemini_url() } else { llm.base_url() };
+    let endpoint = match kind {
+        ProviderKind::Gemini => llm.gemini_url(),
+        ProviderKind::Bedrock => llm.bedrock_url(),
+        _ => llm.base_url(),
+    };
     let mut settings = ProviderSettings::new("acme", kind, endpoint);
     settings.api_key = Some(KEY.to_owned());
     settings
 }
 
+/// A clock by which an hour passes whenever somebody looks: failures in a row hold nothing up.
+pub(crate) struct Hurried(AtomicI64);
+
+impl Clock for Hurried {
+    fn now(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.0.fetch_add(3_600, Ordering::Relaxed), 0).unwrap()
+    }
+}
+
+pub(crate) fn hurried() -> Gates {
+    Gates::new(Arc::new(Hurried(AtomicI64::new(1_800_000_000))))
+}
+
 pub(crate) fn model_of(settings: ProviderSettings, id: &str) -> Arc<dyn Model> {
+    model_behind(&hurried(), settings, id)
+}
+
+pub(crate) fn model_behind(gates: &Gates, settings: ProviderSettings, id: &str) -> Arc<dyn Model> {
     rustls::crypto::ring::default_provider().install_default().ok();
     let name = format!("{}/{id}", settings.id);
-    ProviderModels::new(vec![settings], Some(&name)).unwrap().resolve(&name).unwrap()
+    ProviderModels::behind(gates, vec![settings], Some(&name)).unwrap().resolve(&name).unwrap()
 }
 
 pub(crate) fn request(messages: Vec<Message>) -> ModelRequest {
@@ -37,6 +64,7 @@ pub(crate) fn request(messages: Vec<Message>) -> ModelRequest {
         replays: Vec::new(),
         tools: vec![tool("a"), tool("run")].into(),
         max_output_tokens: Some(100),
+        reasoning: None,
         session_id: SessionId::random(),
     }
 }

@@ -27,8 +27,7 @@ fn names(stream: &str) -> Vec<&str> {
 /// What a run does when its session is deleted, and the event that tells that it is there.
 fn states() -> Vec<(&'static str, Vec<Step>, Value, &'static str)> {
     let act = |gated: bool| Step::Call(vec![("a", "stakpak__act", json!({"gated": gated}))]);
-    let overloaded =
-        ModelError { class: ErrorClass::Overloaded, message: "test: 529 overloaded".into(), retry_after: None };
+    let overloaded = ModelError::new(ErrorClass::Overloaded, "test: 529 overloaded");
     let gate = Arc::new(Semaphore::new(0));
     vec![
         ("the model is silent", vec![Step::Silence], json!("none"), "turn_started"),

@@ -108,7 +108,7 @@ async fn a_stream_from_the_posts_cursor_begins_with_run_started() {
 async fn cancel_ends_the_run_in_every_state() {
     let gated = || vec![("a", "stakpak__act", json!({"gated": true}))];
     let slow = Arc::new(Semaphore::new(0));
-    let unreachable = ModelError { class: ErrorClass::Overloaded, message: "test: 529".into(), retry_after: None };
+    let unreachable = ModelError::new(ErrorClass::Overloaded, "test: 529");
     let states = [
         ("model silent", Step::Silence, "turn_started", json!("all")),
         ("model streaming", Step::SayGated(vec!["a ", "b"], slow), "text_delta", json!("all")),
@@ -136,7 +136,7 @@ async fn cancel_ends_the_run_in_every_state() {
 
 #[tokio::test]
 async fn a_failing_model_ends_in_one_run_error() {
-    let refused = ModelError { class: ErrorClass::Auth, message: "test: 401 key refused".into(), retry_after: None };
+    let refused = ModelError::new(ErrorClass::Auth, "test: 401 key refused");
     for step in [Step::Fail(refused), Step::Panic] {
         let server = TestServer::start([step, Step::Say("after")]).await;
         let mut run = server.run("go", json!("none")).await;
@@ -151,7 +151,7 @@ async fn a_failing_model_ends_in_one_run_error() {
 
 #[tokio::test]
 async fn a_retry_waits_as_long_as_the_provider_asks() {
-    let busy = |retry_after| ModelError { class: ErrorClass::RateLimited, message: "test: 429".into(), retry_after };
+    let busy = |retry_after| ModelError { retry_after, ..ModelError::new(ErrorClass::RateLimited, "test: 429") };
     let config = AgentConfig { backoff: Duration::from_millis(1), ..AgentConfig::default() };
     let directory = Arc::new(tempfile::tempdir().unwrap());
     let steps = [

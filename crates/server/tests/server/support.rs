@@ -368,6 +368,8 @@ impl TestServer {
             day: profile_day,
             sandbox: Sandbox::default(),
             compaction: Compaction::default(),
+            reasoning: None,
+            fallback: Vec::new(),
         };
         let config = ServerConfig {
             token: Some(TOKEN.into()),

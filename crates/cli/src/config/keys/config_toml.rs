@@ -28,16 +28,7 @@ pub(in crate::config) const TABLES: &[Table] = &[
         about: "How a conversation that grows too long for its model is made to fit; the history keeps every message",
         keys: COMPACTION,
     },
-    Table {
-        path: &["profiles", ANY, "models"],
-        about: "Models for side tasks",
-        keys: &[example(
-            "compaction",
-            Text,
-            "\"openai/gpt-5-mini\"",
-            "The model that sums up older messages [default: the run's own]",
-        )],
-    },
+    Table { path: &["profiles", ANY, "models"], about: "Models beside the one that answers", keys: MODELS },
     Table { path: &["limits", ANY], about: "How many tokens a model takes, by provider/id", keys: LIMITS },
     Table {
         path: &["cost", ANY],
@@ -61,6 +52,16 @@ const COMPACTION: &[Key] = &[
     default("enabled", Bool, "true", "Whether it is; otherwise its run ends with context_overflow"),
     default("trigger", Number, "0.8", "Share of the model's window above which something is done"),
     default("target", Number, "0.4", "Share that is left when older messages were summed up"),
+];
+
+const MODELS: &[Key] = &[
+    example(
+        "compaction",
+        Text,
+        "\"openai/gpt-5-mini\"",
+        "The model that sums up older messages [default: the run's own]",
+    ),
+    default("fallback", Texts, "[]", "Models, as provider/id, that go on with a run whose model fails, in this order"),
 ];
 
 const LIMITS: &[Key] = &[
@@ -96,6 +97,12 @@ const PROFILE: &[Key] = &[
     ),
     example("system_prompt", Text, "\"You look after the build machines.\"", "Put before every conversation"),
     default("max_turns", Integer, "64", "Most turns of a run, 1 to 256"),
+    example(
+        "reasoning",
+        Mixed,
+        "\"medium\"",
+        "How much models think before they answer: low, medium, high, or tokens [default: as the provider has it]",
+    ),
     default(
         "sandbox",
         Mixed,
@@ -108,12 +115,13 @@ const PROFILE: &[Key] = &[
 const PROVIDER: &[Key] = &[
     example(
         "type",
-        OneOf(&["anthropic", "openai", "gemini", "openrouter", "custom"]),
+        OneOf(&["anthropic", "openai", "gemini", "openrouter", "amazon-bedrock", "custom"]),
         "\"custom\"",
         "How it is spoken to; custom: an endpoint that speaks the protocol of OpenAI",
     ),
     example("api_key", Secret, "\"env:MY_PROVIDER_KEY\"", "Its key [default: its variable, such as ANTHROPIC_API_KEY]"),
     example("api_endpoint", Text, "\"http://127.0.0.1:8000/v1\"", "Base URL; needed for custom"),
+    example("region", Text, "\"eu-central-1\"", "Where amazon-bedrock is [default: the variable AWS_REGION]"),
     example(
         "api",
         OneOf(&["chat", "responses"]),
@@ -121,5 +129,6 @@ const PROVIDER: &[Key] = &[
         "Protocol of types openai and custom [default: responses at OpenAI itself, else chat]",
     ),
     example("models", Texts, "[\"my-model\"]", "Ids of the models to offer"),
+    default("max_concurrent", Integer, "16", "Requests at once with its key; more wait"),
     default("requires_done", Bool, "true", "Whether an answer that ends without its end marker counts as torn"),
 ];

@@ -9,6 +9,7 @@ use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, r
 use crate::dialect::{
     Asked,
     content::{Image, object, text_of},
+    reasoning,
 };
 
 /// What stays from turn to turn.
@@ -21,6 +22,9 @@ pub(crate) fn body(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Valu
     body.insert("model".to_owned(), json!(asked.model));
     body.insert("max_tokens".to_owned(), json!(asked.max_output_tokens));
     body.insert("stream".to_owned(), json!(true));
+    if let Some(reasoning) = asked.reasoning {
+        reasoning::for_anthropic(&mut body, asked.model, reasoning, asked.max_output_tokens);
+    }
     let mut tools: Vec<Value> = request
         .tools
         .iter()

@@ -8,6 +8,7 @@ use stakpak_protocol::{Message, MessageContent, MessagePart, Role};
 use crate::dialect::{
     Asked,
     content::{Image, marked_text, object},
+    reasoning::effort,
 };
 
 pub(crate) fn request(request: &ModelRequest) -> ChatRequest {
@@ -27,6 +28,9 @@ pub(crate) fn extras(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Va
     let mut extras = Map::from_iter([("model".to_owned(), json!(asked.model))]);
     if asked.cache_key {
         extras.insert("prompt_cache_key".to_owned(), json!(request.session_id));
+    }
+    if let Some(reasoning) = asked.reasoning {
+        extras.insert("reasoning_effort".to_owned(), json!(effort(reasoning)));
     }
     extras
 }

@@ -11,6 +11,7 @@ use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, r
 use crate::dialect::{
     Asked,
     content::{Image, object, text_of},
+    reasoning,
 };
 
 /// Stands in for the signature of a call that another model made; documented for Gemini 3, which refuses to go without.
@@ -29,8 +30,16 @@ pub(crate) fn body(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Valu
         body.insert("tools".to_owned(), json!([{ "functionDeclarations": declarations.collect::<Value>() }]));
     }
     body.insert("contents".to_owned(), contents(request, asked));
+    let mut generation = Map::new();
     if let Some(limit) = request.max_output_tokens {
-        body.insert("generationConfig".to_owned(), json!({ "maxOutputTokens": limit }));
+        generation.insert("maxOutputTokens".to_owned(), json!(limit));
+    }
+    if let Some(reasoning) = asked.reasoning {
+        let thinking = reasoning::for_gemini(asked.model, reasoning, asked.max_output_tokens);
+        generation.insert("thinkingConfig".to_owned(), thinking);
+    }
+    if !generation.is_empty() {
+        body.insert("generationConfig".to_owned(), Value::Object(generation));
     }
     body
 }

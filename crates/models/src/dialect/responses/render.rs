@@ -9,6 +9,7 @@ use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, r
 use crate::dialect::{
     Asked,
     content::{marked_text, object},
+    reasoning::effort,
 };
 
 pub(crate) fn body(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Value> {
@@ -36,6 +37,9 @@ pub(crate) fn body(request: &ModelRequest, asked: Asked<'_>) -> Map<String, Valu
     }
     if asked.cache_key {
         body.insert("prompt_cache_key".to_owned(), json!(request.session_id));
+    }
+    if let Some(reasoning) = asked.reasoning {
+        body.insert("reasoning".to_owned(), json!({ "effort": effort(reasoning), "summary": "auto" }));
     }
     if asked.replays.is_some() && reasons(asked.model) {
         body.insert("include".to_owned(), json!(["reasoning.encrypted_content"]));
