@@ -18,13 +18,13 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    autopilot_file::LimitsTable,
+    autopilot_file::{LimitsTable, TasksOnShutdown},
     home::Home,
     instance::explain_bind_error,
     journal_file::JournalFile,
     mcp,
     sandbox::{Levels, SandboxPart},
-    secrets,
+    secrets, tasks,
 };
 
 /// What the server is started with.
@@ -55,6 +55,9 @@ pub(crate) struct Options {
     pub(crate) redactor: Redactor,
     /// What other processes call this one.
     pub(crate) name: String,
+    /// Which of the commands this is: tasks are told apart by it.
+    pub(crate) mode: &'static str,
+    pub(crate) tasks_on_shutdown: TasksOnShutdown,
     /// Levels of sandbox that profiles ask for, as the files are.
     pub(crate) sandbox_levels: Levels,
 }
@@ -97,6 +100,7 @@ pub(crate) struct AgentServer {
     upkeep: UpkeepPorts,
     tool_servers: Arc<Servers>,
     own_tools: Option<Serving>,
+    tasks_on_shutdown: TasksOnShutdown,
     serving: JoinHandle<std::io::Result<()>>,
     shutdown: CancellationToken,
 }
@@ -126,7 +130,7 @@ impl Bound {
         edge.allowed_hosts.push(address.ip().to_string());
         let name_of_profile = options.profiles.profile(None)?.name.clone();
         let profiles = Arc::clone(&options.profiles);
-        let tools = mcp::own_tools(home, options.credential_variables, Some(options.profile));
+        let tools = mcp::own_tools(home, options.mode, options.credential_variables, Some(options.profile))?;
         let secrets = secrets::of_sessions(home, options.redactor.clone());
         let tools = Arc::new(LocalTools::new(tools, secrets.clone()));
         let tool_servers = options.mcp.start(home, &options.workdir, &options.redactor, &secrets, &tools);
@@ -176,7 +180,8 @@ impl Bound {
         let router = edge::wrap(router, edge, Some(&server));
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, options.limits.write_stall(), shutdown.clone()));
-        Ok(AgentServer { server, address, upkeep, tool_servers, own_tools, serving, shutdown })
+        let tasks_on_shutdown = options.tasks_on_shutdown;
+        Ok(AgentServer { server, address, upkeep, tool_servers, own_tools, tasks_on_shutdown, serving, shutdown })
     }
 }
 
@@ -200,8 +205,13 @@ impl AgentServer {
                 let _ = tokio::time::timeout(linger, own.stop()).await;
             }
         };
+        let end_tasks = async {
+            if self.tasks_on_shutdown == TasksOnShutdown::Kill {
+                tasks::end_all(&self.upkeep.tools).await;
+            }
+        };
         let served = tokio::time::timeout(linger, self.serving);
-        let (served, (), ()) = tokio::join!(served, self.tool_servers.stop(linger), end_calls);
+        let (served, (), (), ()) = tokio::join!(served, self.tool_servers.stop(linger), end_calls, end_tasks);
         match served {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),

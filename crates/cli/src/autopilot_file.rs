@@ -56,11 +56,23 @@ pub(crate) struct ServerTable {
     pub(crate) sandbox_mode: Option<String>,
     url: IgnoredAny,
     pub(crate) log_format: LogFormat,
+    pub(crate) tasks_on_shutdown: TasksOnShutdown,
     /// Whether `/v1/mcp` is there.
     pub(crate) mcp: bool,
     #[serde(deserialize_with = "ceiling::deserialize")]
     pub(crate) approval_ceiling: ApprovalCeiling,
     pub(crate) limits: LimitsTable,
+}
+
+/// What becomes of tasks when the server stops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TasksOnShutdown {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They are ended.
+    Kill,
 }
 
 /// As a visitor, so that the error is placed at the value.
@@ -99,6 +111,7 @@ impl Default for ServerTable {
             sandbox_mode: None,
             url: IgnoredAny,
             log_format: LogFormat::default(),
+            tasks_on_shutdown: TasksOnShutdown::default(),
             mcp: false,
             approval_ceiling: ApprovalCeiling::All,
             limits: LimitsTable::default(),
@@ -120,6 +133,7 @@ impl ServerTable {
             ("server.resume_max_age", self.resume_max_age != now.resume_max_age),
             ("server.sandbox_mode", self.sandbox_mode != now.sandbox_mode),
             ("server.log_format", self.log_format != now.log_format),
+            ("server.tasks_on_shutdown", self.tasks_on_shutdown != now.tasks_on_shutdown),
             ("server.mcp", self.mcp != now.mcp),
             ("server.approval_ceiling", self.approval_ceiling != now.approval_ceiling),
             ("server.limits", self.limits != now.limits),

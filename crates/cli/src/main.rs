@@ -41,6 +41,7 @@ mod secrets;
 mod service;
 mod sessions;
 mod status;
+mod tasks;
 mod up;
 
 use std::{
@@ -60,6 +61,9 @@ use home::Home;
 const SPARE_THREADS: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
+    if tasks::is_shim() {
+        return stakpak_tools::run_task_shim();
+    }
     let started = Instant::now();
     let arguments = match args::root::arguments(&Cli::command(), std::env::args_os().collect()) {
         Ok(arguments) => arguments,

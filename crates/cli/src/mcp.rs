@@ -22,7 +22,7 @@ use crate::{
     exit::Failure,
     home::Home,
     sandbox::AsCommands,
-    secrets,
+    secrets, tasks,
 };
 
 /// What servers get to end by themselves after a test.
@@ -103,15 +103,21 @@ impl Configured {
 }
 
 /// Our own tools, as every process of this state directory has them.
-pub(crate) fn own_tools(home: &Home, credential_variables: Vec<String>, profile: Option<String>) -> LocalToolsConfig {
-    LocalToolsConfig {
+pub(crate) fn own_tools(
+    home: &Home,
+    mode: &str,
+    credential_variables: Vec<String>,
+    profile: Option<String>,
+) -> Result<LocalToolsConfig> {
+    Ok(LocalToolsConfig {
         artefacts: home.autopilot("artefacts"),
         backups: home.autopilot("backups"),
         credential_variables,
         profile,
         protected: home.protected(),
         home: std::env::home_dir(),
-    }
+        tasks: tasks::config(home, mode)?,
+    })
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -180,7 +186,7 @@ async fn test(global: &Global, home: &Home, workdir: &Path, file: Option<&File>,
     }
     let redactor = known(home, &tables)?;
     let secrets = secrets::of_sessions(home, redactor.clone());
-    let tools = LocalTools::new(own_tools(home, home.credential_variables(), None), secrets.clone());
+    let tools = LocalTools::new(own_tools(home, "mcp", home.credential_variables(), None)?, secrets.clone());
     let configured = Configured { settings, ..Configured::default() };
     let servers = configured.start(home, workdir, &redactor, &secrets, &tools);
     let reports = servers.test().await;

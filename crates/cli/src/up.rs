@@ -207,6 +207,8 @@ fn options(
         resume_max_age: Some(file.server.resume_max_age),
         profile: global.profile.clone(),
         name: format!("`stakpak {}` (process {})", mode.name(), std::process::id()),
+        mode: mode.name(),
+        tasks_on_shutdown: file.server.tasks_on_shutdown,
         credential_variables,
     })
 }

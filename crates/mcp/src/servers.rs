@@ -269,6 +269,14 @@ impl Tools for AllTools {
         self.own.end_orphans(session, call).await
     }
 
+    async fn lingering(&self) -> Vec<SessionId> {
+        self.own.lingering().await
+    }
+
+    async fn end_session(&self, session: SessionId) -> io::Result<()> {
+        self.own.end_session(session).await
+    }
+
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
         self.own.forget_session(session).await
     }

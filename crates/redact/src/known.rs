@@ -18,7 +18,7 @@ const LONGEST_ENCODED: usize = 1024;
 /// The known values cannot be searched for.
 #[derive(Debug, thiserror::Error)]
 #[error("the known secrets are too many or too long")]
-pub struct BuildError(#[from] aho_corasick::BuildError);
+pub struct BuildError(#[from] pub(crate) aho_corasick::BuildError);
 
 /// One automaton over all forms of all values.
 #[derive(Default)]

@@ -15,7 +15,7 @@ mod vaults;
 
 pub use known::BuildError;
 pub use placeholder::{Placeholder, placeholders};
-pub use redactor::{REDACTED, Redactor};
+pub use redactor::{PortableRedactor, REDACTED, Redactor};
 pub use rules::{CustomRule, RuleError};
 pub use stream::Stream;
-pub use vaults::{Grant, RestoreError, Vaults};
+pub use vaults::{Grant, PortableVaults, RestoreError, Vaults};

@@ -11,7 +11,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::{
     known::{BuildError, Known},
@@ -26,14 +28,36 @@ pub const REDACTED: &str = "[REDACTED]";
 #[derive(Clone)]
 pub struct Redactor {
     /// One for each time that values were learned; none is forgotten.
-    known: Arc<RwLock<Vec<Arc<Known>>>>,
+    known: Arc<RwLock<Vec<Arc<Learned>>>>,
     rules: Arc<Rules>,
+    /// Those of `rules` that are no part of the product.
+    custom: Arc<[CustomRule]>,
     ignored: Arc<HashSet<[u8; 32]>>,
+}
+
+/// Values that were learned at once.
+struct Learned {
+    known: Known,
+    values: Vec<Zeroizing<String>>,
+}
+
+/// A redactor on its way to another process: it holds the secrets themselves, so it goes through a pipe and into no file.
+#[derive(Default, Serialize, Deserialize)]
+pub struct PortableRedactor {
+    values: Vec<Zeroizing<String>>,
+    custom: Vec<CustomRule>,
+    ignored: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for PortableRedactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PortableRedactor")
+    }
 }
 
 impl Default for Redactor {
     fn default() -> Self {
-        Self { known: Arc::default(), rules: Rules::built_in(), ignored: Arc::default() }
+        Self { known: Arc::default(), rules: Rules::built_in(), custom: Arc::default(), ignored: Arc::default() }
     }
 }
 
@@ -112,17 +136,39 @@ impl Redactor {
         let found = self.known();
         let is_new = |value: &S| {
             let value = value.as_ref();
-            !found.iter().any(|known| known.find(value).any(|(range, _)| range == (0..value.len())))
+            !found.iter().any(|learned| learned.known.find(value).any(|(range, _)| range == (0..value.len())))
         };
         let new: Vec<S> = values.into_iter().filter(is_new).collect();
         if !new.is_empty() {
-            let known = Arc::new(Known::new(new)?);
-            self.known.write().unwrap_or_else(PoisonError::into_inner).push(known);
+            let values = new.iter().map(|value| Zeroizing::new(value.as_ref().to_owned())).collect();
+            let learned = Arc::new(Learned { known: Known::new(new)?, values });
+            self.known.write().unwrap_or_else(PoisonError::into_inner).push(learned);
         }
         Ok(())
     }
 
-    fn known(&self) -> Vec<Arc<Known>> {
+    /// What it knows by now, for another process of the product that redacts in this one's place.
+    #[must_use]
+    pub fn portable(&self) -> PortableRedactor {
+        PortableRedactor {
+            values: self.known().iter().flat_map(|learned| learned.values.clone()).collect(),
+            custom: self.custom.to_vec(),
+            ignored: self.ignored.iter().copied().collect(),
+        }
+    }
+
+    /// The same redactor in another process.
+    ///
+    /// # Errors
+    /// It was no redactor.
+    pub fn from_portable(portable: PortableRedactor) -> Result<Self, RuleError> {
+        let PortableRedactor { values, custom, ignored } = portable;
+        let redactor = Self::new(values.iter().map(|value| value.as_str()))
+            .map_err(|BuildError(error)| RuleError::TooMany(error))?;
+        Ok(redactor.with_rules(&custom)?.ignoring(ignored))
+    }
+
+    fn known(&self) -> Vec<Arc<Learned>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -134,7 +180,7 @@ impl Redactor {
         if rules.is_empty() {
             return Ok(self);
         }
-        Ok(Self { rules: Arc::new(Rules::new(rules)?), ..self })
+        Ok(Self { rules: Arc::new(Rules::new(rules)?), custom: rules.into(), ..self })
     }
 
     /// The same, but what rules find and has one of these SHA-256 digests is no secret. Known values stay secret.
@@ -157,7 +203,7 @@ impl Redactor {
     /// Where a known value begins of which this text ends within.
     pub(crate) fn begun(&self, text: &str, naming: &dyn Naming) -> Option<usize> {
         let known = self.known();
-        known.iter().filter_map(|known| known.begun(text)).chain(naming.begun(text)).min()
+        known.iter().filter_map(|learned| learned.known.begun(text)).chain(naming.begun(text)).min()
     }
 
     /// Whether a rule may find something in what follows this text.
@@ -183,7 +229,7 @@ impl Redactor {
     /// one names both.
     pub(crate) fn spans(&self, text: &str, naming: &dyn Naming) -> Vec<Span> {
         let known = self.known();
-        let of_process = known.iter().flat_map(|known| known.find(text));
+        let of_process = known.iter().flat_map(|learned| learned.known.find(text));
         let of_process = of_process.map(|(range, _)| Span { range, origin: Origin::Process });
         let of_session =
             naming.find(text).into_iter().map(|(range, number)| Span { range, origin: Origin::Session(number) });

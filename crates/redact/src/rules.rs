@@ -14,6 +14,7 @@ use std::{
 use aho_corasick::AhoCorasick;
 use check::{Check, entropy};
 use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
 
 /// How far from its keyword a rule looks in a line.
 const REACH: usize = 512;
@@ -21,7 +22,7 @@ const REACH: usize = 512;
 const LONG_REACH: usize = 16 * 1024;
 
 /// A rule of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CustomRule {
     /// Names its findings: `[a-z0-9-]{1,64}`.
     pub id: String,

@@ -61,14 +61,25 @@ impl Vault {
                 (None, Vec::new())
             }
         };
-        let by_value = entries.iter().enumerate().map(|(number, entry)| (key.index(&entry.value), number)).collect();
-        let by_id = entries.iter().enumerate().map(|(number, entry)| (entry.id.clone(), number)).collect();
-        let known = Values::default();
-        Self(Mutex::new(Contents { key, file, entries, by_value, by_id, taken_together: 0, searched: 0, known }))
+        let mut contents = Contents {
+            key,
+            file,
+            entries: Vec::new(),
+            by_value: HashMap::new(),
+            by_id: HashMap::new(),
+            taken_together: 0,
+            searched: 0,
+            known: Values::default(),
+        };
+        entries.into_iter().for_each(|entry| contents.take(entry));
+        Self(Mutex::new(contents))
     }
 
+    /// With what other processes have added.
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut contents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        contents.catch_up();
+        contents
     }
 
     /// The placeholder of the value that was made for `purpose`; made now if there is none. None: it cannot be kept.
@@ -134,18 +145,39 @@ impl Contents {
         if self.entries.len() >= MOST_SECRETS || !placeholder::is_rule_id(&rule) {
             return None;
         }
+        let lock = self.file.as_mut()?.lock();
+        let lock = lock.inspect_err(|error| tracing::error!(%error, "a vault cannot be locked")).ok()?;
+        self.catch_up();
+        if let Some(entry) = self.by_value.get(&index).map(|number| &self.entries[*number]) {
+            return Some(placeholder::render(&entry.rule, &entry.id));
+        }
         let id = self.fresh_id()?;
         let stored = Stored { rule, id: id.clone(), value: secret.to_owned().into(), exact, made_for };
-        if let Err(error) = self.file.as_mut()?.append(&stored) {
+        if let Err(error) = self.file.as_mut()?.append(&lock, &stored) {
             tracing::error!(%error, "a secret cannot be kept for its session: it is hidden for good");
             return None;
         }
-        let number = self.entries.len();
         let name = placeholder::render(&stored.rule, &id);
-        self.entries.push(stored);
-        self.by_value.insert(index, number);
-        self.by_id.insert(id, number);
+        self.take(stored);
         Some(name)
+    }
+
+    fn take(&mut self, stored: Stored) {
+        let number = self.entries.len();
+        self.by_value.insert(self.key.index(&stored.value), number);
+        self.by_id.insert(stored.id.clone(), number);
+        self.entries.push(stored);
+    }
+
+    fn catch_up(&mut self) {
+        let Some(file) = &mut self.file else { return };
+        match file.unread() {
+            Ok(added) => added.into_iter().for_each(|entry| self.take(entry)),
+            Err(error) => {
+                tracing::error!(%error, "the secrets of a session cannot be read any more");
+                self.file = None;
+            }
+        }
     }
 
     /// Random, and not in use.

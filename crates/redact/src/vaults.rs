@@ -1,6 +1,6 @@
 //! The vaults of all sessions: hiding what a session meets, and giving it back.
 //!
-//! Invariants: a session has one vault, whoever asks; a session that has met no secret has no file and costs nothing; a
+//! Invariants: a session has one vault, whoever asks, in whatever process; a session that has met no secret has no file and costs nothing; a
 //! restored text is not searched for placeholders again.
 
 use std::{
@@ -11,9 +11,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     placeholder::placeholders,
-    redactor::Redactor,
+    redactor::{PortableRedactor, Redactor},
+    rules::RuleError,
     stream::Stream,
     vault::{Vault, key::Key},
 };
@@ -34,6 +37,14 @@ pub struct Vaults {
 struct Open {
     key: Option<Key>,
     vaults: HashMap<String, Arc<Vault>>,
+}
+
+/// Vaults on their way to another process: through a pipe and into no file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PortableVaults {
+    directory: PathBuf,
+    key_file: PathBuf,
+    redactor: PortableRedactor,
 }
 
 /// Which placeholders may be restored.
@@ -67,6 +78,21 @@ impl Vaults {
     #[must_use]
     pub fn new(directory: PathBuf, key_file: PathBuf, redactor: Redactor) -> Self {
         Self { directory, key_file, redactor, open: Mutex::default() }
+    }
+
+    /// The same vaults, for another process of the product.
+    #[must_use]
+    pub fn portable(&self) -> PortableVaults {
+        let (directory, key_file) = (self.directory.clone(), self.key_file.clone());
+        PortableVaults { directory, key_file, redactor: self.redactor.portable() }
+    }
+
+    /// The vaults of another process, shared with it.
+    ///
+    /// # Errors
+    /// They were none.
+    pub fn from_portable(PortableVaults { directory, key_file, redactor }: PortableVaults) -> Result<Self, RuleError> {
+        Ok(Self::new(directory, key_file, Redactor::from_portable(redactor)?))
     }
 
     /// `text` with each secret replaced: what the process knows by a word, everything else by a placeholder of the session.

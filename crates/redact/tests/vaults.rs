@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use proptest::prelude::*;
-use stakpak_redact::{Grant, Redactor, RestoreError, Stream, Vaults, placeholders};
+use stakpak_redact::{CustomRule, Grant, Redactor, RestoreError, Stream, Vaults, placeholders};
 
 fn vaults(directory: &Path) -> Vaults {
     Vaults::new(directory.join("secrets"), directory.join("key"), Redactor::new(["the-process-knows"]).unwrap())
@@ -192,4 +192,32 @@ proptest! {
         prop_assume!(vaults.is_clean("s", &text));
         prop_assert_eq!(streamed(&vaults, &pieces).concat(), text);
     }
+}
+
+/// The server and the shims of its tasks hide in the same session.
+#[test]
+fn two_processes_share_one_vault() {
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = (vaults(directory.path()), vaults(directory.path()));
+    assert_eq!((one.hide("s", "nothing"), other.hide("s", "nothing")), ("nothing".into(), "nothing".into()));
+    for round in 0..20 {
+        let (mine, theirs) = (format!("password=Mine{round}kk9Qx7"), format!("password=Theirs{round}Zz8Wv"));
+        let (by_one, by_other) = (one.hide("s", &mine).into_owned(), other.hide("s", &theirs).into_owned());
+        assert_eq!(other.restore("s", &by_one, Grant::All).unwrap(), mine);
+        assert_eq!(one.restore("s", &by_other, Grant::All).unwrap(), theirs);
+        assert_eq!(one.hide("s", &format!("<Theirs{round}Zz8Wv>")), by_other.replace("password=", "<") + ">");
+    }
+    assert_eq!(vaults(directory.path()).hide("s", "password=Mine0kk9Qx7"), one.hide("s", "password=Mine0kk9Qx7"));
+}
+
+#[test]
+fn a_redactor_knows_the_same_in_another_process() {
+    let rule = CustomRule { id: "mine".into(), keywords: vec!["zz-".into()], regex: "zz-[0-9]{6}".into() };
+    let one = Redactor::new(["the-process-knows"]).unwrap().with_rules(&[rule]).unwrap();
+    one.learn(["learned-later"]).unwrap();
+    let sent = serde_json::to_string(&one.portable()).unwrap();
+    let other = Redactor::from_portable(serde_json::from_str(&sent).unwrap()).unwrap();
+    let text = "the-process-knows learned-later zz-123456";
+    assert_eq!(one.redact(text), "[REDACTED] [REDACTED] [REDACTED]");
+    assert_eq!(other.redact(text), one.redact(text));
 }

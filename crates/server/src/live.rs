@@ -15,7 +15,7 @@ use stakpak_agent_core::{
     Agent, Job, JournalError, Receipt, RequestError, Resident, Start, run_agent,
     session::{CallStatus, Reply, Request, Session},
 };
-use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId, ToolCallId};
+use stakpak_protocol::{ErrorCode, LastErrorCode, SessionId, SessionStatus, ToolCallId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
@@ -270,6 +270,18 @@ pub(crate) async fn end_strays(agent: &Agent) -> Result<(), JournalError> {
         tracing::info!(session_id = %session, %call, processes, "processes of an earlier call ended");
     });
     futures_util::future::join_all(ends).await;
+    Ok(())
+}
+
+/// Ends what deleted sessions still have running: the process that deleted one died before it could.
+pub(crate) async fn end_lingering(agent: &Agent) -> Result<(), JournalError> {
+    for id in agent.tools.lingering().await {
+        let is_deleted =
+            agent.journal.session(id).await?.is_some_and(|session| session.status == SessionStatus::Deleted);
+        if is_deleted && let Err(error) = agent.tools.end_session(id).await {
+            tracing::warn!(session_id = %id, %error, "tasks of a deleted session do not end");
+        }
+    }
     Ok(())
 }
 

@@ -139,6 +139,7 @@ impl Server {
     /// When the journal cannot be read.
     pub async fn recover(&self) -> Result<usize, JournalError> {
         live::end_strays(&self.0.agent).await?;
+        live::end_lingering(&self.0.agent).await?;
         let open = self.0.agent.journal.open_sessions().await?;
         for session in &open {
             self.0.live.recover(session.id);

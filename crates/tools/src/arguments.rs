@@ -1,6 +1,6 @@
 //! The arguments of each tool as types, and what to say when they do not fit.
 //!
-//! `description` and fields a tool does not know are for people; only `run_command` refuses unknown fields, because a
+//! `description` and fields a tool does not know are for people; only `run_command` and `run_command_task` refuse unknown fields, because a
 //! misspelt limit there would be ignored in silence.
 
 use std::{collections::BTreeMap, num::NonZeroU64};
@@ -18,6 +18,11 @@ pub(crate) const OWN_VARIABLES: &str = "STAKPAK_";
 #[derive(Debug)]
 pub(crate) enum Arguments {
     RunCommand(RunCommand),
+    RunCommandTask(RunCommand),
+    GetAllTasks,
+    GetTaskDetails(OneTask),
+    WaitForTasks(WaitForTasks),
+    CancelTask(OneTask),
     View(View),
     Create(Create),
     StrReplace(StrReplace),
@@ -29,12 +34,28 @@ pub(crate) enum Arguments {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunCommand {
     pub(crate) command: String,
-    #[serde(rename = "description")]
-    _description: Option<String>,
+    pub(crate) description: Option<String>,
     /// Seconds.
     pub(crate) timeout: Option<NonZeroU64>,
     pub(crate) cwd: Option<String>,
     pub(crate) env: Option<BTreeMap<String, String>>,
+}
+
+/// The `view` of it never mattered.
+#[derive(Debug, Deserialize)]
+struct AllTasks {}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct OneTask {
+    pub(crate) task_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct WaitForTasks {
+    /// Between blanks or commas.
+    task_ids: String,
+    /// Seconds.
+    pub(crate) timeout: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +99,11 @@ impl Arguments {
     pub(crate) fn parse(name: &str, arguments: &Value) -> Result<Self, InvalidCall> {
         let parsed = match name {
             catalogue::RUN_COMMAND => typed(arguments).and_then(RunCommand::checked).map(Self::RunCommand),
+            catalogue::RUN_COMMAND_TASK => typed(arguments).and_then(RunCommand::checked).map(Self::RunCommandTask),
+            catalogue::GET_ALL_TASKS => typed::<AllTasks>(arguments).map(|_| Self::GetAllTasks),
+            catalogue::GET_TASK_DETAILS => typed(arguments).map(Self::GetTaskDetails),
+            catalogue::WAIT_FOR_TASKS => typed(arguments).and_then(WaitForTasks::checked).map(Self::WaitForTasks),
+            catalogue::CANCEL_TASK => typed(arguments).map(Self::CancelTask),
             catalogue::VIEW => typed(arguments).and_then(View::checked).map(Self::View),
             catalogue::CREATE => typed(arguments).and_then(Create::checked).map(Self::Create),
             catalogue::STR_REPLACE => typed(arguments).and_then(StrReplace::checked).map(Self::StrReplace),
@@ -98,7 +124,13 @@ impl Arguments {
     /// The file that the call is about.
     pub(crate) fn path(&self) -> Option<&str> {
         match self {
-            Self::RunCommand(_) | Self::GeneratePassword(_) => None,
+            Self::RunCommand(_)
+            | Self::RunCommandTask(_)
+            | Self::GetAllTasks
+            | Self::GetTaskDetails(_)
+            | Self::WaitForTasks(_)
+            | Self::CancelTask(_)
+            | Self::GeneratePassword(_) => None,
             Self::View(view) => Some(&view.path),
             Self::Create(create) => Some(&create.path),
             Self::StrReplace(edit) => Some(&edit.path),
@@ -144,6 +176,19 @@ impl RunCommand {
                 return Err(Misfit(format!("`env`: {name} is reserved")));
             }
             no_nul("env", value)?;
+        }
+        Ok(self)
+    }
+}
+
+impl WaitForTasks {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.task_ids.split(|c: char| c.is_whitespace() || c == ',').filter(|id| !id.is_empty())
+    }
+
+    fn checked(self) -> Result<Self, Misfit> {
+        if self.ids().next().is_none() {
+            return Err(Misfit("`task_ids` names no task".to_owned()));
         }
         Ok(self)
     }
@@ -243,6 +288,9 @@ mod tests {
             (catalogue::RUN_COMMAND, json!({"command": "ls", "env": {"A": 1}}), "`env.A`"),
             (catalogue::RUN_COMMAND, json!({"command": "ls", "env": {"A=B": "1"}}), "`env`"),
             (catalogue::RUN_COMMAND, json!({"command": "ls", "env": {"STAKPAK_CALL_ID": "x"}}), "reserved"),
+            (catalogue::RUN_COMMAND_TASK, json!({"command": "ls", "time_out": 1}), "unknown field `time_out`"),
+            (catalogue::GET_TASK_DETAILS, json!({}), "missing field `task_id`"),
+            (catalogue::WAIT_FOR_TASKS, json!({"task_ids": " , "}), "`task_ids` names no task"),
             (catalogue::VIEW, json!({"path": ""}), "`path` is empty"),
             (catalogue::VIEW, json!({"path": "x", "view_range": [1]}), "`view_range`"),
             (catalogue::VIEW, json!({"path": "x", "view_range": ["a", 2]}), "`view_range[0]`"),
@@ -260,6 +308,9 @@ mod tests {
     fn absent_and_null_options_fit_and_unknown_fields_do_where_allowed() {
         for (name, arguments) in [
             (catalogue::RUN_COMMAND, json!({"command": "ls", "description": "d", "timeout": null, "cwd": null})),
+            (catalogue::GET_ALL_TASKS, json!({})),
+            (catalogue::GET_ALL_TASKS, json!({"view": "any"})),
+            (catalogue::WAIT_FOR_TASKS, json!({"task_ids": "abc123, def456", "timeout": 5})),
             (catalogue::VIEW, json!({"path": "x", "view_range": null, "more": 1})),
             (catalogue::CREATE, json!({"path": "x", "file_text": ""})),
             (catalogue::STR_REPLACE, json!({"path": "x", "old_str": "a", "new_str": ""})),

@@ -3,15 +3,32 @@
 use serde_json::{Value, json};
 use stakpak_agent_core::{OWN_PREFIX, ToolSpec};
 
+pub(crate) const CANCEL_TASK: &str = "stakpak__cancel_task";
 pub(crate) const CREATE: &str = "stakpak__create";
 pub(crate) const GENERATE_PASSWORD: &str = "stakpak__generate_password";
+pub(crate) const GET_ALL_TASKS: &str = "stakpak__get_all_tasks";
+pub(crate) const GET_TASK_DETAILS: &str = "stakpak__get_task_details";
 pub(crate) const REMOVE: &str = "stakpak__remove";
 pub(crate) const RUN_COMMAND: &str = "stakpak__run_command";
+pub(crate) const RUN_COMMAND_TASK: &str = "stakpak__run_command_task";
 pub(crate) const STR_REPLACE: &str = "stakpak__str_replace";
 pub(crate) const VIEW: &str = "stakpak__view";
+pub(crate) const WAIT_FOR_TASKS: &str = "stakpak__wait_for_tasks";
 
 /// Sorted.
-pub const NAMES: [&str; 6] = [CREATE, GENERATE_PASSWORD, REMOVE, RUN_COMMAND, STR_REPLACE, VIEW];
+pub const NAMES: [&str; 11] = [
+    CANCEL_TASK,
+    CREATE,
+    GENERATE_PASSWORD,
+    GET_ALL_TASKS,
+    GET_TASK_DETAILS,
+    REMOVE,
+    RUN_COMMAND,
+    RUN_COMMAND_TASK,
+    STR_REPLACE,
+    VIEW,
+    WAIT_FOR_TASKS,
+];
 
 /// The name without the product's prefix.
 pub(crate) fn bare(name: &str) -> &str {
@@ -24,7 +41,10 @@ pub(crate) fn usage(name: &str) -> &'static str {
         CREATE => r#"{"path": string, "file_text": string}"#,
         GENERATE_PASSWORD => r#"{"length"?: integer 8 to 128, "no_symbols"?: boolean}"#,
         REMOVE => r#"{"path": string, "recursive"?: boolean}"#,
-        RUN_COMMAND => {
+        CANCEL_TASK | GET_TASK_DETAILS => r#"{"task_id": string}"#,
+        GET_ALL_TASKS => "{}",
+        WAIT_FOR_TASKS => r#"{"task_ids": string of ids between blanks, "timeout"?: integer seconds}"#,
+        RUN_COMMAND | RUN_COMMAND_TASK => {
             r#"{"command": string, "description"?: string, "timeout"?: integer seconds >= 1, "cwd"?: string, "env"?: {string: string}}"#
         }
         STR_REPLACE => r#"{"path": string, "old_str": string, "new_str": string, "replace_all"?: boolean}"#,
@@ -40,16 +60,62 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         .into_iter()
         .map(|name| {
             let (description, input_schema) = match name {
+                CANCEL_TASK => cancel_task(),
                 CREATE => create(),
                 GENERATE_PASSWORD => generate_password(),
+                GET_ALL_TASKS => get_all_tasks(),
+                GET_TASK_DETAILS => get_task_details(),
                 REMOVE => remove(),
                 RUN_COMMAND => run_command(),
+                RUN_COMMAND_TASK => run_command_task(),
                 STR_REPLACE => str_replace(),
-                _ => view(),
+                VIEW => view(),
+                _ => wait_for_tasks(),
             };
             ToolSpec { name: name.to_owned(), description: description.to_owned(), input_schema }
         })
         .collect()
+}
+
+fn cancel_task() -> (&'static str, Value) {
+    (
+        "End a task of this session, with all its processes. It stays in the list as Cancelled, with its output.",
+        of_one_task(),
+    )
+}
+
+fn get_all_tasks() -> (&'static str, Value) {
+    (
+        "List the tasks of this session, newest first: status, times, command and the beginning of the output.",
+        json!({"type": "object", "properties": {"view": {"type": "string", "description": "Any text; it has no effect"}}}),
+    )
+}
+
+fn get_task_details() -> (&'static str, Value) {
+    ("Show one task of this session: status, times, how it ended, and its output.", of_one_task())
+}
+
+fn of_one_task() -> Value {
+    json!({
+        "type": "object",
+        "required": ["task_id"],
+        "properties": {"task_id": {"type": "string", "description": "As the start of the task gave it"}}
+    })
+}
+
+fn wait_for_tasks() -> (&'static str, Value) {
+    (
+        "Wait until none of these tasks runs any more. Returns early when the user sends a message. When the time is up, says \
+         which still run.",
+        json!({
+            "type": "object",
+            "required": ["task_ids"],
+            "properties": {
+                "task_ids": {"type": "string", "description": "Ids of tasks, between blanks or commas"},
+                "timeout": {"type": "integer", "minimum": 0, "default": 600, "description": "Seconds"}
+            }
+        }),
+    )
 }
 
 fn create() -> (&'static str, Value) {
@@ -99,25 +165,37 @@ fn remove() -> (&'static str, Value) {
 fn run_command() -> (&'static str, Value) {
     (
         "Run one shell command (bash) on this machine and return its output, stdout and stderr together. There is no \
-         terminal and no input. Whatever it leaves running in the background is ended with it. Long output is cut in the \
-         middle and kept in a file that is named in the result.",
-        json!({
-            "type": "object",
-            "additionalProperties": false,
-            "required": ["command"],
-            "properties": {
-                "command": {"type": "string", "description": "The command line"},
-                "description": {"type": "string", "description": "What it does, for the person who is asked"},
-                "timeout": {"type": "integer", "minimum": 1, "description": "Seconds; 300 if absent, 3600 at most"},
-                "cwd": {"type": "string", "description": "Where it runs; the working directory if absent"},
-                "env": {
-                    "type": "object",
-                    "additionalProperties": {"type": "string"},
-                    "description": "Further environment variables"
-                }
-            }
-        }),
+         terminal and no input. Whatever it leaves running in the background is ended with it: use run_command_task for what \
+         takes long. Long output is cut in the middle and kept in a file that is named in the result.",
+        of_command("Seconds; 300 if absent, 3600 at most"),
     )
+}
+
+fn run_command_task() -> (&'static str, Value) {
+    (
+        "Start one shell command (bash) in the background, as a task of this session, and return its id. It goes on when this \
+         run has ended and when the server is restarted. Use wait_for_tasks, get_task_details and cancel_task with the id.",
+        of_command("Seconds after which it is ended; without it, it may run for ever; 86400 at most"),
+    )
+}
+
+fn of_command(timeout: &str) -> Value {
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["command"],
+        "properties": {
+            "command": {"type": "string", "description": "The command line"},
+            "description": {"type": "string", "description": "What it does, for the person who is asked"},
+            "timeout": {"type": "integer", "minimum": 1, "description": timeout},
+            "cwd": {"type": "string", "description": "Where it runs; the working directory if absent"},
+            "env": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "Further environment variables"
+            }
+        }
+    })
 }
 
 fn str_replace() -> (&'static str, Value) {

@@ -1,4 +1,4 @@
-//! `run_command`: one shell command from start to the last of its processes.
+//! `run_command`: one shell command from start to the last of its processes. A task is the same in a process of its own.
 //!
 //! The shell's exit ends the call. What holds the pipe open gets [`LAST_OUTPUT`] more; what is still there then is ended.
 //! Timeout and cancel end all of it at once. If the future is dropped, [`Group`] ends it.
@@ -17,23 +17,25 @@ use nix::unistd::Pid;
 use stakpak_agent_core::{Secrets, ToolContext, ToolOutcome};
 use stakpak_protocol::ToolCallId;
 use tokio::{
+    net::unix::pipe::Receiver,
     process::Child,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::spool::{ARTEFACT_PREFIX, file_name, keep_text};
-use self::{
+pub(crate) use self::{
+    decoder::Decoder,
+    kept::Kept,
     output::Output,
     shell::{Line, Shell},
-    spool::Spool,
+    spool::{ARTEFACT_PREFIX, Spool, create_for_task, file_name, keep_text},
 };
 use crate::{
     arguments::RunCommand,
     error::ToolError,
     processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID, in_span},
-    sandbox::Confined,
+    sandbox::{Confined, PrivateHome},
     secrets::VaultSecrets,
 };
 
@@ -59,7 +61,7 @@ pub(crate) struct Commands {
 
 /// How the shell ended.
 #[derive(Debug)]
-enum End {
+pub(crate) enum End {
     Exited(std::io::Result<ExitStatus>),
     TimedOut,
     Cancelled,
@@ -75,6 +77,11 @@ impl Commands {
         Self { shell: Shell::find(withheld), secrets, artefacts, profile }
     }
 
+    /// The shell that runs them.
+    pub(crate) fn shell(&self) -> &Shell {
+        &self.shell
+    }
+
     /// Runs one, confined if it is given a confinement. Its text is clean and redacted.
     pub(crate) async fn run(
         &self,
@@ -83,59 +90,99 @@ impl Commands {
         context: ToolContext,
         confined: Option<Confined>,
     ) -> Result<ToolOutcome, ToolError> {
+        let seconds = arguments.timeout.map_or(DEFAULT_TIMEOUT_SECONDS, u64::from).min(MAX_TIMEOUT_SECONDS);
+        let line = self.line(arguments, &context, (CALL_ID, call.as_str())).await?;
+        let (child, pipe, home) = start(&self.shell, &line, confined)?;
+        let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
+        let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
+        let output = Output::new(self.secrets.clone(), context.session_id, spool, context.progress);
+        let limit = Some(Duration::from_secs(seconds));
+        let (end, ended, text) = supervise(child, group, limit, &context.cancel, output, pipe).await;
+        spawn_blocking(move || drop(home)).await.ok();
+        let note = self.secrets.hide(context.session_id, note(&ended)).await;
+        Ok(outcome(&end, seconds, &text, &note))
+    }
+
+    /// What the shell is given, with the call's secrets. Processes carry `mark`, and the session's.
+    pub(crate) async fn line(
+        &self,
+        arguments: RunCommand,
+        context: &ToolContext,
+        mark: (&str, &str),
+    ) -> Result<Line, ToolError> {
         let directory = arguments.cwd.map_or_else(|| context.cwd.clone(), |cwd| context.cwd.join(cwd));
         if !tokio::fs::metadata(&directory).await.is_ok_and(|metadata| metadata.is_dir()) {
             let message = format!("There is no directory {}: give another cwd", directory.display());
             return Err(ToolError::new("FILE_NOT_FOUND", message));
         }
-        let mut variables = vec![(CALL_ID, call.to_string()), (SESSION_ID, context.session_id.to_string())];
-        variables.extend(self.profile.clone().map(|profile| ("STAKPAK_PROFILE", profile)));
+        let (mark, id) = mark;
+        let mut variables =
+            vec![(mark.to_owned(), id.to_owned()), (SESSION_ID.to_owned(), context.session_id.to_string())];
+        variables.extend(self.profile.clone().map(|profile| ("STAKPAK_PROFILE".to_owned(), profile)));
         let mut asked_for = arguments.env.unwrap_or_default();
         let value = |placeholder: &str| self.secrets.value(context.session_id, placeholder);
         let restored = secrets::with_variables(&arguments.command, value)
             .map_err(|error| ToolError::new(error.code(), error.to_string()))?;
         asked_for.extend(restored.variables);
-        let line = Line { text: &restored.text, directory: &directory, asked_for: &asked_for, variables: &variables };
-        let (confinement, home) = confined.map(|Confined { confinement, home }| (confinement, home)).unzip();
-        // Between fork and exec only a number comes back: of a confined shell it may be of either.
-        let code = if confinement.is_some() { "SANDBOX_UNAVAILABLE" } else { "COMMAND_FAILED" };
-        let (child, pipe) = self
-            .shell
-            .start(&line, confinement.zip(home.as_ref()))
-            .map_err(|error| ToolError::new(code, format!("The shell could not be started: {error}")))?;
-
-        let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
-        let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
-        let output = Output::new(self.secrets.clone(), context.session_id, spool, context.progress);
-        let seconds = arguments.timeout.map_or(DEFAULT_TIMEOUT_SECONDS, u64::from).min(MAX_TIMEOUT_SECONDS);
-        let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
-        let supervised = supervise(child, group, Duration::from_secs(seconds), &context.cancel, &eof, &stop);
-        let ((end, ended), text) = tokio::join!(supervised, output.drain(pipe, &eof, &stop));
-        spawn_blocking(move || drop(home)).await.ok();
-        let note = self.secrets.hide(context.session_id, note(&ended)).await;
-        Ok(outcome(&end, seconds, &text, &note))
+        Ok(Line { text: restored.text, directory, asked_for, variables })
     }
 }
 
+/// Starts a line. The private home must live as long as its processes.
+pub(crate) fn start(
+    shell: &Shell,
+    line: &Line,
+    confined: Option<Confined>,
+) -> Result<(Child, Receiver, Option<PrivateHome>), ToolError> {
+    let (confinement, home) = confined.map(|Confined { confinement, home }| (confinement, home)).unzip();
+    // Between fork and exec only a number comes back: of a confined shell it may be of either.
+    let code = if confinement.is_some() { "SANDBOX_UNAVAILABLE" } else { "COMMAND_FAILED" };
+    let (child, pipe) = shell
+        .start(line, confinement.zip(home.as_ref()))
+        .map_err(|error| ToolError::new(code, format!("The shell could not be started: {error}")))?;
+    Ok((child, pipe, home))
+}
+
 /// The shell leads its group. It has an id until its exit has been awaited.
-fn group_of(child: &Child) -> Option<Pid> {
+pub(crate) fn group_of(child: &Child) -> Option<Pid> {
     child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
 }
 
+/// Reads the output of a shell until it has ended and everything that was left then is gone; without a limit, for ever.
+pub(crate) async fn supervise(
+    child: Child,
+    group: Group,
+    limit: Option<Duration>,
+    cancel: &CancellationToken,
+    output: Output,
+    pipe: Receiver,
+) -> (End, Processes, String) {
+    let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
+    let ended = until_all_ended(child, group, limit, cancel, &eof, &stop);
+    let ((end, ended), text) = tokio::join!(ended, output.drain(pipe, &eof, &stop));
+    (end, ended, text)
+}
+
 /// Waits for the end of the shell and ends everything that is left then.
-async fn supervise(
+async fn until_all_ended(
     mut child: Child,
     group: Group,
-    limit: Duration,
+    limit: Option<Duration>,
     cancel: &CancellationToken,
     eof: &CancellationToken,
     stop: &CancellationToken,
 ) -> (End, Processes) {
+    let time_is_up = async {
+        match limit {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
     let end = tokio::select! {
         biased;
         status = child.wait() => End::Exited(status),
         () = cancel.cancelled() => End::Cancelled,
-        () = sleep(limit) => End::TimedOut,
+        () = time_is_up => End::TimedOut,
     };
     if matches!(end, End::Exited(_)) {
         tokio::select! {
@@ -173,7 +220,7 @@ fn outcome(end: &End, seconds: u64, text: &str, note: &str) -> ToolOutcome {
 }
 
 /// Says what was ended.
-fn note(ended: &Processes) -> String {
+pub(crate) fn note(ended: &Processes) -> String {
     if ended.is_empty() {
         return String::new();
     }

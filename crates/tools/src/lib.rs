@@ -1,8 +1,9 @@
-//! Tools that run on this machine: one shell command, looking at, creating, editing and removing files, new passwords.
+//! Tools that run on this machine: shell commands, also in the background, looking at, creating, editing and removing files, new passwords.
 //!
 //! Invariants:
 //! * A call that is over has left no process behind, however it ended: by itself, by its timeout, by cancel, by being
 //!   dropped, or (through [`LocalTools::end_orphans`](stakpak_agent_core::Tools::end_orphans)) by the death of the server.
+//! * A task outlives its call and the server, and nothing else does: it ends with its session.
 //! * No output is lost below the cap, and memory per call does not grow with the output.
 //! * A file is whole at every moment: a write lands by rename or not at all.
 //! * Every text that leaves has been hidden in, and what a call is given back of it goes to that call only.
@@ -21,9 +22,11 @@ mod processes;
 mod sandbox;
 mod secrets;
 mod shell_question;
+mod tasks;
 mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
 pub use sandbox::{ConfinedProcess, sandbox_support};
 pub use secrets::VaultSecrets;
+pub use tasks::{TaskShim, TasksConfig, run_task_shim};

@@ -25,9 +25,11 @@ use crate::{
     files::{self, Bin},
     modes, password,
     processes::{Belongings, calls_with_processes, in_span},
-    sandbox::{Confined, ConfinedProcess, Confinement, Sandboxes, remove_leftovers},
+    sandbox::{Confined, ConfinedProcess, Confinement, Owner, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
-    shell_question, text,
+    shell_question,
+    tasks::{Tasks, TasksConfig},
+    text,
 };
 
 /// What the tools need to know.
@@ -46,6 +48,8 @@ pub struct LocalToolsConfig {
     pub protected: Vec<PathBuf>,
     /// The home of the user that this process belongs to.
     pub home: Option<PathBuf>,
+    /// Commands in the background.
+    pub tasks: TasksConfig,
 }
 
 /// Commands and files of this machine. A clone shares everything.
@@ -53,6 +57,7 @@ pub struct LocalToolsConfig {
 pub struct LocalTools {
     specs: Arc<[ToolSpec]>,
     commands: Arc<Commands>,
+    tasks: Arc<Tasks>,
     sandboxes: Arc<Sandboxes>,
     secrets: VaultSecrets,
     artefacts: PathBuf,
@@ -65,15 +70,18 @@ impl LocalTools {
     /// Results, progress and files have no secrets, and calls get them back.
     #[must_use]
     pub fn new(config: LocalToolsConfig, secrets: VaultSecrets) -> Self {
-        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home } = config;
+        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home, tasks } = config;
         let stays =
             protected.iter().cloned().chain(home.clone()).chain([PathBuf::from("/"), backups.clone()]).collect();
-        let sandboxes = Arc::new(Sandboxes::new(protected, home));
         let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
+        let commands = Arc::new(commands);
+        let (of_tasks, kept) = (protected.clone(), artefacts.clone());
+        let tasks = Tasks::new(tasks, Arc::clone(&commands), secrets.clone(), kept, of_tasks, home.clone());
         Self {
             specs: catalogue::specs().into(),
-            commands: Arc::new(commands),
-            sandboxes,
+            commands,
+            tasks: Arc::new(tasks),
+            sandboxes: Arc::new(Sandboxes::new(protected, home)),
             secrets,
             artefacts,
             backups,
@@ -103,6 +111,14 @@ impl LocalTools {
         self.sandboxes.for_process(command, sandbox, workspace)
     }
 
+    /// Ends all tasks of all sessions that programs of this name have started; how many there were.
+    ///
+    /// # Errors
+    /// One of them does not end.
+    pub async fn end_tasks(&self) -> io::Result<usize> {
+        self.tasks.end_all().await
+    }
+
     async fn dispatch(&self, call: &ToolCall, context: ToolContext) -> Result<ToolOutcome, ToolError> {
         let arguments = self.restored(call, context.session_id).await?;
         let arguments = Arguments::parse(&call.name, &arguments)
@@ -113,6 +129,14 @@ impl LocalTools {
                 let confined = self.confined_command(&context).await?;
                 return self.commands.run(command, &call.id, context, confined).await;
             }
+            Arguments::RunCommandTask(command) => {
+                let line = command_of(call).unwrap_or_default();
+                return self.tasks.start(command, line, &context).await;
+            }
+            Arguments::GetAllTasks => self.tasks.all(context.session_id).await?,
+            Arguments::GetTaskDetails(task) => self.tasks.details(context.session_id, task.task_id.trim()).await?,
+            Arguments::WaitForTasks(tasks) => return self.tasks.wait(tasks, &context).await,
+            Arguments::CancelTask(task) => self.tasks.cancel(context.session_id, task.task_id.trim()).await?,
             Arguments::View(view) => {
                 let (path, confinement) = (path(&view.path), self.confined_files(&context).await?);
                 return look(view, path, context.cancel, confinement).await;
@@ -138,7 +162,7 @@ impl LocalTools {
 
     async fn confined_command(&self, context: &ToolContext) -> Result<Option<Confined>, SandboxUnavailable> {
         let session = context.session_id;
-        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_command(sandbox, cwd, session)).await
+        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_command(sandbox, cwd, Owner::Call(session))).await
     }
 
     /// One password a call, however often it runs.
@@ -225,7 +249,7 @@ impl LocalTools {
     /// The arguments as the call needs them: what they hold now goes to the call and nowhere else. The command line of a
     /// shell is restored by who starts it.
     async fn restored(&self, call: &ToolCall, session: SessionId) -> Result<Value, ToolError> {
-        let line = (call.name == catalogue::RUN_COMMAND).then(|| call.arguments.get("command").cloned()).flatten();
+        let line = command_of(call).map(Value::String);
         let mut arguments = call.arguments.clone();
         if let (Some(_), Some(command)) = (&line, arguments.get_mut("command")) {
             *command = Value::Null;
@@ -242,6 +266,12 @@ impl LocalTools {
         let clean = text::without_controls(text);
         if clean.trim().is_empty() { "<empty tool result>".to_owned() } else { self.secrets.hide(session, clean).await }
     }
+}
+
+/// The command line of a call that runs one, without secrets.
+fn command_of(call: &ToolCall) -> Option<String> {
+    let runs_one = [catalogue::RUN_COMMAND, catalogue::RUN_COMMAND_TASK].contains(&call.name.as_str());
+    runs_one.then(|| call.arguments.get("command")?.as_str().map(str::to_owned)).flatten()
 }
 
 async fn look(
@@ -314,7 +344,12 @@ impl Tools for LocalTools {
 
     fn effect(&self, call: &ToolCall) -> Effect {
         match Arguments::parse(&call.name, &call.arguments) {
-            Ok(Arguments::View(_)) => Effect::Pure,
+            Ok(
+                Arguments::View(_)
+                | Arguments::GetAllTasks
+                | Arguments::GetTaskDetails(_)
+                | Arguments::WaitForTasks(_),
+            ) => Effect::Pure,
             Ok(Arguments::GeneratePassword(_)) => Effect::Keyed,
             Ok(Arguments::RunCommand(run)) if run.env.is_none() && stakpak_shell::read(&run.command).only_looks() => {
                 Effect::Pure
@@ -331,7 +366,7 @@ impl Tools for LocalTools {
 
     fn needs_question(&self, call: &ToolCall, cwd: &Path) -> Option<String> {
         let arguments = Arguments::parse(&call.name, &call.arguments).ok()?;
-        if let Arguments::RunCommand(run) = &arguments {
+        if let Arguments::RunCommand(run) | Arguments::RunCommandTask(run) = &arguments {
             let cwd = cwd.join(run.cwd.as_deref().unwrap_or_default());
             return shell_question::secret_path(&run.command, &cwd);
         }
@@ -381,14 +416,23 @@ impl Tools for LocalTools {
         let belongings = Belongings::of_call(call, session, None);
         let end = move || {
             let count = belongings.end().len();
-            remove_leftovers(session);
+            remove_leftovers(Owner::Call(session));
             count
         };
         spawn_blocking(in_span(end)).await.unwrap_or_default()
     }
 
+    async fn lingering(&self) -> Vec<SessionId> {
+        self.tasks.sessions().await
+    }
+
+    async fn end_session(&self, session: SessionId) -> io::Result<()> {
+        self.tasks.end_session(session).await
+    }
+
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
         let secrets = self.secrets.clone();
+        self.tasks.forget_session(session).await?;
         spawn_blocking(move || secrets.forget(session)).await.map_err(io::Error::other)??;
         for kept in [&self.artefacts, &self.backups] {
             match tokio::fs::remove_dir_all(kept.join(session.to_string())).await {

@@ -1,4 +1,4 @@
-//! The processes of a call: finding them and ending them.
+//! The processes of a call or task: finding them and ending them.
 //!
 //! A process belongs to a call when it is in the group of the call's shell, or when it was started with the call's marks in
 //! its environment. The marks find what has left the group (`setsid`, a double fork). A zombie is no longer there.
@@ -21,6 +21,9 @@ pub(crate) const CALL_ID: &str = "STAKPAK_CALL_ID";
 /// Carries the session's id: a call's id is unique only in its session.
 pub(crate) const SESSION_ID: &str = "STAKPAK_SESSION_ID";
 
+/// Carries the id of a task, which is unique only in its session. Its processes carry no call's: they outlive the call.
+pub(crate) const TASK_ID: &str = "STAKPAK_TASK_ID";
+
 /// From SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 /// From SIGTERM to giving up. Only a process in an uninterruptible wait is still there then.
@@ -42,6 +45,11 @@ impl Belongings {
     /// Of a call; `group` is its shell, if this process started it.
     pub(crate) fn of_call(call: &ToolCallId, session: SessionId, group: Option<Pid>) -> Self {
         Self { marks: vec![mark(CALL_ID, call.as_str()), mark(SESSION_ID, &session.to_string())], group }
+    }
+
+    /// Of a task; `group` is its shell, if this process started it.
+    pub(crate) fn of_task(task: &str, session: SessionId, group: Option<Pid>) -> Self {
+        Self { marks: vec![mark(TASK_ID, task), mark(SESSION_ID, &session.to_string())], group }
     }
 
     /// Ends them all: SIGTERM, two seconds, SIGKILL. Blocks until they are gone, 2.4 s at most. Which they were.

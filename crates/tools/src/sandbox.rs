@@ -32,7 +32,7 @@ use tokio::process::Command;
 
 pub(crate) use self::{
     confinement::Confinement,
-    private_home::{PrivateHome, remove_leftovers},
+    private_home::{Owner, PrivateHome, remove_leftovers},
 };
 use self::{
     confinement::Support,
@@ -97,10 +97,10 @@ impl Sandboxes {
         &self,
         sandbox: &Sandbox,
         workspace: &Path,
-        session: SessionId,
+        owner: Owner<'_>,
     ) -> Result<Option<Confined>, SandboxUnavailable> {
         let Some(mut roots) = self.roots(sandbox, workspace)? else { return Ok(None) };
-        let home = PrivateHome::new(session, &sandbox.secrets, self.guarded.home())?;
+        let home = PrivateHome::new(owner, &sandbox.secrets, self.guarded.home())?;
         roots.write.push(home.path().to_owned());
         let confinement = Confinement::new(self.landlock()?, &roots, sandbox)?;
         Ok(Some(Confined { confinement, home }))
@@ -114,7 +114,7 @@ impl Sandboxes {
         workspace: &Path,
     ) -> Result<ConfinedProcess, SandboxUnavailable> {
         let sandbox = self.settle(asked, workspace)?;
-        let confined = self.for_command(&sandbox, workspace, SessionId::random())?;
+        let confined = self.for_command(&sandbox, workspace, Owner::Call(SessionId::random()))?;
         let Some(Confined { mut confinement, home }) = confined else {
             return Err(SandboxUnavailable::new("the level `off` confines nothing"));
         };

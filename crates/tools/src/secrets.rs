@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{HiddenStream, SecretGrant, SecretRefused, Secrets};
 use stakpak_protocol::SessionId;
-use stakpak_redact::{Grant, RestoreError, Stream, Vaults, placeholders};
+use stakpak_redact::{Grant, PortableVaults, RestoreError, Stream, Vaults, placeholders};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
@@ -27,6 +27,11 @@ impl VaultSecrets {
     /// Gives back one text.
     pub(crate) fn value(&self, session: SessionId, text: &str) -> Result<String, SecretRefused> {
         self.0.restore(&session.to_string(), text, Grant::All).map(|text| text.into_owned()).map_err(refused)
+    }
+
+    /// For a shim, which hides in the same vaults.
+    pub(crate) fn portable(&self) -> PortableVaults {
+        self.0.portable()
     }
 
     /// As [`Vaults::keep`]. Blocks.

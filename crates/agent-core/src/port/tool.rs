@@ -222,6 +222,18 @@ pub trait Tools: Send + Sync {
     /// Ends every process that an earlier server process started for this call; how many there were.
     async fn end_orphans(&self, session: SessionId, call: &ToolCallId) -> usize;
 
+    /// Sessions for which calls left something running by intention.
+    async fn lingering(&self) -> Vec<SessionId> {
+        Vec::new()
+    }
+
+    /// Ends what calls of this session left running by intention. Called when the session is deleted, and again before it is
+    /// purged.
+    async fn end_session(&self, session: SessionId) -> std::io::Result<()> {
+        let _ = session;
+        Ok(())
+    }
+
     /// Removes the files that calls of this session left for later calls. Called before the session is purged, again if the
     /// process ends in between.
     async fn forget_session(&self, session: SessionId) -> std::io::Result<()>;

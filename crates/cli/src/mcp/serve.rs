@@ -16,7 +16,7 @@ pub(super) async fn stdio(global: &Global, home: &Home, workdir: PathBuf) -> Res
     let token = AutopilotFile::load(home)?.token(home)?;
     let servers = Configured::find(home, &workdir);
     let redactor = secrets::redactor(home, [&token].into_iter().chain(servers.secrets()))?;
-    let tools = own_tools(home, servers.withheld(home), Some(global.profile.clone()));
+    let tools = own_tools(home, "mcp", servers.withheld(home), Some(global.profile.clone()))?;
     let offer = Offer {
         tools: Arc::new(LocalTools::new(tools, secrets::of_sessions(home, redactor.clone()))),
         terms: Arc::new(move || Ok(terms.clone())),

@@ -14,7 +14,7 @@ use stakpak_server::edge::EdgePolicy;
 use crate::{
     agent_server::{AgentServer, Beside, Bound, Options, client},
     args::Global,
-    autopilot_file::AutopilotFile,
+    autopilot_file::{AutopilotFile, TasksOnShutdown},
     home::Home,
     instance::Facts,
     mcp, output,
@@ -110,6 +110,8 @@ async fn reach(
         redactor: secrets::redactor(home, [&token.to_owned()].into_iter().chain(mcp.secrets()))?,
         mcp,
         name: format!("`stakpak run` (process {})", std::process::id()),
+        mode: "run",
+        tasks_on_shutdown: TasksOnShutdown::Keep,
         sandbox_levels: Arc::new(Vec::new),
         offers_mcp: false,
     })

@@ -67,7 +67,7 @@ fn unit(service: &Service, home: &Home) -> String {
     let _ = write!(
         unit,
         "ExecStart={}\nEnvironment={}\nEnvironmentFile=-{}\nRestart=on-failure\nRestartSec=5\nWatchdogSec=60\n\
-         KillMode=mixed\nTimeoutStopSec={}\n\n[Install]\nWantedBy=default.target\n",
+         KillMode=process\nTimeoutStopSec={}\n\n[Install]\nWantedBy=default.target\n",
         command.join(" "),
         quoted(&format!("PATH={}", service.path)),
         home.autopilot("env").display().to_string().replace('%', "%%"),
@@ -99,6 +99,16 @@ pub(super) mod tests {
             path: "/usr/bin:/opt/$x/bin".to_owned(),
             drain_secs: 10,
         }
+    }
+
+    /// Tasks of sessions outlive the server, a restart of the service too: with any other mode systemd would kill all of the
+    /// unit's processes. Calls and tool servers are ended by the server itself; what it left when it was killed, by the next.
+    #[test]
+    fn systemd_ends_the_server_and_leaves_its_tasks_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().join("state")), None).unwrap();
+        let text = unit(&service(Backend::Systemd), &home);
+        assert!(text.lines().any(|line| line == "KillMode=process"), "{text}");
     }
 
     #[test]

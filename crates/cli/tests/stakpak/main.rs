@@ -45,6 +45,7 @@ mod server_table;
 mod service;
 mod sessions;
 mod supervised;
+mod tasks;
 mod telegram;
 mod traces;
 mod upkeep;

@@ -1,12 +1,12 @@
 //! The file of a vault: a header, then one encrypted entry after another.
 //!
-//! Invariants: only its owner reads it, and only with the key; it is appended to, never rewritten; an entry is on disk before
-//! its placeholder is used. An entry that was being written when the machine stopped is cut off; any other that cannot be
+//! Invariants: only its owner reads it, and only with the key; it is appended to, never rewritten, by one process at a time;
+//! an entry is on disk before its placeholder is used. An entry that was being written when the machine stopped is cut off; any other that cannot be
 //! read makes the whole file unusable, as it is.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::PathBuf,
 };
@@ -39,7 +39,7 @@ pub(crate) struct Stored {
     pub(crate) made_for: Option<String>,
 }
 
-/// The file, which is made with its first entry.
+/// The file, which is made with its first entry. Other processes may append to it too.
 pub(crate) struct VaultFile {
     path: PathBuf,
     /// Binds entries to their session.
@@ -47,37 +47,61 @@ pub(crate) struct VaultFile {
     cipher: XChaCha20Poly1305,
     file: Option<File>,
     entries: u64,
+    /// Bytes that were read or written here.
+    read: u64,
+}
+
+/// The right to change the file, against other processes.
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock of a vault is given back late");
+        }
+    }
 }
 
 impl VaultFile {
     /// Reads what is there.
     pub(crate) fn open(path: PathBuf, session: &str, key: &Key) -> io::Result<(Self, Vec<Stored>)> {
         let cipher = XChaCha20Poly1305::new(&key.bytes().into());
-        let mut vault = Self { path, session: session.to_owned(), cipher, file: None, entries: 0 };
-        let mut file = match OpenOptions::new().read(true).append(true).open(&vault.path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((vault, Vec::new())),
-            Err(error) => return Err(error),
-        };
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        let stored = vault.read(&bytes, &file)?;
-        vault.file = Some(file);
+        let mut vault = Self { path, session: session.to_owned(), cipher, file: None, entries: 0, read: 0 };
+        let Some(file) = vault.existing()? else { return Ok((vault, Vec::new())) };
+        let _lock = locked(file)?;
+        let stored = vault.unread()?;
+        vault.mend()?;
         Ok((vault, stored))
     }
 
-    fn read(&mut self, bytes: &[u8], file: &File) -> io::Result<Vec<Stored>> {
+    /// What has not been read yet: other processes have appended it. An entry that is being written comes later.
+    pub(crate) fn unread(&mut self) -> io::Result<Vec<Stored>> {
+        let read = self.read;
+        let Some(mut file) = self.existing()? else { return Ok(Vec::new()) };
+        let length = file.metadata()?.len();
+        if length == read {
+            return Ok(Vec::new());
+        }
+        if length < read {
+            return Err(damaged("entries are gone"));
+        }
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(read))?;
+        file.read_to_end(&mut bytes)?;
+        self.take(&bytes)
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> io::Result<Vec<Stored>> {
         let mut stored = Vec::new();
-        let Some(mut rest) = bytes.strip_prefix(HEADER) else {
-            if !HEADER.starts_with(bytes) {
-                return Err(damaged("no vault"));
+        let mut rest = bytes;
+        if self.read == 0 {
+            match bytes.strip_prefix(HEADER) {
+                Some(entries) => rest = entries,
+                None if HEADER.starts_with(bytes) => return Ok(stored),
+                None => return Err(damaged("no vault")),
             }
-            file.set_len(0)?;
-            (&*file).write_all(HEADER)?;
-            return Ok(stored);
-        };
-        while !rest.is_empty() {
-            let Some((length, behind)) = rest.split_first_chunk::<4>() else { break };
+        }
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
             if length > LONGEST {
                 return Err(damaged("an entry is too long"));
@@ -87,8 +111,25 @@ impl VaultFile {
             self.entries += 1;
             rest = behind;
         }
-        file.set_len((bytes.len() - rest.len()) as u64)?;
+        self.read += (bytes.len() - rest.len()) as u64;
         Ok(stored)
+    }
+
+    /// With the lock held, what is not whole was being written when its process or the machine stopped.
+    fn mend(&mut self) -> io::Result<()> {
+        let read = self.read;
+        let Some(mut file) = self.existing()? else { return Ok(()) };
+        if file.metadata()?.len() > read {
+            file.set_len(read)?;
+        }
+        if read == 0 {
+            file.write_all(HEADER)?;
+            self.read = HEADER.len() as u64;
+            if let Some(directory) = self.path.parent() {
+                File::open(directory)?.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     fn decrypt(&self, entry: &[u8]) -> io::Result<Stored> {
@@ -99,8 +140,21 @@ impl VaultFile {
         serde_json::from_slice(&plain).map_err(|_| damaged("an entry cannot be read"))
     }
 
-    /// Appends one; it is on disk when this returns.
-    pub(crate) fn append(&mut self, stored: &Stored) -> io::Result<()> {
+    /// Keeps other processes from appending. Makes the file.
+    pub(crate) fn lock(&mut self) -> io::Result<Lock> {
+        if self.existing()?.is_none() {
+            if let Some(directory) = self.path.parent() {
+                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            }
+            let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&self.path)?;
+            self.file = Some(file);
+        }
+        locked(self.file.as_ref().ok_or_else(|| damaged("it is not open"))?)
+    }
+
+    /// Appends one, with the lock held and everything read; it is on disk when this returns.
+    pub(crate) fn append(&mut self, _: &Lock, stored: &Stored) -> io::Result<()> {
+        self.mend()?;
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
         let plain = Zeroizing::new(serde_json::to_vec(stored)?);
@@ -108,13 +162,14 @@ impl VaultFile {
         let text = self.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| damaged("cannot encrypt"))?;
         let length = u32::try_from(NONCE + text.len()).map_err(io::Error::other)?;
         let entry = [length.to_le_bytes().as_slice(), &nonce, &text].concat();
-        let file = self.file()?;
-        let before = file.metadata()?.len();
+        let before = self.read;
+        let mut file = self.file.as_ref().ok_or_else(|| damaged("it is not open"))?;
         if let Err(error) = file.write_all(&entry).and_then(|()| file.sync_data()) {
             // Half an entry in the middle would make the rest unreadable.
             file.set_len(before)?;
             return Err(error);
         }
+        self.read += entry.len() as u64;
         self.entries += 1;
         Ok(())
     }
@@ -124,20 +179,23 @@ impl VaultFile {
         [self.session.as_bytes(), &self.entries.to_le_bytes()].concat()
     }
 
-    fn file(&mut self) -> io::Result<&mut File> {
+    /// The file, if somebody has made it.
+    fn existing(&mut self) -> io::Result<Option<&File>> {
         if self.file.is_none() {
-            if let Some(directory) = self.path.parent() {
-                DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            match OpenOptions::new().read(true).append(true).open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
-            let mut file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&self.path)?;
-            file.write_all(HEADER)?;
-            if let Some(directory) = self.path.parent() {
-                File::open(directory)?.sync_all()?;
-            }
-            self.file = Some(file);
         }
-        self.file.as_mut().ok_or_else(|| damaged("it is not open"))
+        Ok(self.file.as_ref())
     }
+}
+
+fn locked(file: &File) -> io::Result<Lock> {
+    let file = file.try_clone()?;
+    file.lock()?;
+    Ok(Lock(file))
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -123,7 +123,7 @@ pub(super) async fn update(
     detail.ok_or_else(ApiError::unexpected_reply)
 }
 
-/// Ends the active run and deletes the session. Its run has ended and its streams are closed when this answers; it can be
+/// Ends the active run and deletes the session. Its run and its tasks have ended and its streams are closed when this answers; it can be
 /// read until it is purged. Deleting again changes nothing.
 #[utoipa::path(delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "sessions", security(("bearer_auth" = [])),
     params(("session_id" = SessionId, Path),
@@ -147,6 +147,9 @@ pub(super) async fn delete(
     };
     server.session(id).await?;
     server.live().request(id, Request::Delete, claim.into_empty_receipt()).await?;
+    if let Err(error) = server.agent().tools.end_session(id).await {
+        tracing::warn!(session_id = %id, %error, "tasks of a deleted session do not end");
+    }
     server.hub().emptied(id, STREAM_END).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -109,10 +109,11 @@ impl Output {
             return;
         }
         self.progress.push(&redacted);
+        let is_open = self.spool.is_open();
         match self.kept.push(&redacted) {
-            Overflow::No => {}
-            Overflow::Now(whole) => self.spool.append(&whole).await,
-            Overflow::Before => self.spool.append(&redacted).await,
+            Overflow::No if !is_open => {}
+            Overflow::Now(whole) if !is_open => self.spool.append(&whole).await,
+            _ => self.spool.append(&redacted).await,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    env, io,
-    path::{Path, PathBuf},
+    env,
+    ffi::OsString,
+    io,
+    path::PathBuf,
     process::Stdio,
 };
 
@@ -11,6 +13,7 @@ use nix::{
     sys::resource::{Resource, getrlimit, rlim_t, setrlimit},
     unistd::setsid,
 };
+use serde::{Deserialize, Serialize};
 use tokio::{
     net::unix::pipe::Receiver,
     process::{Child, Command},
@@ -45,15 +48,15 @@ pub(crate) struct Shell {
     withheld: Vec<String>,
 }
 
-/// A command line with where and with what it runs.
-#[derive(Debug)]
-pub(super) struct Line<'a> {
-    pub(super) text: &'a str,
-    pub(super) directory: &'a Path,
+/// A command line with where and with what it runs. Its secrets are in the variables.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) directory: PathBuf,
     /// Variables that the call names.
-    pub(super) asked_for: &'a BTreeMap<String, String>,
+    pub(crate) asked_for: BTreeMap<String, String>,
     /// Variables that nothing overrides.
-    pub(super) variables: &'a [(&'a str, String)],
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Shell {
@@ -66,9 +69,9 @@ impl Shell {
     }
 
     /// Starts a command line; the pipe carries both its outputs.
-    pub(super) fn start(
+    pub(crate) fn start(
         &self,
-        line: &Line<'_>,
+        line: &Line,
         confined: Option<(Confinement, &PrivateHome)>,
     ) -> io::Result<(Child, Receiver)> {
         let (reader, writer) = io::pipe()?;
@@ -77,25 +80,34 @@ impl Shell {
         let mut command = Command::new(&self.program);
         command
             .arg("-c")
-            .arg(line.text)
-            .current_dir(line.directory)
+            .arg(&line.text)
+            .current_dir(&line.directory)
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
         let (confinement, home) = confined.unzip();
-        for (name, _) in env::vars_os() {
-            if self.withholds(&name.to_string_lossy(), home) {
-                command.env_remove(&name);
-            }
+        for name in self.withheld_here(home) {
+            command.env_remove(name);
         }
         let homes = home.into_iter().flat_map(|home| ["HOME", "TMPDIR"].map(|name| (name, home.path())));
         let variables = line.variables.iter().map(|(name, value)| (name, value));
-        command.envs(UNATTENDED).envs(homes).envs(line.asked_for).envs(variables);
+        command.envs(UNATTENDED).envs(homes).envs(&line.asked_for).envs(variables);
         isolate(&mut command, confinement)?;
         let child = command.spawn()?;
         // Ours of the pipe's writing ends go with `command`: afterwards only the child's processes hold it open.
         drop(command);
         Ok((child, reader))
+    }
+
+    /// What a process that this one starts for a call does not get of its environment.
+    pub(crate) fn withheld_here(&self, home: Option<&PrivateHome>) -> Vec<OsString> {
+        let names = env::vars_os().map(|(name, _)| name);
+        names.filter(|name| self.withholds(&name.to_string_lossy(), home)).collect()
+    }
+
+    /// Variables that no child sees, beside those that never do.
+    pub(crate) fn withheld(&self) -> &[String] {
+        &self.withheld
     }
 
     /// Whether a variable of the server stays with the server.

@@ -26,6 +26,17 @@ impl Spool {
         Self::Waiting { directory, call }
     }
 
+    /// Of a task: in this file, which is there, from the first byte on.
+    pub(crate) async fn of_task(path: PathBuf) -> io::Result<Self> {
+        let file = File::options().append(true).open(&path).await?;
+        Ok(Self::Open { file, path, written: 0, dropped: 0 })
+    }
+
+    /// Whether everything is written to the file.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Self::Open { .. })
+    }
+
     /// Appends; the first append makes the file.
     pub(crate) async fn append(&mut self, text: &str) {
         if let Self::Waiting { directory, call } = self {
@@ -79,6 +90,11 @@ pub(crate) fn keep_text(directory: PathBuf, text: &str) -> io::Result<PathBuf> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(path)
+}
+
+/// A file for the output of a task.
+pub(crate) fn create_for_task(directory: PathBuf, task: &str) -> io::Result<PathBuf> {
+    create_named(directory, &format!("stakpak.run_command_task.{task}.")).map(|(_, path)| path)
 }
 
 fn create(directory: PathBuf, call: &ToolCallId) -> io::Result<(std::fs::File, PathBuf)> {

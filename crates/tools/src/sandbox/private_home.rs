@@ -62,6 +62,24 @@ const KEPT: [&str; 18] = [
     "VIRTUAL_ENV",
 ];
 
+/// Whose processes live in a home.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Owner<'a> {
+    /// A call of the session.
+    Call(SessionId),
+    /// This task of the session.
+    Task(SessionId, &'a str),
+}
+
+impl Owner<'_> {
+    fn prefix(self) -> String {
+        match self {
+            Self::Call(session) => format!("stakpak-call-{session}-"),
+            Self::Task(session, task) => format!("stakpak-task-{session}-{task}-"),
+        }
+    }
+}
+
 /// Removed when dropped.
 #[derive(Debug)]
 pub(crate) struct PrivateHome {
@@ -84,14 +102,14 @@ pub(super) fn check(secrets: &[String]) -> Result<(), SandboxUnavailable> {
 impl PrivateHome {
     /// With copies of the credentials of these names, as far as `user_home` has them. Blocks.
     pub(super) fn new(
-        session: SessionId,
+        owner: Owner<'_>,
         secrets: &[String],
         user_home: Option<&Path>,
     ) -> Result<Self, SandboxUnavailable> {
         let failed =
             |error: io::Error| SandboxUnavailable::new(format!("no temporary directory could be made: {error}"));
         let directory = tempfile::Builder::new()
-            .prefix(&prefix(session))
+            .prefix(&owner.prefix())
             .permissions(Permissions::from_mode(0o700))
             .tempdir()
             .map_err(failed)?;
@@ -131,9 +149,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::set_permissions(to, Permissions::from_mode(0o600))
 }
 
-/// Removes what calls of the session left behind when their server died. Blocks.
-pub(crate) fn remove_leftovers(session: SessionId) {
-    let (prefix, own) = (prefix(session), geteuid().as_raw());
+/// Removes what was left behind when the server or the shim died. Blocks.
+pub(crate) fn remove_leftovers(owner: Owner<'_>) {
+    let (prefix, own) = (owner.prefix(), geteuid().as_raw());
     let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix))) {
         let path: PathBuf = entry.path();
@@ -144,10 +162,6 @@ pub(crate) fn remove_leftovers(session: SessionId) {
             tracing::warn!(%error, path = %path.display(), "a temporary directory cannot be removed");
         }
     }
-}
-
-fn prefix(session: SessionId) -> String {
-    format!("stakpak-call-{session}-")
 }
 
 #[cfg(test)]
@@ -168,14 +182,14 @@ mod tests {
             fs::write(file, "key").expect("a file");
         }
         let session = SessionId::random();
-        let home = PrivateHome::new(session, &names(&["aws"]), Some(user.path())).expect("a home");
+        let home = PrivateHome::new(Owner::Call(session), &names(&["aws"]), Some(user.path())).expect("a home");
         assert!(home.path().join(".aws/credentials").is_file());
         assert!(!home.path().join(".kube").exists() && !home.path().join(".ssh").exists());
         assert!(home.keeps("AWS_PROFILE") && home.keeps("PATH") && home.keeps("LC_ALL"));
         for withheld in ["GITHUB_TOKEN", "SSH_AUTH_SOCK", "HOME", "KUBECONFIG", "DATABASE_URL", "OPENAI_API_KEY"] {
             assert!(!home.keeps(withheld), "{withheld}");
         }
-        assert!(!PrivateHome::new(session, &[], Some(user.path())).expect("a home").keeps("AWS_PROFILE"));
+        assert!(!PrivateHome::new(Owner::Call(session), &[], Some(user.path())).expect("a home").keeps("AWS_PROFILE"));
         assert!(check(&names(&["aws", "kube"])).is_ok());
         assert!(check(&names(&["awz"])).expect_err("unknown").message.contains("\"awz\" is not known"));
     }
@@ -183,9 +197,10 @@ mod tests {
     #[test]
     fn what_a_dead_server_left_is_removed_and_nothing_else() {
         let (mine, other) = (SessionId::random(), SessionId::random());
-        let left = PrivateHome::new(mine, &[], None).expect("a home").directory.keep();
-        let living = PrivateHome::new(other, &[], None).expect("a home");
-        remove_leftovers(mine);
-        assert!(!left.exists() && living.path().exists());
+        let left = PrivateHome::new(Owner::Call(mine), &[], None).expect("a home").directory.keep();
+        let living = PrivateHome::new(Owner::Call(other), &[], None).expect("a home");
+        let of_task = PrivateHome::new(Owner::Task(mine, "abc123"), &[], None).expect("a home");
+        remove_leftovers(Owner::Call(mine));
+        assert!(!left.exists() && living.path().exists() && of_task.path().exists());
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use stakpak_agent_core::{Sandbox, ToolCall, ToolContext, ToolOutcome, Tools};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::{Redactor, Vaults};
-use stakpak_tools::{LocalTools, LocalToolsConfig, VaultSecrets};
+use stakpak_tools::{LocalTools, LocalToolsConfig, TaskShim, TasksConfig, VaultSecrets};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -29,19 +29,17 @@ impl Setting {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("work")).unwrap();
-        let config = LocalToolsConfig {
-            artefacts: directory.path().join("artefacts"),
-            backups: directory.path().join("backups"),
-            credential_variables: vec!["CARGO_PKG_VERSION".to_owned()],
-            profile: Some("default".to_owned()),
-            protected: vec![directory.path().join("artefacts")],
-            home: Some(directory.path().join("home")),
-        };
-        let path = directory.path();
-        let vaults = Vaults::new(path.join("secrets"), path.join("secrets.key"), Redactor::new([SECRET]).unwrap());
-        let secrets = VaultSecrets::new(vaults);
-        let tools = LocalTools::new(config, secrets.clone());
+        let (tools, secrets) = tools(directory.path());
         Self { tools, secrets, session: SessionId::random(), directory }
+    }
+
+    /// As another server finds what this one left.
+    pub(crate) fn restart(&mut self) {
+        (self.tools, self.secrets) = tools(self.directory.path());
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn cwd(&self) -> PathBuf {
@@ -112,6 +110,29 @@ impl Setting {
         assert!(is_error, "{text}");
         text
     }
+}
+
+fn tools(directory: &Path) -> (LocalTools, VaultSecrets) {
+    let config = LocalToolsConfig {
+        artefacts: directory.join("artefacts"),
+        backups: directory.join("backups"),
+        credential_variables: vec!["CARGO_PKG_VERSION".to_owned()],
+        profile: Some("default".to_owned()),
+        protected: vec![directory.join("artefacts")],
+        home: Some(directory.join("home")),
+        tasks: TasksConfig {
+            directory: directory.join("tasks"),
+            shim: TaskShim {
+                program: std::env::current_exe().unwrap(),
+                arguments: ["the_shim_of_these_tests", "--exact", "--ignored", "--nocapture"].map(Into::into).into(),
+            },
+            host: "these tests".to_owned(),
+        },
+    };
+    let vaults =
+        Vaults::new(directory.join("secrets"), directory.join("secrets.key"), Redactor::new([SECRET]).unwrap());
+    let secrets = VaultSecrets::new(vaults);
+    (LocalTools::new(config, secrets.clone()), secrets)
 }
 
 pub(crate) fn completed(outcome: ToolOutcome) -> (String, bool) {
