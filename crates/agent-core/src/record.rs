@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
-    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo, RunId,
+    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo, NotifyRoute, RunId,
     RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
@@ -231,6 +231,9 @@ pub struct RunAccepted {
     /// What confines its tools.
     #[serde(default, skip_serializing_if = "is_default")]
     pub sandbox: Sandbox,
+    /// The chat that it may tell what it has to tell on its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify_route: Option<NotifyRoute>,
     /// What requests show of the history, as the run before left it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub context: ContextState,

@@ -121,6 +121,7 @@ fn run_accepted(policy: Policy) -> Record {
         limit_keys: stakpak_agent_core::LimitKeys::default(),
         terms: ModelTerms::default(),
         sandbox: Sandbox::default(),
+        notify_route: None,
         context: ContextState::default(),
     })
 }

@@ -13,7 +13,7 @@ use stakpak_mcp::{AllTools, Offer, Servers, Serving, Terms};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
-use stakpak_tools::LocalTools;
+use stakpak_tools::{LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,7 @@ use crate::{
     instance::explain_bind_error,
     journal_file::JournalFile,
     mcp,
+    notifier::OfGateway,
     sandbox::{Levels, SandboxPart},
     secrets, tasks,
 };
@@ -119,6 +120,7 @@ impl Bound {
 
     /// Opens the journal, takes over what is open, and answers.
     pub(crate) async fn start(self, home: &Home, beside: Beside) -> Result<AgentServer> {
+        let url = self.url();
         let Self { listener, options, address } = self;
         let Beside { protected, mounted, mut parts } = beside;
         let (path, owners, name) = (home.autopilot("journal.db"), home.autopilot("owners"), options.name);
@@ -130,7 +132,10 @@ impl Bound {
         edge.allowed_hosts.push(address.ip().to_string());
         let name_of_profile = options.profiles.profile(None)?.name.clone();
         let profiles = Arc::clone(&options.profiles);
-        let tools = mcp::own_tools(home, options.mode, options.credential_variables, Some(options.profile))?;
+        let tools = LocalToolsConfig {
+            notifier: Some(Arc::new(OfGateway::new(client(&url, options.token.as_deref())))),
+            ..mcp::own_tools(home, options.mode, options.credential_variables, Some(options.profile))?
+        };
         let secrets = secrets::of_sessions(home, options.redactor.clone());
         let tools = Arc::new(LocalTools::new(tools, secrets.clone()));
         let tool_servers = options.mcp.start(home, &options.workdir, &options.redactor, &secrets, &tools);

@@ -30,6 +30,7 @@ mod journal_file;
 mod logging;
 mod logs;
 mod mcp;
+mod notifier;
 mod offline;
 mod place;
 mod profiles;

@@ -117,6 +117,8 @@ pub(crate) fn own_tools(
         protected: home.protected(),
         home: std::env::home_dir(),
         tasks: tasks::config(home, mode)?,
+        notifier: None,
+        notices: home.autopilot("notices"),
     })
 }
 

@@ -171,6 +171,7 @@ fn context() -> (ToolContext, mpsc::Receiver<String>) {
         run_id: RunId(uuid::Uuid::from_u128(2)),
         cwd: "/".into(),
         sandbox: Sandbox::default(),
+        notify_route: None,
         cancel: CancellationToken::new(),
         steered: CancellationToken::new(),
         progress,

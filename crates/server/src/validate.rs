@@ -128,6 +128,7 @@ impl Server {
             limit_keys,
             terms,
             sandbox,
+            notify_route: request.notify_route.clone(),
             context: ContextState::default(),
         })
     }

@@ -14,6 +14,10 @@ use crate::{catalogue, password};
 /// Variables with this prefix are the product's own, in every child process.
 pub(crate) const OWN_VARIABLES: &str = "STAKPAK_";
 
+/// Characters of a notification.
+const LONGEST_NOTICE: usize = 4000;
+const LONGEST_TITLE: usize = 200;
+
 /// A call that can run.
 #[derive(Debug)]
 pub(crate) enum Arguments {
@@ -28,6 +32,7 @@ pub(crate) enum Arguments {
     StrReplace(StrReplace),
     Remove(Remove),
     GeneratePassword(GeneratePassword),
+    Notify(Notify),
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +99,22 @@ pub(crate) struct GeneratePassword {
     pub(crate) no_symbols: Option<bool>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(crate) struct Notify {
+    pub(crate) message: String,
+    pub(crate) title: Option<String>,
+    pub(crate) level: Option<Level>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    #[default]
+    Info,
+    Warning,
+    Critical,
+}
+
 impl Arguments {
     /// Reads a call, or says what is wrong with it and what would be right.
     pub(crate) fn parse(name: &str, arguments: &Value) -> Result<Self, InvalidCall> {
@@ -111,6 +132,7 @@ impl Arguments {
             catalogue::GENERATE_PASSWORD => {
                 typed(arguments).and_then(GeneratePassword::checked).map(Self::GeneratePassword)
             }
+            catalogue::NOTIFY => typed(arguments).and_then(Notify::checked).map(Self::Notify),
             _ => return Err(unknown(name)),
         };
         parsed.map_err(|Misfit(what)| InvalidCall {
@@ -130,7 +152,8 @@ impl Arguments {
             | Self::GetTaskDetails(_)
             | Self::WaitForTasks(_)
             | Self::CancelTask(_)
-            | Self::GeneratePassword(_) => None,
+            | Self::GeneratePassword(_)
+            | Self::Notify(_) => None,
             Self::View(view) => Some(&view.path),
             Self::Create(create) => Some(&create.path),
             Self::StrReplace(edit) => Some(&edit.path),
@@ -227,6 +250,20 @@ impl GeneratePassword {
     }
 }
 
+impl Notify {
+    fn checked(self) -> Result<Self, Misfit> {
+        let length = self.message.chars().count();
+        if self.message.trim().is_empty() || length > LONGEST_NOTICE {
+            return Err(Misfit(format!("`message` has {length} characters, not 1 to {LONGEST_NOTICE}")));
+        }
+        let title = self.title.as_deref().unwrap_or_default().chars().count();
+        if title > LONGEST_TITLE {
+            return Err(Misfit(format!("`title` has {title} characters, more than {LONGEST_TITLE}")));
+        }
+        Ok(self)
+    }
+}
+
 impl StrReplace {
     fn checked(self) -> Result<Self, Misfit> {
         a_path(&self.path)?;
@@ -294,6 +331,9 @@ mod tests {
             (catalogue::VIEW, json!({"path": ""}), "`path` is empty"),
             (catalogue::VIEW, json!({"path": "x", "view_range": [1]}), "`view_range`"),
             (catalogue::VIEW, json!({"path": "x", "view_range": ["a", 2]}), "`view_range[0]`"),
+            (catalogue::NOTIFY, json!({"message": " "}), "`message` has 1 characters"),
+            (catalogue::NOTIFY, json!({"message": "x".repeat(4001)}), "`message` has 4001 characters"),
+            (catalogue::NOTIFY, json!({"message": "x", "level": "loud"}), "`level`: unknown variant"),
             (catalogue::CREATE, json!({"path": "x"}), "missing field `file_text`"),
             (catalogue::STR_REPLACE, json!({"path": "x", "old_str": "", "new_str": "y"}), "`old_str` is empty"),
         ] {

@@ -8,6 +8,7 @@ pub(crate) const CREATE: &str = "stakpak__create";
 pub(crate) const GENERATE_PASSWORD: &str = "stakpak__generate_password";
 pub(crate) const GET_ALL_TASKS: &str = "stakpak__get_all_tasks";
 pub(crate) const GET_TASK_DETAILS: &str = "stakpak__get_task_details";
+pub(crate) const NOTIFY: &str = "stakpak__notify";
 pub(crate) const REMOVE: &str = "stakpak__remove";
 pub(crate) const RUN_COMMAND: &str = "stakpak__run_command";
 pub(crate) const RUN_COMMAND_TASK: &str = "stakpak__run_command_task";
@@ -16,12 +17,13 @@ pub(crate) const VIEW: &str = "stakpak__view";
 pub(crate) const WAIT_FOR_TASKS: &str = "stakpak__wait_for_tasks";
 
 /// Sorted.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     CANCEL_TASK,
     CREATE,
     GENERATE_PASSWORD,
     GET_ALL_TASKS,
     GET_TASK_DETAILS,
+    NOTIFY,
     REMOVE,
     RUN_COMMAND,
     RUN_COMMAND_TASK,
@@ -40,6 +42,7 @@ pub(crate) fn usage(name: &str) -> &'static str {
     match name {
         CREATE => r#"{"path": string, "file_text": string}"#,
         GENERATE_PASSWORD => r#"{"length"?: integer 8 to 128, "no_symbols"?: boolean}"#,
+        NOTIFY => r#"{"message": string of at most 4000 characters, "title"?: string, "level"?: "info", "warning" or "critical"}"#,
         REMOVE => r#"{"path": string, "recursive"?: boolean}"#,
         CANCEL_TASK | GET_TASK_DETAILS => r#"{"task_id": string}"#,
         GET_ALL_TASKS => "{}",
@@ -65,6 +68,7 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
                 GENERATE_PASSWORD => generate_password(),
                 GET_ALL_TASKS => get_all_tasks(),
                 GET_TASK_DETAILS => get_task_details(),
+                NOTIFY => notify(),
                 REMOVE => remove(),
                 RUN_COMMAND => run_command(),
                 RUN_COMMAND_TASK => run_command_task(),
@@ -142,6 +146,22 @@ fn generate_password() -> (&'static str, Value) {
             "properties": {
                 "length": {"type": "integer", "minimum": 8, "maximum": 128, "default": 15},
                 "no_symbols": {"type": "boolean", "default": false, "description": "Letters and digits only"}
+            }
+        }),
+    )
+}
+
+fn notify() -> (&'static str, Value) {
+    (
+        "Send a message to the chat that this run belongs to, before the run has ended: for what cannot wait. At most 10 a run. \
+         What you answer at the end is sent without it. Not every run has a chat.",
+        json!({
+            "type": "object",
+            "required": ["message"],
+            "properties": {
+                "message": {"type": "string", "maxLength": 4000, "description": "Markdown"},
+                "title": {"type": "string", "maxLength": 200},
+                "level": {"type": "string", "enum": ["info", "warning", "critical"], "default": "info"}
             }
         }),
     )

@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod local;
 mod modes;
+mod notify;
 mod password;
 mod processes;
 mod sandbox;
@@ -27,6 +28,7 @@ mod text;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
+pub use notify::{Notice, Notifier, Unsent};
 pub use sandbox::{ConfinedProcess, sandbox_support};
 pub use secrets::VaultSecrets;
 pub use tasks::{TaskShim, TasksConfig, run_task_shim};

@@ -23,7 +23,9 @@ use crate::{
     command::{Commands, file_name, keep_text},
     error::ToolError,
     files::{self, Bin},
-    modes, password,
+    modes,
+    notify::{Notices, Notifier},
+    password,
     processes::{Belongings, calls_with_processes, in_span},
     sandbox::{Confined, ConfinedProcess, Confinement, Owner, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
@@ -50,6 +52,10 @@ pub struct LocalToolsConfig {
     pub home: Option<PathBuf>,
     /// Commands in the background.
     pub tasks: TasksConfig,
+    /// Where runs tell what they have to tell on their way.
+    pub notifier: Option<Arc<dyn Notifier>>,
+    /// What runs have told: a directory a session.
+    pub notices: PathBuf,
 }
 
 /// Commands and files of this machine. A clone shares everything.
@@ -58,6 +64,7 @@ pub struct LocalTools {
     specs: Arc<[ToolSpec]>,
     commands: Arc<Commands>,
     tasks: Arc<Tasks>,
+    notices: Arc<Notices>,
     sandboxes: Arc<Sandboxes>,
     secrets: VaultSecrets,
     artefacts: PathBuf,
@@ -70,7 +77,7 @@ impl LocalTools {
     /// Results, progress and files have no secrets, and calls get them back.
     #[must_use]
     pub fn new(config: LocalToolsConfig, secrets: VaultSecrets) -> Self {
-        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home, tasks } = config;
+        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home, tasks, notifier, notices } = config;
         let stays =
             protected.iter().cloned().chain(home.clone()).chain([PathBuf::from("/"), backups.clone()]).collect();
         let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
@@ -81,6 +88,7 @@ impl LocalTools {
             specs: catalogue::specs().into(),
             commands,
             tasks: Arc::new(tasks),
+            notices: Arc::new(Notices::new(notifier, notices)),
             sandboxes: Arc::new(Sandboxes::new(protected, home)),
             secrets,
             artefacts,
@@ -133,6 +141,11 @@ impl LocalTools {
                 let line = command_of(call).unwrap_or_default();
                 return self.tasks.start(command, line, &context).await;
             }
+            // What leaves for a chat keeps its placeholders.
+            Arguments::Notify(_) => match Arguments::parse(&call.name, &call.arguments) {
+                Ok(Arguments::Notify(notify)) => self.notices.notify(&notify, &call.id, &context).await?,
+                _ => return Err(ToolError::new("INVALID_ARGUMENTS", "The arguments do not fit")),
+            },
             Arguments::GetAllTasks => self.tasks.all(context.session_id).await?,
             Arguments::GetTaskDetails(task) => self.tasks.details(context.session_id, task.task_id.trim()).await?,
             Arguments::WaitForTasks(tasks) => return self.tasks.wait(tasks, &context).await,
@@ -350,7 +363,7 @@ impl Tools for LocalTools {
                 | Arguments::GetTaskDetails(_)
                 | Arguments::WaitForTasks(_),
             ) => Effect::Pure,
-            Ok(Arguments::GeneratePassword(_)) => Effect::Keyed,
+            Ok(Arguments::GeneratePassword(_) | Arguments::Notify(_)) => Effect::Keyed,
             Ok(Arguments::RunCommand(run)) if run.env.is_none() && stakpak_shell::read(&run.command).only_looks() => {
                 Effect::Pure
             }
@@ -433,6 +446,7 @@ impl Tools for LocalTools {
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
         let secrets = self.secrets.clone();
         self.tasks.forget_session(session).await?;
+        self.notices.forget_session(session).await?;
         spawn_blocking(move || secrets.forget(session)).await.map_err(io::Error::other)??;
         for kept in [&self.artefacts, &self.backups] {
             match tokio::fs::remove_dir_all(kept.join(session.to_string())).await {

@@ -209,6 +209,7 @@ fn context(session: &Session, progress: mpsc::Sender<String>) -> Option<ToolCont
         run_id: accepted.run_id,
         cwd: accepted.cwd.clone().into(),
         sandbox: accepted.sandbox.clone(),
+        notify_route: accepted.notify_route.clone(),
         cancel: CancellationToken::new(),
         steered: CancellationToken::new(),
         progress,

@@ -82,6 +82,7 @@ mod tests {
             limit_keys: crate::LimitKeys::default(),
             terms: ModelTerms::default(),
             sandbox: crate::Sandbox::default(),
+            notify_route: None,
             context: crate::ContextState::default(),
         };
         session.evolve(2, &Record::RunAccepted(accepted));

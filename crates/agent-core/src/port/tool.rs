@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use stakpak_protocol::{RunId, SessionId, ToolCallId};
+use stakpak_protocol::{NotifyRoute, RunId, SessionId, ToolCallId};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,8 @@ pub struct ToolContext {
     pub cwd: PathBuf,
     /// What confines the call, as it was settled for the run.
     pub sandbox: Sandbox,
+    /// The chat that the run may tell what it has to tell on its way.
+    pub notify_route: Option<NotifyRoute>,
     /// Fires when the result is no longer wanted: the call then ends what it started and returns soon.
     pub cancel: CancellationToken,
     /// Fires when the user has sent a new message: a call that only waits should return.

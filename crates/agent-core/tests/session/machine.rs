@@ -242,6 +242,7 @@ impl Machine {
             limit_keys: stakpak_agent_core::LimitKeys::default(),
             terms: self.terms(),
             sandbox: stakpak_agent_core::Sandbox::default(),
+            notify_route: None,
             context: stakpak_agent_core::ContextState::default(),
         };
         let message = Message::user("go");

@@ -124,6 +124,7 @@ impl Own {
             run_id: RunId::random(),
             cwd: shared.cwd().to_owned(),
             sandbox,
+            notify_route: None,
             cancel: cancel.clone(),
             steered: tokio_util::sync::CancellationToken::new(),
             progress,

@@ -3,7 +3,9 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,7 +13,7 @@ use serde_json::Value;
 use stakpak_agent_core::{Sandbox, ToolCall, ToolContext, ToolOutcome, Tools};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::{Redactor, Vaults};
-use stakpak_tools::{LocalTools, LocalToolsConfig, TaskShim, TasksConfig, VaultSecrets};
+use stakpak_tools::{LocalTools, LocalToolsConfig, Notice, Notifier, TaskShim, TasksConfig, Unsent, VaultSecrets};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +88,7 @@ impl Setting {
             run_id: RunId::random(),
             cwd: self.cwd(),
             sandbox: Sandbox::default(),
+            notify_route: None,
             cancel: CancellationToken::new(),
             steered: CancellationToken::new(),
             progress,
@@ -112,6 +115,22 @@ impl Setting {
     }
 }
 
+/// A chat that writes down what it is told.
+#[derive(Debug)]
+struct Chat(PathBuf);
+
+#[async_trait::async_trait]
+impl Notifier for Chat {
+    async fn send(&self, notice: &Notice) -> Result<(), Unsent> {
+        let mut file = fs::File::options().append(true).create(true).open(&self.0).unwrap();
+        writeln!(file, "{} to {} as {}", notice.text, notice.route.target["chat_id"], notice.key).unwrap();
+        if notice.text == "refuse this" {
+            return Err(Unsent("there is no such chat".to_owned()));
+        }
+        Ok(())
+    }
+}
+
 fn tools(directory: &Path) -> (LocalTools, VaultSecrets) {
     let config = LocalToolsConfig {
         artefacts: directory.join("artefacts"),
@@ -128,6 +147,8 @@ fn tools(directory: &Path) -> (LocalTools, VaultSecrets) {
             },
             host: "these tests".to_owned(),
         },
+        notifier: Some(Arc::new(Chat(directory.join("chat")))),
+        notices: directory.join("notices"),
     };
     let vaults =
         Vaults::new(directory.join("secrets"), directory.join("secrets.key"), Redactor::new([SECRET]).unwrap());
