@@ -234,6 +234,9 @@ pub struct RunAccepted {
     /// The chat that it may tell what it has to tell on its way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_route: Option<NotifyRoute>,
+    /// Whether a person reads along who can answer questions.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interactive: bool,
     /// What requests show of the history, as the run before left it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub context: ContextState,

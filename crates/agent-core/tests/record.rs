@@ -122,6 +122,7 @@ fn run_accepted(policy: Policy) -> Record {
         terms: ModelTerms::default(),
         sandbox: Sandbox::default(),
         notify_route: None,
+        interactive: false,
         context: ContextState::default(),
     })
 }

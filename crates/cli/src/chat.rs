@@ -79,12 +79,14 @@ impl Talk<'_> {
             model: self.model.clone(),
             ..RunOverrides::default()
         };
-        let options = SendMessageOptions { overrides: Some(overrides), ..SendMessageOptions::default() };
+        let answers = Answers::of_terminal();
+        let interactive = answers == Answers::Person;
+        let options = SendMessageOptions { overrides: Some(overrides), interactive, ..SendMessageOptions::default() };
         let posted = self.server.client.send_messages(&session, vec![Message::user(text)], options).await?;
         let run = Run { client: &self.server.client, session, run: posted.run_id.into() };
         let mut printer = Printer::new(Style::Streamed);
         let followed = tokio::select! {
-            followed = run.follow(EventId(posted.cursor), Answers::of_terminal(), &mut printer) => followed?,
+            followed = run.follow(EventId(posted.cursor), answers, &mut printer) => followed?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("\n· cancelling …");
                 Followed::Ended(Box::new(run.cancel().await?))

@@ -10,6 +10,7 @@ pub(crate) mod outcome;
 mod pause;
 pub(crate) mod printer;
 mod prompt;
+mod questions;
 mod resume;
 mod session;
 mod start;

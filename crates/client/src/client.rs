@@ -118,7 +118,7 @@ impl StakpakClient {
         options: SendMessageOptions,
     ) -> Result<SendMessageResponse, ClientError> {
         let session = session_id(id)?;
-        let SendMessageOptions { model, message_type, run_id: run, sandbox, context, overrides, notify_route } =
+        let SendMessageOptions { model, message_type, run_id: run, sandbox, context, overrides, notify_route, interactive } =
             options;
         let body = PostMessageRequest {
             message: merged(messages)?,
@@ -129,6 +129,7 @@ impl StakpakClient {
             context: Some(context).filter(|context| !context.is_empty()),
             overrides,
             notify_route,
+            interactive: interactive.then_some(true),
         };
         let call = self.post(format!("sessions/{session}/messages")).json(&body)?;
         let response: wire::PostMessageResponse = self.transport()?.call(&call).await?;

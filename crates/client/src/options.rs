@@ -28,6 +28,8 @@ pub struct SendMessageOptions {
     pub overrides: Option<RunOverrides>,
     /// Where what the run has to tell on its way goes.
     pub notify_route: Option<NotifyRoute>,
+    /// A person reads along who can answer questions of the agent.
+    pub interactive: bool,
 }
 
 /// One decision about one call. For a scope or a person's name see

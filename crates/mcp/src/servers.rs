@@ -269,6 +269,14 @@ impl Tools for AllTools {
         self.own.end_orphans(session, call).await
     }
 
+    fn asks_person(&self, call: &ToolCall) -> bool {
+        self.own.asks_person(call)
+    }
+
+    fn unanswered(&self, call: &ToolCall) -> String {
+        self.own.unanswered(call)
+    }
+
     async fn lingering(&self) -> Vec<SessionId> {
         self.own.lingering().await
     }

@@ -57,6 +57,9 @@ pub struct PostMessageRequest {
     // Without it a body is what it was before there was this field, and so is its hash under an idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_route: Option<NotifyRoute>,
+    /// Whether a person reads along who can answer questions of the agent; absent: nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<bool>,
 }
 
 /// A place on a chat platform, named as `POST /v1/gateway/send` does.

@@ -129,6 +129,7 @@ impl Server {
             terms,
             sandbox,
             notify_route: request.notify_route.clone(),
+            interactive: request.interactive.unwrap_or_default(),
             context: ContextState::default(),
         })
     }

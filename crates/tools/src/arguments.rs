@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 use stakpak_agent_core::InvalidCall;
 
-use crate::{catalogue, password};
+use crate::{catalogue, password, questions::Questions};
 
 /// Variables with this prefix are the product's own, in every child process.
 pub(crate) const OWN_VARIABLES: &str = "STAKPAK_";
@@ -33,6 +33,7 @@ pub(crate) enum Arguments {
     Remove(Remove),
     GeneratePassword(GeneratePassword),
     Notify(Notify),
+    AskUser,
 }
 
 #[derive(Debug, Deserialize)]
@@ -132,6 +133,7 @@ impl Arguments {
             catalogue::GENERATE_PASSWORD => {
                 typed(arguments).and_then(GeneratePassword::checked).map(Self::GeneratePassword)
             }
+            catalogue::ASK_USER => typed(arguments).and_then(answerable).map(|()| Self::AskUser),
             catalogue::NOTIFY => typed(arguments).and_then(Notify::checked).map(Self::Notify),
             _ => return Err(unknown(name)),
         };
@@ -153,7 +155,8 @@ impl Arguments {
             | Self::WaitForTasks(_)
             | Self::CancelTask(_)
             | Self::GeneratePassword(_)
-            | Self::Notify(_) => None,
+            | Self::Notify(_)
+            | Self::AskUser => None,
             Self::View(view) => Some(&view.path),
             Self::Create(create) => Some(&create.path),
             Self::StrReplace(edit) => Some(&edit.path),
@@ -250,6 +253,10 @@ impl GeneratePassword {
     }
 }
 
+fn answerable(questions: Questions) -> Result<(), Misfit> {
+    questions.flaw().map_or(Ok(()), |flaw| Err(Misfit(flaw)))
+}
+
 impl Notify {
     fn checked(self) -> Result<Self, Misfit> {
         let length = self.message.chars().count();
@@ -331,6 +338,8 @@ mod tests {
             (catalogue::VIEW, json!({"path": ""}), "`path` is empty"),
             (catalogue::VIEW, json!({"path": "x", "view_range": [1]}), "`view_range`"),
             (catalogue::VIEW, json!({"path": "x", "view_range": ["a", 2]}), "`view_range[0]`"),
+            (catalogue::ASK_USER, json!({"questions": []}), "`questions` is empty"),
+            (catalogue::ASK_USER, json!({"questions": [{"label": "l", "question": "q", "allow_custom": false}]}), "no other"),
             (catalogue::NOTIFY, json!({"message": " "}), "`message` has 1 characters"),
             (catalogue::NOTIFY, json!({"message": "x".repeat(4001)}), "`message` has 4001 characters"),
             (catalogue::NOTIFY, json!({"message": "x", "level": "loud"}), "`level`: unknown variant"),

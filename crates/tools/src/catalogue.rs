@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use stakpak_agent_core::{OWN_PREFIX, ToolSpec};
 
+pub(crate) const ASK_USER: &str = "stakpak__ask_user";
 pub(crate) const CANCEL_TASK: &str = "stakpak__cancel_task";
 pub(crate) const CREATE: &str = "stakpak__create";
 pub(crate) const GENERATE_PASSWORD: &str = "stakpak__generate_password";
@@ -17,7 +18,8 @@ pub(crate) const VIEW: &str = "stakpak__view";
 pub(crate) const WAIT_FOR_TASKS: &str = "stakpak__wait_for_tasks";
 
 /// Sorted.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
+    ASK_USER,
     CANCEL_TASK,
     CREATE,
     GENERATE_PASSWORD,
@@ -40,6 +42,9 @@ pub(crate) fn bare(name: &str) -> &str {
 /// The arguments in one line, for the message about wrong ones.
 pub(crate) fn usage(name: &str) -> &'static str {
     match name {
+        ASK_USER => {
+            r#"{"questions": [{"label": string, "question": string, "options"?: [{"value"?, "label", "description"?, "selected"?}], "allow_custom"?: boolean, "multi_select"?: boolean}]}"#
+        }
         CREATE => r#"{"path": string, "file_text": string}"#,
         GENERATE_PASSWORD => r#"{"length"?: integer 8 to 128, "no_symbols"?: boolean}"#,
         NOTIFY => r#"{"message": string of at most 4000 characters, "title"?: string, "level"?: "info", "warning" or "critical"}"#,
@@ -63,6 +68,7 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         .into_iter()
         .map(|name| {
             let (description, input_schema) = match name {
+                ASK_USER => ask_user(),
                 CANCEL_TASK => cancel_task(),
                 CREATE => create(),
                 GENERATE_PASSWORD => generate_password(),
@@ -79,6 +85,46 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
             ToolSpec { name: name.to_owned(), description: description.to_owned(), input_schema }
         })
         .collect()
+}
+
+fn ask_user() -> (&'static str, Value) {
+    (
+        "Ask the person questions, with options to choose from or free answers, and wait for the answers. Fails at once where \
+         nobody can answer: then decide yourself, or ask at the end of your answer.",
+        json!({
+            "type": "object",
+            "required": ["questions"],
+            "properties": {
+                "questions": {
+                    "type": "array",
+                    "minItems": 1,
+                    "items": {
+                        "type": "object",
+                        "required": ["label", "question", "options"],
+                        "properties": {
+                            "label": {"type": "string", "description": "Short; names the question in the answer"},
+                            "question": {"type": "string"},
+                            "options": {
+                                "type": "array",
+                                "items": {
+                                    "type": "object",
+                                    "required": ["label"],
+                                    "properties": {
+                                        "value": {"type": "string", "description": "What the answer says; the label if absent"},
+                                        "label": {"type": "string"},
+                                        "description": {"type": "string"},
+                                        "selected": {"type": "boolean", "description": "What an empty answer means"}
+                                    }
+                                }
+                            },
+                            "allow_custom": {"type": "boolean", "default": true},
+                            "multi_select": {"type": "boolean", "default": false}
+                        }
+                    }
+                }
+            }
+        }),
+    )
 }
 
 fn cancel_task() -> (&'static str, Value) {

@@ -26,6 +26,7 @@ use crate::{
     modes,
     notify::{Notices, Notifier},
     password,
+    questions::Answers,
     processes::{Belongings, calls_with_processes, in_span},
     sandbox::{Confined, ConfinedProcess, Confinement, Owner, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
@@ -141,6 +142,8 @@ impl LocalTools {
                 let line = command_of(call).unwrap_or_default();
                 return self.tasks.start(command, line, &context).await;
             }
+            // A person was to answer it, and only approved it.
+            Arguments::AskUser => Answers::none("the call was approved, not answered").as_result(),
             // What leaves for a chat keeps its placeholders.
             Arguments::Notify(_) => match Arguments::parse(&call.name, &call.arguments) {
                 Ok(Arguments::Notify(notify)) => self.notices.notify(&notify, &call.id, &context).await?,
@@ -361,7 +364,8 @@ impl Tools for LocalTools {
                 Arguments::View(_)
                 | Arguments::GetAllTasks
                 | Arguments::GetTaskDetails(_)
-                | Arguments::WaitForTasks(_),
+                | Arguments::WaitForTasks(_)
+                | Arguments::AskUser,
             ) => Effect::Pure,
             Ok(Arguments::GeneratePassword(_) | Arguments::Notify(_)) => Effect::Keyed,
             Ok(Arguments::RunCommand(run)) if run.env.is_none() && stakpak_shell::read(&run.command).only_looks() => {
@@ -370,6 +374,14 @@ impl Tools for LocalTools {
             Ok(Arguments::Create(_) | Arguments::StrReplace(_) | Arguments::Remove(_)) => Effect::Probe,
             _ => Effect::Unsafe,
         }
+    }
+
+    fn asks_person(&self, call: &ToolCall) -> bool {
+        call.name == catalogue::ASK_USER
+    }
+
+    fn unanswered(&self, _: &ToolCall) -> String {
+        Answers::none("no answer in time").as_result()
     }
 
     fn place(&self, call: &ToolCall, cwd: &Path) -> Option<Place> {

@@ -83,6 +83,7 @@ mod tests {
             terms: ModelTerms::default(),
             sandbox: crate::Sandbox::default(),
             notify_route: None,
+            interactive: false,
             context: crate::ContextState::default(),
         };
         session.evolve(2, &Record::RunAccepted(accepted));

@@ -175,6 +175,18 @@ pub trait Tools: Send + Sync {
     /// The call's effect class; [`Effect::Unsafe`] unless it is certain that nothing can change.
     fn effect(&self, call: &ToolCall) -> Effect;
 
+    /// Whether the call is a question to a person, who gives its result. Where nobody can answer it never waits.
+    fn asks_person(&self, call: &ToolCall) -> bool {
+        let _ = call;
+        false
+    }
+
+    /// The result of such a call that nobody has answered in time.
+    fn unanswered(&self, call: &ToolCall) -> String {
+        let _ = call;
+        String::new()
+    }
+
     /// What a call of the class [`Effect::Probe`] is about to change, looked at before it starts. None: it cannot be told,
     /// and after a crash the outcome is not known.
     async fn probe(&self, call: &ToolCall, context: ToolContext) -> Option<Probe> {

@@ -259,15 +259,21 @@ impl Transition<'_> {
     /// Calls whose deadline has passed become rejects.
     pub(super) fn expire_calls(&mut self) {
         let now = self.rules.now;
-        let expired: Vec<ToolCallId> = self
+        let expired: Vec<ToolCall> = self
             .session
             .run
             .iter()
             .flat_map(|run| run.calls.iter())
             .filter(|call| call.status == CallStatus::Waiting && call.resolved.deadline <= now)
-            .map(|call| call.resolved.call.id.clone())
+            .map(|call| call.resolved.call.clone())
             .collect();
-        for id in expired {
+        for call in expired {
+            let id = call.id.clone();
+            if self.rules.tools.asks_person(&call) {
+                let nothing = self.rules.tools.unanswered(&call);
+                self.complete(&id, nothing.into(), false, CallEnd::Answered);
+                continue;
+            }
             let text = "Tool call rejected: no decision in time; ask again when somebody can answer";
             self.reject(&id, text.into(), text, CallEnd::Rejected);
         }

@@ -16,6 +16,10 @@ use crate::{
 /// How often restarts may repeat one request or one call.
 pub(super) const MAX_RESTARTS: u64 = 2;
 
+/// Of a question in a run that nobody reads along with.
+const NOBODY_ANSWERS: &str = "INTERACTIVE_REQUIRED\nNobody can answer in this run: decide yourself, or put the question at the \
+                              end of your answer";
+
 /// What an effect reports.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant, reason = "a report is moved once, and few wait at a time")]
@@ -329,11 +333,17 @@ impl Transition<'_> {
         };
         let effect = self.rules.tools.effect(&call);
         let cwd = run.accepted.cwd.as_ref();
-        let Verdict { approval, mut reason } = approval_of(self.rules.tools, &run.accepted.policy, &call, cwd);
+        let Verdict { mut approval, mut reason } = approval_of(self.rules.tools, &run.accepted.policy, &call, cwd);
+        let mut invalid = None;
+        if approval != Approval::Deny && self.rules.tools.asks_person(&call) {
+            // Whatever policy approves, the answer is a person's.
+            approval = if run.accepted.interactive { Approval::Ask } else { Approval::Auto };
+            invalid = (!run.accepted.interactive).then(|| NOBODY_ANSWERS.to_owned());
+        }
         if approval == Approval::Ask {
             reason = self.with_secrets(reason, &call);
         }
-        ResolvedCall { call, effect, approval, reason, deadline, invalid: None }
+        ResolvedCall { call, effect, approval, reason, deadline, invalid }
     }
 
     /// What a policy says of a call in this working directory.

@@ -63,6 +63,14 @@ impl Tools for Catalogue {
         }
     }
 
+    fn asks_person(&self, call: &ToolCall) -> bool {
+        call.name.contains("question")
+    }
+
+    fn unanswered(&self, _: &ToolCall) -> String {
+        "nobody answered".to_owned()
+    }
+
     fn place(&self, _: &ToolCall, _: &Path) -> Option<Place> {
         None
     }
@@ -93,6 +101,7 @@ pub(crate) struct Machine {
     /// Of runs that are posted from now on.
     pub(crate) max_turns: u64,
     pub(crate) limits: RunLimits,
+    pub(crate) interactive: bool,
     /// In place of what the limits ask for.
     pub(crate) fixed_terms: Option<ModelTerms>,
     pub(crate) jitter: f64,
@@ -120,6 +129,7 @@ impl Machine {
             run_id: nobody,
             max_turns: 256,
             limits: RunLimits::default(),
+            interactive: false,
             fixed_terms: None,
             jitter: 0.0,
             queued_commands: 1_000,
@@ -243,6 +253,7 @@ impl Machine {
             terms: self.terms(),
             sandbox: stakpak_agent_core::Sandbox::default(),
             notify_route: None,
+            interactive: self.interactive,
             context: stakpak_agent_core::ContextState::default(),
         };
         let message = Message::user("go");

@@ -4,8 +4,13 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::Result;
 use stakpak_client::{ProposedToolCall, ToolDecisionAction, ToolDecisionInput};
+use stakpak_tools::Questions;
 
+use super::questions;
 use crate::args::ApprovalArgs;
+
+/// The tool whose calls are questions.
+const QUESTION: &str = "stakpak__ask_user";
 
 /// Who answers when a call asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,10 @@ impl Answers {
                 "nobody can be asked: there is no terminal; allow it with --approve-all, with --tool or in the profile, or \
                  use --pause-on-approval",
             )),
-            Self::Person => ask_person(call)?,
+            Self::Person => match questions_of(call) {
+                Some(asked) => answered(&asked)?,
+                None => ask_person(call)?,
+            },
             Self::Later => return Ok(None),
         }))
     }
@@ -70,6 +78,16 @@ fn accept() -> ToolDecisionInput {
 
 fn reject(reason: Option<&str>) -> ToolDecisionInput {
     ToolDecisionInput { action: ToolDecisionAction::Reject, content: reason.map(str::to_owned) }
+}
+
+/// What the agent wants to know, where that is what the call is for.
+fn questions_of(call: &ProposedToolCall) -> Option<Questions> {
+    (call.name == QUESTION).then(|| serde_json::from_value(call.arguments.clone()).ok()).flatten()
+}
+
+fn answered(asked: &Questions) -> Result<ToolDecisionInput> {
+    let answers = questions::ask(asked, &mut std::io::stdin().lock(), &mut std::io::stderr())?;
+    Ok(ToolDecisionInput { action: ToolDecisionAction::CustomResult, content: Some(answers.as_result()) })
 }
 
 fn ask_person(call: &ProposedToolCall) -> Result<ToolDecisionInput> {
@@ -99,6 +117,11 @@ pub(super) fn shown(call: &ProposedToolCall) -> String {
         Some(command) if call.arguments.as_object().is_some_and(|arguments| arguments.len() == 1) => command.to_owned(),
         _ => call.arguments.to_string(),
     };
+    visible(&text)
+}
+
+/// Control characters made visible.
+pub(super) fn visible(text: &str) -> String {
     let visible = |character: char| character == '\n' || !(character.is_control() || is_bidi(character));
     text.chars()
         .map(

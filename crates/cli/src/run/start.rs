@@ -35,6 +35,7 @@ impl Order<'_> {
             },
             None => SendMessageOptions { overrides: Some(self.overrides()), ..SendMessageOptions::default() },
         };
+        options.interactive = follow_up_of.is_none() && Answers::new(&self.args.approval) == Answers::Person;
         options.sandbox = self.args.sandbox.then_some(true);
         self.server.client.send_messages(&session.id.to_string(), vec![Message::user(prompt)], options).await
     }

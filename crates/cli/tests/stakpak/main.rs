@@ -31,6 +31,7 @@ mod mcp;
 mod mcp_foreign;
 mod mcp_serve;
 mod newcomer;
+mod notify;
 mod operations;
 mod outage;
 mod platforms;

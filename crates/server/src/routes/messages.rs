@@ -100,6 +100,7 @@ fn unapplied_options(body: &PostMessageRequest) -> Vec<String> {
         ("context", body.context.is_some()),
         ("overrides", body.overrides.is_some()),
         ("notify_route", body.notify_route.is_some()),
+        ("interactive", body.interactive.is_some()),
     ];
     given.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect()
 }
