@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
-    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo, NotifyRoute, RunId,
-    RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
+    Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo,
+    NotifyRoute, RunId, RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
 use crate::{ContextState, Cut, Effect, Policy, Probe, Row, RowClass, Sandbox, ToolCall, longest_answer};

@@ -20,7 +20,7 @@ impl Notifier for OfGateway {
     async fn send(&self, notice: &Notice) -> Result<(), Unsent> {
         let send = GatewaySend {
             channel: notice.route.channel.clone(),
-            target: notice.route.target.clone(),
+            target: notice.route.target.clone().into(),
             text: notice.text.clone(),
             context: None,
             interactive: None,

@@ -118,8 +118,16 @@ impl StakpakClient {
         options: SendMessageOptions,
     ) -> Result<SendMessageResponse, ClientError> {
         let session = session_id(id)?;
-        let SendMessageOptions { model, message_type, run_id: run, sandbox, context, overrides, notify_route, interactive } =
-            options;
+        let SendMessageOptions {
+            model,
+            message_type,
+            run_id: run,
+            sandbox,
+            context,
+            overrides,
+            notify_route,
+            interactive,
+        } = options;
         let body = PostMessageRequest {
             message: merged(messages)?,
             message_type: Some(message_type),

@@ -132,7 +132,7 @@ impl LiveSessions {
         let (agent, live, residents) = (Arc::clone(&self.agent), Arc::clone(&self.live), Arc::clone(&self.residents));
         let task = Task { agent, live, residents, session, jobs };
         let stop = self.stop.clone();
-        self.tasks.spawn(async move { stop.run_until_cancelled(task.run(start)).await });
+        self.tasks.spawn(async move { stop.run_until_cancelled(Box::pin(task.run(start))).await });
         sender
     }
 }

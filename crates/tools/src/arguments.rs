@@ -133,7 +133,7 @@ impl Arguments {
             catalogue::GENERATE_PASSWORD => {
                 typed(arguments).and_then(GeneratePassword::checked).map(Self::GeneratePassword)
             }
-            catalogue::ASK_USER => typed(arguments).and_then(answerable).map(|()| Self::AskUser),
+            catalogue::ASK_USER => typed(arguments).and_then(|asked| answerable(&asked)).map(|()| Self::AskUser),
             catalogue::NOTIFY => typed(arguments).and_then(Notify::checked).map(Self::Notify),
             _ => return Err(unknown(name)),
         };
@@ -253,7 +253,7 @@ impl GeneratePassword {
     }
 }
 
-fn answerable(questions: Questions) -> Result<(), Misfit> {
+fn answerable(questions: &Questions) -> Result<(), Misfit> {
     questions.flaw().map_or(Ok(()), |flaw| Err(Misfit(flaw)))
 }
 
@@ -339,7 +339,11 @@ mod tests {
             (catalogue::VIEW, json!({"path": "x", "view_range": [1]}), "`view_range`"),
             (catalogue::VIEW, json!({"path": "x", "view_range": ["a", 2]}), "`view_range[0]`"),
             (catalogue::ASK_USER, json!({"questions": []}), "`questions` is empty"),
-            (catalogue::ASK_USER, json!({"questions": [{"label": "l", "question": "q", "allow_custom": false}]}), "no other"),
+            (
+                catalogue::ASK_USER,
+                json!({"questions": [{"label": "l", "question": "q", "allow_custom": false}]}),
+                "no other",
+            ),
             (catalogue::NOTIFY, json!({"message": " "}), "`message` has 1 characters"),
             (catalogue::NOTIFY, json!({"message": "x".repeat(4001)}), "`message` has 4001 characters"),
             (catalogue::NOTIFY, json!({"message": "x", "level": "loud"}), "`level`: unknown variant"),

@@ -47,7 +47,9 @@ pub(crate) fn usage(name: &str) -> &'static str {
         }
         CREATE => r#"{"path": string, "file_text": string}"#,
         GENERATE_PASSWORD => r#"{"length"?: integer 8 to 128, "no_symbols"?: boolean}"#,
-        NOTIFY => r#"{"message": string of at most 4000 characters, "title"?: string, "level"?: "info", "warning" or "critical"}"#,
+        NOTIFY => {
+            r#"{"message": string of at most 4000 characters, "title"?: string, "level"?: "info", "warning" or "critical"}"#
+        }
         REMOVE => r#"{"path": string, "recursive"?: boolean}"#,
         CANCEL_TASK | GET_TASK_DETAILS => r#"{"task_id": string}"#,
         GET_ALL_TASKS => "{}",

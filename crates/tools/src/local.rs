@@ -26,8 +26,8 @@ use crate::{
     modes,
     notify::{Notices, Notifier},
     password,
-    questions::Answers,
     processes::{Belongings, calls_with_processes, in_span},
+    questions::Answers,
     sandbox::{Confined, ConfinedProcess, Confinement, Owner, Sandboxes, remove_leftovers},
     secrets::VaultSecrets,
     shell_question,
@@ -40,7 +40,7 @@ use crate::{
 pub struct LocalToolsConfig {
     /// Where outputs that are too long for a result are kept: a directory a session, files only for their owner.
     pub artefacts: PathBuf,
-    /// Where removed files are kept: a directory a session, of which a call has one.
+    /// Where removed files and old versions of changed ones are kept: a directory a session, of which a call has one.
     pub backups: PathBuf,
     /// Environment variables that the configuration reads credentials from. No child process sees them, nor `STAKPAK_*`,
     /// `*_API_KEY` and the tokens of the channels, whether named here or not.
@@ -78,7 +78,17 @@ impl LocalTools {
     /// Results, progress and files have no secrets, and calls get them back.
     #[must_use]
     pub fn new(config: LocalToolsConfig, secrets: VaultSecrets) -> Self {
-        let LocalToolsConfig { artefacts, backups, credential_variables, profile, protected, home, tasks, notifier, notices } = config;
+        let LocalToolsConfig {
+            artefacts,
+            backups,
+            credential_variables,
+            profile,
+            protected,
+            home,
+            tasks,
+            notifier,
+            notices,
+        } = config;
         let stays =
             protected.iter().cloned().chain(home.clone()).chain([PathBuf::from("/"), backups.clone()]).collect();
         let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
@@ -162,8 +172,10 @@ impl LocalTools {
                 off_worker(self.confined_files(&context).await?, move || files::create(&create, &path)).await?
             }
             Arguments::StrReplace(edit) => {
-                let path = path(&edit.path);
-                off_worker(self.confined_files(&context).await?, move || files::str_replace(&edit, &path)).await?
+                let (path, bin) = (path(&edit.path), self.bin(&call.id, &context));
+                self.forget_old_backups().await;
+                let confinement = self.confined_removal(&context, &bin).await?;
+                off_worker(confinement, move || files::str_replace(&edit, &path, &bin)).await?
             }
             Arguments::GeneratePassword(asked) => self.password(asked, &call.id, context.session_id).await?,
             Arguments::Remove(remove) => {
@@ -178,7 +190,10 @@ impl LocalTools {
 
     async fn confined_command(&self, context: &ToolContext) -> Result<Option<Confined>, SandboxUnavailable> {
         let session = context.session_id;
-        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| sandboxes.for_command(sandbox, cwd, Owner::Call(session))).await
+        self.with_sandboxes(context, move |sandboxes, sandbox, cwd| {
+            sandboxes.for_command(sandbox, cwd, Owner::Call(session))
+        })
+        .await
     }
 
     /// One password a call, however often it runs.
@@ -199,7 +214,7 @@ impl LocalTools {
         })
     }
 
-    /// Where a call puts what it removes: the same when it runs again.
+    /// Where a call puts what it removes or changes: the same when it runs again.
     fn bin(&self, call: &ToolCallId, context: &ToolContext) -> Bin {
         let stays = self.stays.iter().cloned().chain([context.cwd.clone()]).collect();
         Bin { directory: self.backups.join(context.session_id.to_string()).join(file_name(call)), stays }

@@ -92,7 +92,8 @@ impl Notices {
     /// Counts the call, once.
     async fn count(&self, call: &ToolCallId, context: &ToolContext) -> Result<(), ToolError> {
         let directory = self.directory.join(context.session_id.to_string());
-        let (file, call, writing) = (directory.join(context.run_id.to_string()), call.clone(), Arc::clone(&self.writing));
+        let (file, call, writing) =
+            (directory.join(context.run_id.to_string()), call.clone(), Arc::clone(&self.writing));
         let count = move || {
             let _writing = writing.lock().unwrap_or_else(PoisonError::into_inner);
             DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -110,7 +111,9 @@ impl Notices {
         };
         match spawn_blocking(count).await.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(unavailable(&format!("this run has sent its {MOST} notifications; say the rest in your answer"))),
+            Ok(false) => {
+                Err(unavailable(&format!("this run has sent its {MOST} notifications; say the rest in your answer")))
+            }
             Err(error) => Err(unavailable(&format!("it cannot be counted: {error}"))),
         }
     }

@@ -108,6 +108,8 @@ impl Tasks {
         context: &ToolContext,
     ) -> Result<ToolOutcome, ToolError> {
         let session = context.session_id;
+        // A client of the tools alone may write a secret itself.
+        let command = self.secrets.hide(session, command).await;
         let description = match arguments.description.clone() {
             Some(description) => Some(self.secrets.hide(session, description).await),
             None => None,
@@ -121,7 +123,8 @@ impl Tasks {
         };
         let id = blocking(prepare).await.and_then(|id| id).map_err(not_kept)?;
         let line = self.commands.line(arguments, context, (TASK_ID, &id)).await?;
-        let (tasks, kept, host) = (self.of(session), self.artefacts.join(session.to_string()), self.config.host.clone());
+        let (tasks, kept, host) =
+            (self.of(session), self.artefacts.join(session.to_string()), self.config.host.clone());
         let publish = move || {
             let output = create_for_task(kept, &id)?;
             let record = Record { id, command, description, start_time: Utc::now(), timeout, output, host };
@@ -215,7 +218,8 @@ impl Tasks {
             let message = format!("Task {id} is {} already: there is nothing to cancel", before.status.name());
             return Err(ToolError::new("CANCEL_TASK_ERROR", message));
         }
-        let failed = |error: io::Error| ToolError::new("CANCEL_TASK_ERROR", format!("Task {id} was not cancelled: {error}"));
+        let failed =
+            |error: io::Error| ToolError::new("CANCEL_TASK_ERROR", format!("Task {id} was not cancelled: {error}"));
         let seen = self.end(task).await.map_err(failed)?;
         blocking(move || seen.details()).await.map_err(not_kept)
     }
@@ -237,7 +241,8 @@ impl Tasks {
     pub(crate) async fn end_all(&self) -> io::Result<usize> {
         let (root, host) = (self.config.directory.clone(), self.config.host.clone());
         let running = blocking(move || {
-            let all = sessions(&root).into_iter().flat_map(|session| Task::all(&root.join(session.to_string()), session));
+            let all =
+                sessions(&root).into_iter().flat_map(|session| Task::all(&root.join(session.to_string()), session));
             all.filter(|task| task.record.host == host && task.status().is_running()).collect::<Vec<_>>()
         });
         let running = running.await?;
@@ -278,7 +283,10 @@ impl Tasks {
         let (tasks, wanted) = (self.of(session), id.to_owned());
         let task = blocking(move || Task::find(&tasks, session, &wanted)).await.map_err(not_kept)?;
         task.ok_or_else(|| {
-            ToolError::new("TASK_NOT_FOUND", format!("This session has no task {id:?}: see get_all_tasks for what it has"))
+            ToolError::new(
+                "TASK_NOT_FOUND",
+                format!("This session has no task {id:?}: see get_all_tasks for what it has"),
+            )
         })
     }
 
@@ -341,6 +349,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     spawn_blocking(work).await.map_err(io::Error::other)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what `map_err` gives")]
 fn not_kept(error: io::Error) -> ToolError {
     ToolError::new("AWAIT_TASKS_ERROR", format!("The tasks cannot be read or written: {error}"))
 }

@@ -374,15 +374,24 @@ async fn the_list_is_sorted_and_its_schemas_fit() {
     assert_eq!(
         names,
         [
+            "stakpak__ask_user",
+            "stakpak__cancel_task",
             "stakpak__create",
             "stakpak__generate_password",
+            "stakpak__get_all_tasks",
+            "stakpak__get_task_details",
+            "stakpak__notify",
             "stakpak__remove",
             "stakpak__run_command",
+            "stakpak__run_command_task",
             "stakpak__str_replace",
-            "stakpak__view"
+            "stakpak__view",
+            "stakpak__wait_for_tasks"
         ]
     );
-    assert_eq!(specs[3].input_schema["additionalProperties"], json!(false));
+    for command in [8, 9] {
+        assert_eq!(specs[command].input_schema["additionalProperties"], json!(false));
+    }
     assert_eq!(setting.tools.check("stakpak__run_command", &json!({"command": "ls"})), Ok(()));
     assert!(setting.tools.check("stakpak__run_command", &serde_json::Value::Null).is_err());
     let text = setting.error("run_command", json!({})).await;

@@ -26,8 +26,8 @@ async fn a_write_without_room_leaves_the_old_file() {
     let replaced = setting.error("str_replace", json!({"path": "file", "old_str": "end", "new_str": "END"})).await;
     let created = setting.error("create", json!({"path": "new", "file_text": old})).await;
     setrlimit(Resource::RLIMIT_FSIZE, soft, hard).unwrap();
-    for text in [replaced, created] {
-        assert!(text.starts_with("WRITE_ERROR\n"), "{text}");
-    }
+    assert!(created.starts_with("WRITE_ERROR\n"), "{created}");
+    assert!(replaced.starts_with("BACKUP_ERROR\n"), "{replaced}");
+    assert_eq!(setting.backups(), [] as [std::path::PathBuf; 0], "no half of a backup");
     assert_eq!((setting.read("file"), setting.names(".")), (old, vec!["file".to_owned()]));
 }

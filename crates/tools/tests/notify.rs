@@ -37,7 +37,11 @@ async fn the_runs_own_chat_is_told() {
     let (text, is_error) = completed(setting.tools.run(&call, context.clone()).await);
     assert!(!is_error && text.contains("telegram"), "{text}");
     let key = format!("notify:{}:{}", context.run_id, call.id);
-    assert_eq!(told(&setting), ["🚨 **sda1**".to_owned(), format!("{message} to 42 as {key}")], "a placeholder stays one");
+    assert_eq!(
+        told(&setting),
+        ["🚨 **sda1**".to_owned(), format!("{message} to 42 as {key}")],
+        "a placeholder stays one"
+    );
 }
 
 #[tokio::test]
@@ -45,7 +49,8 @@ async fn a_run_without_a_chat_cannot_tell() {
     let setting = Setting::new();
     let error = setting.error("notify", json!({"message": "hello"})).await;
     assert!(error.starts_with("NOTIFY_UNAVAILABLE\n"), "{error}");
-    let (error, is_error) = completed(setting.tools.run(&call(json!({"message": "refuse this"})), context(&setting)).await);
+    let (error, is_error) =
+        completed(setting.tools.run(&call(json!({"message": "refuse this"})), context(&setting)).await);
     assert!(is_error && error == "NOTIFY_UNAVAILABLE\nNothing was sent: there is no such chat", "{error}");
 }
 

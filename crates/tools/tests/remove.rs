@@ -10,8 +10,8 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use setting::{SECRET, Setting};
-use stakpak_agent_core::{Probed, Secrets, ToolCall, Tools};
+use setting::{SECRET, Setting, completed};
+use stakpak_agent_core::{Probed, SandboxLevel, Secrets, ToolCall, Tools};
 
 /// The path of the one backup that a result names.
 fn backup(text: &str) -> PathBuf {
@@ -185,4 +185,33 @@ async fn a_probe_is_of_the_restored_text_and_holds_none_of_it() {
     assert!(matches!(setting.tools.probed(&call, &probe, setting.context().0).await, Probed::Done(_)));
     let text = serde_json::to_string(&probe).unwrap();
     assert!(!text.contains("Zk3vQ9xT7mLp2RwY") && !text.contains(SECRET), "{text}");
+}
+
+/// 7.1: also behind a link, and in a sandbox.
+#[tokio::test]
+async fn the_old_version_of_a_changed_file_is_kept() {
+    let setting = Setting::new();
+    setting.write("file", "one\ntwo\n");
+    symlink("file", setting.cwd().join("link")).unwrap();
+    setting.error("str_replace", json!({"path": "link", "old_str": "three", "new_str": "x"})).await;
+    assert!(setting.backups().is_empty(), "nothing was changed");
+    setting.ok("str_replace", json!({"path": "link", "old_str": "two", "new_str": "2"})).await;
+    let kept = setting.backups();
+    assert_eq!(kept.iter().map(|path| path.file_name().unwrap()).collect::<Vec<_>>(), ["file"]);
+    assert_eq!(fs::read_to_string(&kept[0]).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::metadata(&kept[0]).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(setting.read("file"), "one\n2\n");
+
+    if stakpak_tools::sandbox_support(SandboxLevel::Landlock).is_err() {
+        return println!("no landlock here");
+    }
+    let (mut context, _progress) = setting.context();
+    context.sandbox.level = SandboxLevel::Landlock;
+    let call = Setting::call("str_replace", json!({"path": "file", "old_str": "one", "new_str": "1"}));
+    let (text, is_error) = completed(setting.tools.run(&call, context).await);
+    assert!(!is_error, "{text}");
+    let kept: Vec<_> = setting.backups().iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(kept.len() == 2 && kept.contains(&"one\n2\n".to_owned()), "{kept:?}");
+    setting.tools.forget_session(setting.session).await.unwrap();
+    assert!(setting.backups().is_empty());
 }

@@ -18,7 +18,7 @@ use stakpak_protocol::SessionId;
 #[test]
 #[ignore = "is the shim, not a test"]
 fn the_shim_of_these_tests() {
-    stakpak_tools::run_task_shim();
+    let _ = stakpak_tools::run_task_shim();
 }
 
 /// As long as a test could take: whatever is left behind goes by itself.
@@ -75,16 +75,26 @@ async fn a_task_is_told_of_and_goes_on_behind_a_restart() {
     let task = start(&setting, json!({"command": command, "description": "waits"})).await;
     let id = task["id"].as_str().unwrap().to_owned();
     assert!(id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()), "{id}");
-    assert_eq!((&task["status"], &task["command"], &task["description"]), (&json!("Running"), &json!(command), &json!("waits")));
+    assert_eq!(
+        (&task["status"], &task["command"], &task["description"]),
+        (&json!("Running"), &json!(command), &json!("waits"))
+    );
     assert!(task["output"].is_string() && task["duration"].is_number() && task["pause_info"].is_null(), "{task}");
     assert!(task["start_time"].is_string(), "{task}");
 
     setting.restart();
     let table = setting.ok("get_all_tasks", json!({})).await;
     assert!(table.contains(&format!("| {id} | Running |")), "{table}");
-    until("the first line", || !files(&setting.artefacts()).is_empty() && fs::read_to_string(&files(&setting.artefacts())[0]).unwrap() == "begun\n").await;
+    until("the first line", || {
+        !files(&setting.artefacts()).is_empty()
+            && fs::read_to_string(&files(&setting.artefacts())[0]).unwrap() == "begun\n"
+    })
+    .await;
     let seen = details(&setting, &id).await;
-    assert!(seen.starts_with(&format!("Task {id}: Running\nCommand: echo begun")) && seen.ends_with("Output:\nbegun"), "{seen}");
+    assert!(
+        seen.starts_with(&format!("Task {id}: Running\nCommand: echo begun")) && seen.ends_with("Output:\nbegun"),
+        "{seen}"
+    );
     setting.write("go", "");
     let table = waited(&setting, &id).await;
     assert!(table.contains(&format!("| {id} | Completed |")), "{table}");
@@ -119,9 +129,14 @@ async fn a_task_belongs_to_its_session() {
 #[tokio::test]
 async fn exit_codes_are_failures_and_output_stays() {
     let setting = Setting::new();
-    let [ten, signal] = [started(&setting, "echo ten; exit 10").await, started(&setting, "echo nine; kill -9 $$").await];
+    let [ten, signal] =
+        [started(&setting, "echo ten; exit 10").await, started(&setting, "echo nine; kill -9 $$").await];
     let table = waited(&setting, &format!("{ten}, {signal}")).await;
-    assert!(table.contains(&format!("| {ten} | Failed |")) && table.contains(&format!("| {signal} | Failed |")), "{table}");
+    assert!(
+        table.contains(&format!("| {ten} | Failed |")) && table.contains(&format!("| {signal} | Failed |")),
+        "{table}"
+    );
+    let table = setting.ok("get_all_tasks", json!({})).await;
     let (first, second) = (table.find(&signal).unwrap(), table.find(&ten).unwrap());
     assert!(first < second, "newest first: {table}");
     let seen = details(&setting, &ten).await;
@@ -217,7 +232,8 @@ async fn secrets_are_hidden_and_given_back_as_variables() {
     setting.write("go", "");
     waited(&setting, &id).await;
     let output = details(&setting, &id).await;
-    let given = tokio::process::Command::new("sh").args(["-c", "printf %s Xy7kk9Qz4Wv2 | md5sum"]).output().await.unwrap();
+    let given =
+        tokio::process::Command::new("sh").args(["-c", "printf %s Xy7kk9Qz4Wv2 | md5sum"]).output().await.unwrap();
     assert!(output.ends_with(String::from_utf8(given.stdout).unwrap().trim()), "{output}");
     let error = setting.error("run_command_task", json!({"command": "echo [REDACTED_SECRET:jwt:abc123]"})).await;
     assert!(error.starts_with("UNKNOWN_SECRET\n"), "{error}");

@@ -8,7 +8,7 @@ use stakpak_protocol::{
 };
 
 use super::{CallStatus, Outcome, Rules, Session, Transition, end::Ending};
-use crate::{CallEnd, ModelTerms, Record, RunAccepted, SessionRow};
+use crate::{CallEnd, ModelTerms, Record, RunAccepted, SessionRow, ToolCall};
 
 /// What a client asks of a session.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ mod lifecycle;
 mod limits;
 mod machine;
 mod properties;
+mod questions;
 mod queueing;
 mod recovery;
 mod results;

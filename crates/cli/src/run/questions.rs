@@ -56,7 +56,9 @@ fn read_answer(question: &Question, input: &mut impl BufRead, output: &mut impl 
 fn understood(question: &Question, line: &str) -> Option<Answer> {
     let label = question.label.clone();
     let chosen = match line {
-        "" => question.options.iter().filter(|choice| choice.selected).map(|choice| choice.value().to_owned()).collect(),
+        "" => {
+            question.options.iter().filter(|choice| choice.selected).map(|choice| choice.value().to_owned()).collect()
+        }
         line => numbers(question, line).unwrap_or_default(),
     };
     if chosen.len() == 1 || (chosen.len() > 1 && question.multi_select) {
@@ -87,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    fn asked(questions: Value, typed: &str) -> (Value, String) {
+    fn asked(questions: &Value, typed: &str) -> (Value, String) {
         let questions: Questions = serde_json::from_value(json!({ "questions": questions })).unwrap();
         let mut shown = Vec::new();
         let answers = ask(&questions, &mut typed.as_bytes(), &mut shown).unwrap();
@@ -101,7 +103,7 @@ mod tests {
             {"label": "parts", "question": "What?", "multi_select": true, "options": [{"label": "a"}, {"label": "b"}, {"label": "c"}]},
             {"label": "name", "question": "Name?"},
         ]);
-        let (answers, shown) = asked(questions.clone(), "1\n3, 1\nAnn\n");
+        let (answers, shown) = asked(&questions, "1\n3, 1\nAnn\n");
         assert_eq!(
             answers,
             json!({"completed": true, "answers": [
@@ -111,7 +113,7 @@ mod tests {
             ]})
         );
         assert!(shown.contains("Which one?\n  1  Production\n  2  test\n"), "{shown}");
-        let (answers, _) = asked(questions, "neither\n");
+        let (answers, _) = asked(&questions, "neither\n");
         assert_eq!(answers["answers"][0], json!({"question_label": "env", "answer": "neither", "is_custom": true}));
         assert_eq!((&answers["completed"], &answers["reason"]), (&json!(false), &json!("no answer at the terminal")));
     }
@@ -121,10 +123,10 @@ mod tests {
         let one = json!([{"label": "l", "question": "q", "allow_custom": false,
             "options": [{"label": "a"}, {"label": "b", "selected": true}]}]);
         for (typed, answer) in [("3\n0\n1,2\nx\n1\n", "a"), ("\n", "b")] {
-            let (answers, _) = asked(one.clone(), typed);
+            let (answers, _) = asked(&one, typed);
             assert_eq!(answers["answers"][0]["answer"], answer, "{typed:?}");
         }
-        let (answers, _) = asked(json!([{"label": "l", "question": "q"}]), "\n \nyes\n");
+        let (answers, _) = asked(&json!([{"label": "l", "question": "q"}]), "\n \nyes\n");
         assert_eq!(answers["answers"][0]["answer"], "yes");
     }
 }

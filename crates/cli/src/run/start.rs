@@ -8,7 +8,7 @@ use stakpak_client::{
 };
 use stakpak_protocol::EventId;
 
-use super::{Order, Started, session};
+use super::{Order, Started, ask::Answers, session};
 
 impl Order<'_> {
     pub(super) async fn start(&self, session: Option<Session>, prompt: String) -> Result<Started> {

@@ -36,6 +36,7 @@ mod operations;
 mod outage;
 mod platforms;
 mod provider;
+mod questions;
 mod reload;
 mod run;
 #[cfg(target_os = "linux")]

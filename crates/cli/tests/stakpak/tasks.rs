@@ -25,7 +25,8 @@ const ASKED: &str = "(asked)";
 
 /// One run that calls a tool once: the call's result.
 async fn call(llm: &ScriptedLlm, up: &Up, session: &str, tool: &str, arguments: Value) -> String {
-    let overrides = RunOverrides { auto_approve: Some(AutoApproveOverride::Mode("all".into())), ..RunOverrides::default() };
+    let overrides =
+        RunOverrides { auto_approve: Some(AutoApproveOverride::Mode("all".into())), ..RunOverrides::default() };
     call_with(llm, up, session, overrides, tool, arguments).await
 }
 
@@ -70,7 +71,8 @@ async fn session(up: &Up) -> String {
 
 /// Starts a task that says its process id and waits for the file `go`; its id, and that of its shell.
 async fn waiting(llm: &ScriptedLlm, up: &Up, home: &Home, session: &str) -> (String, String) {
-    let command = "echo $$ > shell.new; mv shell.new shell; echo begun; until [ -e go ]; do sleep 0.05; done; echo ended";
+    let command =
+        "echo $$ > shell.new; mv shell.new shell; echo begun; until [ -e go ]; do sleep 0.05; done; echo ended";
     let result = call(llm, up, session, "run_command_task", json!({"command": command, "timeout": 300})).await;
     let task: Value = serde_json::from_str(&result).unwrap_or_else(|_| panic!("{result}"));
     let shell = until("the shell", || std::fs::read_to_string(home.path("shell")).ok());
@@ -144,7 +146,7 @@ async fn rules_about_command_lines_hold_for_tasks() {
     let home = configured(&llm);
     let up = up(&home);
     let session = session(&up).await;
-    let mut ask = async |approved: &str, command: &str| {
+    let ask = async |approved: &str, command: &str| {
         let auto_approve = Some(AutoApproveOverride::Tools(vec![approved.to_owned()]));
         let overrides = RunOverrides { auto_approve, ..RunOverrides::default() };
         call_with(&llm, &up, &session, overrides, "run_command_task", json!({"command": command})).await

@@ -1,13 +1,6 @@
 //! Starting the shell of a call: its environment, its session, its limits, its one pipe.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    ffi::OsString,
-    io,
-    path::PathBuf,
-    process::Stdio,
-};
+use std::{collections::BTreeMap, env, ffi::OsString, io, path::PathBuf, process::Stdio};
 
 use nix::{
     sys::resource::{Resource, getrlimit, rlim_t, setrlimit},

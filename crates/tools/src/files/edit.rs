@@ -1,7 +1,7 @@
 //! `str_replace`: one text for another in a file.
 //!
 //! An exact match first. Without one, characters that models tend to write for typographic quotes, dashes and blanks are
-//! taken for them. More than one match is refused unless all are meant.
+//! taken for them. More than one match is refused unless all are meant. The old version is kept before the new one is there.
 
 use std::{
     fs::{self, Metadata},
@@ -12,7 +12,12 @@ use std::{
 
 use regex::Regex;
 
-use super::{diff, nearest::nearest, unreadable, write};
+use super::{
+    diff,
+    nearest::nearest,
+    remove::{Bin, keep},
+    unreadable, write,
+};
 use crate::{arguments::StrReplace, error::ToolError};
 
 /// Larger files are no matter for a text editor.
@@ -35,8 +40,11 @@ pub(super) struct Plan {
     exact: bool,
 }
 
-pub(crate) fn str_replace(arguments: &StrReplace, path: &Path) -> Result<String, ToolError> {
+pub(crate) fn str_replace(arguments: &StrReplace, path: &Path, bin: &Bin) -> Result<String, ToolError> {
     let Plan { target, metadata, text, changed, places, exact } = plan(arguments, path)?;
+    keep(&target, &text, bin).map_err(|error| {
+        ToolError::new("BACKUP_ERROR", format!("{} was not changed: its old version: {error}", path.display()))
+    })?;
     write::replace(&target, changed.as_bytes(), &metadata)
         .map_err(|error| ToolError::new("WRITE_ERROR", format!("{} was not changed: {error}", path.display())))?;
     let how = if exact { "" } else { " (typographic characters taken for plain ones)" };

@@ -7,8 +7,8 @@
 
 use std::{
     fs::{self, DirBuilder, File, Metadata},
-    io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, lchown, symlink},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -16,7 +16,7 @@ use std::{
 use super::{path::place, unreadable, write::sync_directory};
 use crate::{arguments::Remove, error::ToolError};
 
-/// How long what was removed is kept.
+/// How long what was removed or changed is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where a call puts what it removes, and what it never removes.
@@ -100,6 +100,19 @@ pub(crate) fn identity(path: &Path) -> io::Result<String> {
 
 /// The identity of what is not there.
 pub(crate) const GONE: &str = "absent";
+
+/// Keeps the text that a file has before it is changed.
+pub(super) fn keep(target: &Path, text: &str, bin: &Bin) -> io::Result<()> {
+    let backup = backup_of(target, bin);
+    prepare(&backup, bin)?;
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&backup)?;
+    let kept = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if kept.is_err() {
+        // The file is as it was.
+        fs::remove_file(&backup).ok();
+    }
+    kept.and_then(|()| sync_directory(&bin.directory))
+}
 
 /// An empty place for the backup. What is in the way was left by an earlier start of the same call, which did not remove.
 fn prepare(backup: &Path, bin: &Bin) -> io::Result<()> {

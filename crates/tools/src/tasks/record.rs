@@ -110,7 +110,10 @@ impl Draft {
         write(directory.path(), RECORD, &record)?;
         let lock = File::create_new(directory.path().join(LOCK))?;
         lock.lock()?;
-        nix::unistd::mkfifo(&directory.path().join(CONTROL), nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)?;
+        nix::unistd::mkfifo(
+            &directory.path().join(CONTROL),
+            nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR,
+        )?;
         Ok(Self { directory, record, lock })
     }
 
@@ -225,7 +228,8 @@ pub(super) fn is_id(text: &str) -> bool {
 fn read<T: for<'de> Deserialize<'de>>(directory: &Path, name: &str) -> Option<T> {
     let bytes = fs::read(directory.join(name)).ok()?;
     let read = serde_json::from_slice(&bytes);
-    read.inspect_err(|error| tracing::error!(%error, directory = %directory.display(), name, "a task cannot be read")).ok()
+    read.inspect_err(|error| tracing::error!(%error, directory = %directory.display(), name, "a task cannot be read"))
+        .ok()
 }
 
 /// Whole or not at all, and on disk.

@@ -83,13 +83,16 @@ async fn keep() -> io::Result<()> {
 
 async fn start(order: Order) -> Result<Kept, ToolError> {
     let Order { session, record, directory, line, withheld, sandbox, workspace, protected, home, vaults } = order;
-    let failed = |error: &dyn std::fmt::Display| ToolError::new("COMMAND_FAILED", format!("The task could not be kept: {error}"));
+    let failed = |error: &dyn std::fmt::Display| {
+        ToolError::new("COMMAND_FAILED", format!("The task could not be kept: {error}"))
+    };
     let vaults = Vaults::from_portable(vaults).map_err(|error| failed(&error))?;
     let secrets = VaultSecrets::new(vaults);
     let spool = Spool::of_task(record.output.clone()).await.map_err(|error| failed(&error))?;
     // Nobody watches: the file is the output.
     let output = Output::new(secrets.clone(), session, spool, mpsc::channel(1).0);
-    let control = File::options().read(true).write(true).open(directory.join(CONTROL)).map_err(|error| failed(&error))?;
+    let control =
+        File::options().read(true).write(true).open(directory.join(CONTROL)).map_err(|error| failed(&error))?;
     let sandboxes = Sandboxes::new(protected, home);
     let confined = sandboxes.for_command(&sandbox, &workspace, Owner::Task(session, &record.id))?;
     let (child, pipe, home) = command::start(&Shell::find(withheld), &line, confined)?;
@@ -119,7 +122,7 @@ impl Kept {
         };
         spawn_blocking(move || drop(home)).await.ok();
         let left = secrets.hide(task.session, command::note(&ended)).await;
-        task.end(&exit(&end, task.record.timeout, stopped.is_cancelled(), left));
+        task.end(&exit(&end, task.record.timeout, stopped.is_cancelled(), &left));
         Ok(())
     }
 }
@@ -133,7 +136,7 @@ fn listen(mut control: File, told: CancellationToken) {
     });
 }
 
-fn exit(end: &End, timeout: Option<u64>, was_stopped: bool, left: String) -> Exit {
+fn exit(end: &End, timeout: Option<u64>, was_stopped: bool, left: &str) -> Exit {
     let (status, mut note) = match end {
         End::Exited(Err(error)) => (Ended::Failed, format!("its exit code is unknown: {error}")),
         End::Exited(Ok(status)) => of_shell(*status),

@@ -90,7 +90,8 @@ pub(super) fn table(tasks: &[Seen]) -> String {
     if tasks.is_empty() {
         return "This session has no tasks".to_owned();
     }
-    let mut table = "| Task ID | Status | Start Time | Duration | Command | Output |\n|---|---|---|---|---|---|".to_owned();
+    let mut table =
+        "| Task ID | Status | Start Time | Duration | Command | Output |\n|---|---|---|---|---|---|".to_owned();
     for seen in tasks {
         let record = &seen.task.record;
         let (command, output) = (cell(&record.command), cell(&output(&record.output)));

@@ -59,6 +59,13 @@ impl Setting {
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
+    /// What calls of the session have put away.
+    pub(crate) fn backups(&self) -> Vec<PathBuf> {
+        let of = |directory: &Path| fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let calls = of(&self.root().join("backups").join(self.session.to_string())).collect::<Vec<_>>();
+        calls.iter().flat_map(|call| of(call).collect::<Vec<_>>()).collect()
+    }
+
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.cwd().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
