@@ -13,7 +13,7 @@ use stakpak_agent_core::{
 };
 use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
-    Gates, KNOWN_PROVIDERS, Key, KeyError, KeySource, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels,
+    Gates, KNOWN_PROVIDERS, KeyError, KeySource, KnownProvider, OFFLINE_PROVIDER, ProviderKind, ProviderModels,
     ProviderSettings,
 };
 use stakpak_protocol::{ModelCost, ModelLimit, RunLimits, Usd};
@@ -211,21 +211,16 @@ impl ConfiguredKey {
         Self { file: file.clone(), profile: profile.to_owned(), provider: provider.to_owned() }
     }
 
-    fn read(&self) -> Result<Option<String>, String> {
-        let file = self.file.again().map_err(|error| error.to_string())?;
-        let providers = ConfigProfiles::providers(&file, &self.profile).map_err(|error| error.to_string())?;
+    fn read(&self) -> Result<Option<String>> {
+        let providers = ConfigProfiles::providers(&self.file.again()?, &self.profile)?;
         Ok(providers.into_iter().find(|settings| settings.id == self.provider).and_then(|settings| settings.api_key))
     }
 }
 
 #[async_trait]
 impl KeySource for ConfiguredKey {
-    async fn fetch(&self) -> Result<Key, KeyError> {
-        let none = |message: String| KeyError { message, may_pass: false };
-        match self.read().map_err(none)? {
-            Some(value) => Ok(Key { value, expires_at: None }),
-            None => Err(none(format!("profile {} has no key for {}", self.profile, self.provider))),
-        }
+    async fn fetch(&self) -> Result<Option<String>, KeyError> {
+        self.read().map_err(|error| KeyError { message: format!("{error:#}") })
     }
 }
 

@@ -43,10 +43,6 @@ impl Gates {
         Self { clock, gates: Arc::default() }
     }
 
-    pub(crate) fn clock(&self) -> Arc<dyn Clock> {
-        Arc::clone(&self.clock)
-    }
-
     pub(crate) fn of(&self, credential: Credential) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let most = credential.most_at_once;

@@ -19,7 +19,7 @@ mod key;
 
 pub use catalog::ProviderModels;
 pub use gate::Gates;
-pub use key::{Key, KeyError, KeySource};
+pub use key::{KeyError, KeySource};
 pub use known::{KNOWN_PROVIDERS, KnownProvider};
 pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
 pub use prices::PRICES_OF;

@@ -185,7 +185,7 @@ impl Provider {
         let credential = Credential { endpoint: base.to_string(), key: api_key.clone(), most_at_once: max_concurrent };
         Ok(Self {
             gate: gates.of(credential),
-            key: HeldKey::new(api_key, key_source, gates.clock()),
+            key: HeldKey::new(api_key, key_source),
             id,
             kind,
             requires_done,

@@ -18,7 +18,7 @@ use stakpak_protocol::{FinishReason, MessagePart, ModelInfo};
 
 use self::wire::Wire;
 use crate::{
-    KeyError, ProviderKind, call_id,
+    ProviderKind, call_id,
     dialect::{Asked, Collected, Marker, Piece},
     estimate,
     gate::Passed,
@@ -85,7 +85,7 @@ impl Model for RemoteModel {
     async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError> {
         let replays = Replays::of(&request, &self.provider.identity(), &self.info.id);
         let mut passed = self.pass().await?;
-        let key = self.provider.key.current().await.map_err(|error| self.without_key(&error))?;
+        let key = self.provider.key.value();
         let asked = self.ask(&request, Some(&replays), key.as_deref()).await;
         let (events, wire) = asked.inspect_err(|error| tell(&mut passed, Err(error)))?;
         let is_asked_for = request.reasoning.is_some() || self.provider.kind == ProviderKind::Responses;
@@ -120,11 +120,6 @@ impl RemoteModel {
             let why = format!("{} failed again and again and is not asked for now", provider.address);
             ModelError { retry_after: Some(left), ..failure::error(provider, ErrorClass::Overloaded, None, &why) }
         })
-    }
-
-    fn without_key(&self, error: &KeyError) -> ModelError {
-        let class = if error.may_pass { ErrorClass::Network } else { ErrorClass::Auth };
-        failure::error(&self.provider, class, None, &error.message)
     }
 }
 

@@ -5,7 +5,7 @@ use stakpak_protocol::{Message, MessagePart};
 use super::{driver::Driver, history::HistoryError};
 use crate::{
     JournalError, Model, ModelTerms, Plan,
-    context::{self, Conversation},
+    context::{self, Conversation, Meter},
     session::{ActiveRun, Input, StandIn},
 };
 
@@ -39,12 +39,16 @@ impl Driver<'_> {
         if profile.fallback.is_empty() {
             return Ok(Vec::new());
         }
-        let tools = !self.run_tools().specs().is_empty();
-        self.load().await?;
+        let tools = self.run_tools().specs();
+        let summary = self.load().await?;
         let run = self.active()?;
+        let summary = summary.map_or(0, |summary| context::estimate(&context::as_message(&summary, run.context.first)));
         let conversation = Conversation::new(self.history.entries_at());
         let images = conversation.shown(&run.context).iter().any(|(message, _)| holds_image(message));
-        let needs = Needs { tools, images, tokens: run.context.tokens };
+        let beside = context::overhead(&run.accepted.system_prompt, &tools) + summary;
+        let meter = Meter::new(run.context.measured.as_ref(), &run.accepted.model);
+        let tokens = meter.tokens(beside + conversation.size(&run.context));
+        let needs = Needs { tools: !tools.is_empty(), images, tokens };
         // One that is not there any more says nothing of the size of others.
         let context = self.model(run).map_or(u64::MAX, |model| model.info().limit.context);
         let resolved = profile.fallback.iter().filter_map(|name| profile.models.resolve(name).ok());

@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use serde_json::json;
 use stakpak_agent_core::{Clock, ErrorClass};
-use stakpak_models::{Gates, Key, KeyError, KeySource, ProviderKind};
+use stakpak_models::{Gates, KeyError, KeySource, ProviderKind};
 use stakpak_test_support::{Gate, Reply, ScriptedLlm};
 
 use crate::support::{ask, hello, hurried, model_behind, model_of, settings};
@@ -39,12 +39,13 @@ impl Source {
 
 #[async_trait]
 impl KeySource for Source {
-    async fn fetch(&self) -> Result<Key, KeyError> {
+    async fn fetch(&self) -> Result<Option<String>, KeyError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
         tokio::task::yield_now().await;
         match self.next {
-            "" => Err(KeyError { message: "nothing there".to_owned(), may_pass: false }),
-            next => Ok(Key { value: next.to_owned(), expires_at: None }),
+            "" => Err(KeyError { message: "nothing there".to_owned() }),
+            "none" => Ok(None),
+            next => Ok(Some(next.to_owned())),
         }
     }
 }
@@ -101,7 +102,7 @@ async fn a_key_that_ran_out_is_fetched_once_for_ten() {
 /// C-P6: without another key a 401 is sent once; with one that is refused too, twice.
 #[tokio::test]
 async fn a_refused_key_is_not_sent_again() {
-    for (next, requests) in [("", 1), (crate::support::KEY, 1), ("another-key-0123456789", 2)] {
+    for (next, requests) in [("", 1), ("none", 1), (crate::support::KEY, 1), ("another-key-0123456789", 2)] {
         let llm = ScriptedLlm::start().await;
         llm.always(unauthorized());
         let mut settings = settings(&llm, ProviderKind::Anthropic);
