@@ -34,6 +34,7 @@ pub(crate) enum Arguments {
     GeneratePassword(GeneratePassword),
     Notify(Notify),
     AskUser,
+    ViewWebPage(ViewWebPage),
 }
 
 #[derive(Debug, Deserialize)]
@@ -107,6 +108,11 @@ pub(crate) struct Notify {
     pub(crate) level: Option<Level>,
 }
 
+#[derive(Debug, Deserialize)]
+pub(crate) struct ViewWebPage {
+    pub(crate) url: String,
+}
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
@@ -135,6 +141,7 @@ impl Arguments {
             }
             catalogue::ASK_USER => typed(arguments).and_then(|asked| answerable(&asked)).map(|()| Self::AskUser),
             catalogue::NOTIFY => typed(arguments).and_then(Notify::checked).map(Self::Notify),
+            catalogue::VIEW_WEB_PAGE => typed(arguments).map(Self::ViewWebPage),
             _ => return Err(unknown(name)),
         };
         parsed.map_err(|Misfit(what)| InvalidCall {
@@ -156,6 +163,7 @@ impl Arguments {
             | Self::CancelTask(_)
             | Self::GeneratePassword(_)
             | Self::Notify(_)
+            | Self::ViewWebPage(_)
             | Self::AskUser => None,
             Self::View(view) => Some(&view.path),
             Self::Create(create) => Some(&create.path),

@@ -26,10 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     decoder::Decoder,
-    kept::Kept,
+    kept::{Kept, Overflow},
     output::Output,
     shell::{Line, Shell},
-    spool::{ARTEFACT_PREFIX, Spool, create_for_task, file_name, keep_text},
+    spool::{ARTEFACT_PREFIX, Spool, create_for_task, file_name, keep_page, keep_text},
 };
 use crate::{
     arguments::RunCommand,

@@ -1,4 +1,5 @@
-//! Tools that run on this machine: shell commands, also in the background, looking at, creating, editing and removing files, new passwords.
+//! Tools that run on this machine: shell commands, also in the background, looking at, creating, editing and removing files, web
+//! pages, new passwords.
 //!
 //! Invariants:
 //! * A call that is over has left no process behind, however it ended: by itself, by its timeout, by cancel, by being
@@ -26,6 +27,7 @@ mod secrets;
 mod shell_question;
 mod tasks;
 mod text;
+mod web;
 
 pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};

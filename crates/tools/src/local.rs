@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     arguments::{Arguments, GeneratePassword, View},
     catalogue,
-    command::{Commands, file_name, keep_text},
+    command::{Commands, Kept, Overflow, file_name, keep_page, keep_text},
     error::ToolError,
     files::{self, Bin},
     modes,
@@ -33,6 +33,7 @@ use crate::{
     shell_question,
     tasks::{Tasks, TasksConfig},
     text,
+    web::Web,
 };
 
 /// What the tools need to know.
@@ -66,6 +67,7 @@ pub struct LocalTools {
     commands: Arc<Commands>,
     tasks: Arc<Tasks>,
     notices: Arc<Notices>,
+    web: Arc<Web>,
     sandboxes: Arc<Sandboxes>,
     secrets: VaultSecrets,
     artefacts: PathBuf,
@@ -100,6 +102,7 @@ impl LocalTools {
             commands,
             tasks: Arc::new(tasks),
             notices: Arc::new(Notices::new(notifier, notices)),
+            web: Arc::default(),
             sandboxes: Arc::new(Sandboxes::new(protected, home)),
             secrets,
             artefacts,
@@ -178,6 +181,10 @@ impl LocalTools {
                 off_worker(confinement, move || files::str_replace(&edit, &path, &bin)).await?
             }
             Arguments::GeneratePassword(asked) => self.password(asked, &call.id, context.session_id).await?,
+            Arguments::ViewWebPage(page) => tokio::select! {
+                page = self.web.view(&page.url) => self.capped(page?, call, &context).await,
+                () = context.cancel.cancelled() => return Ok(ToolOutcome::Cancelled),
+            },
             Arguments::Remove(remove) => {
                 let (path, bin) = (path(&remove.path), self.bin(&call.id, &context));
                 self.forget_old_backups().await;
@@ -212,6 +219,15 @@ impl LocalTools {
             let message = "The password could not be kept, so none was made: the log of the server says why";
             ToolError::new("WRITE_ERROR", message)
         })
+    }
+
+    /// A text as it is put into the context: clean, redacted, and if it is long, head and tail, with the whole in a file.
+    async fn capped(&self, text: String, call: &ToolCall, context: &ToolContext) -> String {
+        let text = self.cleaned(&text, context.session_id).await;
+        let mut kept = Kept::default();
+        let Overflow::Now(whole) = kept.push(&text) else { return text };
+        let directory = self.artefacts.join(context.session_id.to_string());
+        kept.render(&keep_page(directory, &call.id, whole).await)
     }
 
     /// Where a call puts what it removes or changes: the same when it runs again.
@@ -377,6 +393,7 @@ impl Tools for LocalTools {
         match Arguments::parse(&call.name, &call.arguments) {
             Ok(
                 Arguments::View(_)
+                | Arguments::ViewWebPage(_)
                 | Arguments::GetAllTasks
                 | Arguments::GetTaskDetails(_)
                 | Arguments::WaitForTasks(_)

@@ -1,6 +1,12 @@
 //! The whole of a long output, in a file that `view` can read.
 
-use std::{fs::DirBuilder, io, io::Write as _, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{
+    fs::DirBuilder,
+    io,
+    io::Write as _,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use stakpak_protocol::ToolCallId;
 use tokio::{fs::File, io::AsyncWriteExt, task::spawn_blocking};
@@ -68,9 +74,7 @@ impl Spool {
         }
         match self {
             Self::Waiting { .. } => String::new(),
-            Self::Open { path, dropped: 0, .. } => {
-                format!("All of it: {} (use view with view_range or grep)", path.display())
-            }
+            Self::Open { path, dropped: 0, .. } => all_of_it(&path),
             Self::Open { path, written, .. } => {
                 format!("Its first {written} bytes: {} (use view with view_range or grep)", path.display())
             }
@@ -95,6 +99,24 @@ pub(crate) fn keep_text(directory: PathBuf, text: &str) -> io::Result<PathBuf> {
 /// A file for the output of a task.
 pub(crate) fn create_for_task(directory: PathBuf, task: &str) -> io::Result<PathBuf> {
     create_named(directory, &format!("stakpak.run_command_task.{task}.")).map(|(_, path)| path)
+}
+
+/// Keeps a web page that is too long for the context. Says where it is.
+pub(crate) async fn keep_page(directory: PathBuf, call: &ToolCallId, page: String) -> String {
+    let name = format!("stakpak.view_web_page.{}.", file_name(call));
+    let kept = spawn_blocking(move || {
+        let (mut file, path) = create_named(directory, &name)?;
+        file.write_all(page.as_bytes())?;
+        Ok(path)
+    });
+    match kept.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok(path) => all_of_it(&path),
+        Err(error) => format!("The whole could not be kept ({error})"),
+    }
+}
+
+fn all_of_it(path: &Path) -> String {
+    format!("All of it: {} (use view with view_range or grep)", path.display())
 }
 
 fn create(directory: PathBuf, call: &ToolCallId) -> io::Result<(std::fs::File, PathBuf)> {
