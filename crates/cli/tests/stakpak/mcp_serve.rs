@@ -53,7 +53,20 @@ fn book(home: &Home) -> Vec<Value> {
 }
 
 async fn judged_as_in_a_run(home: &Home, client: &Client) {
-    assert_eq!(names(client).await, ["create", "generate_password", "remove", "run_command", "str_replace", "view"]);
+    let offered = [
+        "cancel_task",
+        "create",
+        "generate_password",
+        "get_all_tasks",
+        "get_task_details",
+        "remove",
+        "run_command",
+        "run_command_task",
+        "str_replace",
+        "view",
+        "wait_for_tasks",
+    ];
+    assert_eq!(names(client).await, offered);
     std::fs::write(home.path("notes"), "the token is hunter2-hunter2\n").unwrap();
     let (text, is_error) = call(client, "view", json!({"path": home.path("notes")})).await;
     assert!(!is_error && text.contains("the token is [REDACTED"), "{text}");

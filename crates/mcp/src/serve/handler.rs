@@ -20,6 +20,8 @@ use tracing::Instrument;
 use super::{Shared, visit::Visit};
 
 const PROGRESS: usize = 16;
+/// Tools that only a run has a use for: its person, its chat.
+const OF_RUNS: [&str; 2] = ["ask_user", "notify"];
 
 /// One conversation.
 #[derive(Clone)]
@@ -170,7 +172,9 @@ impl ServerHandler for Own {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.0.shared.offer.tools.specs().iter().map(tool).collect()))
+        let specs = self.0.shared.offer.tools.specs();
+        let offered = specs.iter().filter(|spec| !OF_RUNS.contains(&bare(&spec.name)));
+        Ok(ListToolsResult::with_all_items(offered.map(tool).collect()))
     }
 
     async fn call_tool(

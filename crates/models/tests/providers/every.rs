@@ -248,6 +248,8 @@ async fn images_in_results_go_where_they_are_taken() {
         ask(&model_of(settings(&llm, kind), model), request(history.clone())).await.end.unwrap();
         let body = llm.requests().pop().unwrap().body;
         assert_eq!(body.pointer(at), Some(&expected), "{kind:?} {model}: {body}");
+    }
+}
 
 /// C-P7: words are there while the model is still sending.
 #[tokio::test]
