@@ -67,7 +67,10 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
     if let Some(line) = status.unread() {
         say!("files      {line}");
     }
-    say!("channels   {}", channel::one_line(&channels));
+    match channels.as_slice() {
+        [] => say!("channels   {}", status.none()),
+        channels => say!("channels   {}", channel::one_line(channels)),
+    }
     if let Some(line) = status.undelivered() {
         say!("notify     {line}");
     }
@@ -75,7 +78,7 @@ pub(crate) async fn run(global: &Global, args: &StatusArgs) -> Result<()> {
         say!("budget     {line}");
     }
     if schedules.is_empty() {
-        say!("schedules  none");
+        say!("schedules  {}", status.none());
     } else {
         say!("\n{}", schedule_table(&schedules));
     }
@@ -133,6 +136,11 @@ impl Status<'_> {
                 }
             }
         }
+    }
+
+    /// What an empty list means: of a file that cannot be read, what runs may have read more before.
+    fn none(&self) -> &'static str {
+        if self.broken.is_empty() { "none" } else { "not known" }
     }
 
     /// What it means that a file cannot be read.

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The pitfalls of each contract: what their numbers begin with, and how many there are.
-const CONTRACTS: [(&str, usize); 3] = [("P", 56), ("G-P", 53), ("A-P", 47)];
+const CONTRACTS: [(&str, usize); 4] = [("P", 56), ("G-P", 53), ("A-P", 47), ("C-P", 67)];
 
 /// The names in backticks of the last column, by number.
 fn table(text: &str) -> BTreeMap<&str, Vec<&str>> {

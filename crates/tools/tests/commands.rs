@@ -386,6 +386,7 @@ async fn the_list_is_sorted_and_its_schemas_fit() {
             "stakpak__run_command_task",
             "stakpak__str_replace",
             "stakpak__view",
+            "stakpak__view_web_page",
             "stakpak__wait_for_tasks"
         ]
     );

@@ -1,7 +1,7 @@
 //! Results in the history: in declared order, without holes, and side by side where that is safe.
 
 use stakpak_agent_core::{CallEnd, Record, session::Input};
-use stakpak_protocol::{Event, MessagePart};
+use stakpak_protocol::{Event, FinishReason, MessagePart};
 
 use crate::machine::{Machine, accept, answered, call};
 
@@ -59,6 +59,21 @@ fn reports_that_nobody_waits_for_are_dropped() {
     assert_eq!(machine.feed(answered(1, [])), 0, "the model is not asked");
     assert_eq!(machine.feed(Input::Waited { request: 1 }), 0, "there is no back-off");
     assert_eq!(machine.result_of("a"), Some((CallEnd::Done, "a is done".into())));
+}
+
+/// C-P12
+#[test]
+fn an_answer_that_was_cut_is_told_as_such() {
+    let mut machine = Machine::asking();
+    let answer = answered(machine.request(), [MessagePart::text("half a sen")]);
+    let Input::Answered { request, mut answer, estimated } = answer else { panic!() };
+    answer.finish = FinishReason::MaxOutputTokens;
+    machine.feed(Input::Answered { request, answer, estimated });
+    let is_cut = |event: &Event| {
+        let reason = FinishReason::MaxOutputTokens;
+        matches!(event, Event::TurnCompleted { truncated: Some(true), finish_reason, .. } if *finish_reason == reason)
+    };
+    assert!(machine.events().iter().any(is_cut));
 }
 
 #[test]

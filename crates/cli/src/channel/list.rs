@@ -138,9 +138,6 @@ impl People {
 
 /// For `status`.
 pub(crate) fn one_line(channels: &[Overview]) -> String {
-    if channels.is_empty() {
-        return "none".to_owned();
-    }
     channels.iter().map(|channel| format!("{} {}", channel.name, channel.state)).collect::<Vec<_>>().join(", ")
 }
 

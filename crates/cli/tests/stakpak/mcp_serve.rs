@@ -64,6 +64,7 @@ async fn judged_as_in_a_run(home: &Home, client: &Client) {
         "run_command_task",
         "str_replace",
         "view",
+        "view_web_page",
         "wait_for_tasks",
     ];
     assert_eq!(names(client).await, offered);
