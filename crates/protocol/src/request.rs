@@ -156,8 +156,8 @@ impl RunLimits {
     pub const TOKENS_KEY: &str = "overrides.limits.tokens";
     /// `cost_usd`
     pub const COST_KEY: &str = "overrides.limits.cost_usd";
-    /// How the keys of the limits of a profile's day end.
-    pub const DAY_KEYS_END: &str = "_per_day";
+    /// In the message of a run for which the day of its profile had no room.
+    pub const DAY_TAKEN: &str = "of the day are taken by runs of profile";
 }
 
 /// Answer of POST messages.

@@ -194,3 +194,27 @@ fn without_writing<T, E: From<Error>>(
     let _restore = Restore(connection);
     job(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_that_rests_closes_its_readers() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = Database::open(&directory.path().join("db"), &[]).unwrap();
+        let readers = database.inner.readers.clone().unwrap();
+        let version =
+            || database.read(|connection| Ok::<_, Error>(connection.pragma_query_one::<i64>(None, "user_version")?));
+        database.write(|_| Ok::<_, Error>(())).await.unwrap();
+        assert_eq!((version().await.unwrap(), readers.idle()), (0, 1));
+        let started = Instant::now();
+        while readers.idle() > 0 {
+            assert!(started.elapsed() < Duration::from_secs(30), "the reader is still open");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(version().await.unwrap(), 0, "another is opened");
+    }
+}

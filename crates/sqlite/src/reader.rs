@@ -54,6 +54,11 @@ impl Readers {
         drop(idle);
     }
 
+    #[cfg(test)]
+    pub(crate) fn idle(&self) -> usize {
+        self.idle.lock().unwrap().len()
+    }
+
     /// A connection whose job panics is dropped with it, and its transaction with the connection.
     fn run<T, E: From<Error>>(&self, job: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
         let waiting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();

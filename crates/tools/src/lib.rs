@@ -19,6 +19,7 @@ mod files;
 mod local;
 mod modes;
 mod notify;
+mod off_worker;
 mod password;
 mod processes;
 mod questions;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use stakpak_protocol::Usd;
+use stakpak_protocol::{RunLimits, Usd};
 
 use crate::{Journal, JournalError, Profile, Spending};
 
@@ -87,9 +87,7 @@ impl Drop for Reservation {
 fn refusal(profile: &Profile, taken: &Spending, next: &Next) -> Option<String> {
     let (day, name) = (&profile.day, &profile.name);
     let told = |limit: String, next: String, key: &str| {
-        format!(
-            "{limit} of the day are taken by runs of profile {name}{next}; allow more with profiles.{name}.budget.{key}"
-        )
+        format!("{limit} {} {name}{next}; allow more with profiles.{name}.budget.{key}", RunLimits::DAY_TAKEN)
     };
     if let Some(limit) = day.runs.filter(|limit| next.is_first && taken.runs >= *limit) {
         return Some(told(format!("{} of {limit} runs", taken.runs), String::new(), "runs_per_day"));

@@ -159,7 +159,11 @@ fn official_client(home: &Home, more: &[(&str, &str)]) -> Option<Value> {
 
 fn as_it_should_be(home: &Home, told: &Value) {
     assert_eq!(told["server"], "stakpak");
-    let tools = json!(["create", "generate_password", "remove", "run_command", "str_replace", "view"]);
+    let tools = [
+        ["cancel_task", "create", "generate_password", "get_all_tasks", "get_task_details", "remove"],
+        ["run_command", "run_command_task", "str_replace", "view", "view_web_page", "wait_for_tasks"],
+    ];
+    let tools = json!(tools.concat());
     assert_eq!((&told["tools"], &told["schema"], &told["pong"]), (&tools, &json!("object"), &json!({})));
     assert_eq!(told["heard"], json!({"text": "heard\nall", "isError": false}));
     assert!(told["told"].as_str().unwrap().starts_with("heard"), "{told}");

@@ -27,7 +27,7 @@ pub(super) fn is_out_of_budget(report: &AgentReport) -> bool {
 /// The day of its profile was used up before it asked anything of a model.
 pub(super) fn found_no_day(report: &AgentReport) -> bool {
     report.usage.as_ref().is_none_or(|usage| usage.total_tokens == 0)
-        && report.result.stderr.contains(RunLimits::DAY_KEYS_END)
+        && report.result.stderr.contains(RunLimits::DAY_TAKEN)
 }
 
 pub(super) fn is_silent(report: &AgentReport) -> bool {

@@ -1,6 +1,10 @@
 // The official client of the protocol against `stakpak mcp serve` or `/v1/mcp`: lists, calls, is refused, is cancelled.
 // The test that runs it gives the place and reads one JSON document.
 
+import { existsSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
@@ -29,12 +33,20 @@ const call = async (name, args, options) => {
 const told = [];
 const heard = await call(
   "run_command",
-  { command: "echo heard; sleep 1; echo all" },
-  { onprogress: (progress) => told.push(progress.message) },
+  { command: "echo heard; until [ -e told ]; do sleep 0.05; done; rm told; echo all" },
+  {
+    onprogress: (progress) => {
+      if (told.push(progress.message) === 1) return writeFile(`${PROOF_HOME}/told`, "");
+    },
+  },
 );
 const cancel = new AbortController();
-const cancelled = call("run_command", { command: "echo $$ > pid; exec sleep 1000" }, { signal: cancel.signal });
-setTimeout(() => cancel.abort("not wanted"), 1000);
+const cancelled = call("run_command", { command: "echo $$ > new; mv new pid; exec sleep 1000" }, { signal: cancel.signal });
+const afterCancel = async () => {
+  while (!existsSync(`${PROOF_HOME}/pid`)) await sleep(20);
+  cancel.abort("not wanted");
+  return cancelled;
+};
 
 console.log(
   JSON.stringify({
@@ -48,7 +60,7 @@ console.log(
     refused: await call("create", { path: "made", file_text: "x" }),
     unknown: await call("evil__view", { path: "notes" }),
     invalid: await call("view", { path: 7 }),
-    cancelled: await cancelled.then(
+    cancelled: await afterCancel().then(
       () => "answered",
       (error) => String(error),
     ),
