@@ -48,7 +48,7 @@ struct Builder<'a> {
     spans: Vec<Span>,
     styles: Vec<Style>,
     links: Vec<Link>,
-    code: Option<(Option<String>, String)>,
+    code: Option<(String, String)>,
     table: Option<Table>,
 }
 
@@ -148,8 +148,8 @@ impl Builder<'_> {
             }
             Tag::CodeBlock(kind) => {
                 let info = match kind {
-                    CodeBlockKind::Fenced(info) => info.split_whitespace().next().map(str::to_owned),
-                    CodeBlockKind::Indented => None,
+                    CodeBlockKind::Fenced(info) => info.to_string(),
+                    CodeBlockKind::Indented => String::new(),
                 };
                 self.code = Some((info, String::new()));
             }
@@ -178,13 +178,14 @@ impl Builder<'_> {
                 }
             }
             TagEnd::CodeBlock => {
-                let Some((language, text)) = self.code.take() else { return };
+                let Some((info, text)) = self.code.take() else { return };
                 let text = text.strip_suffix('\n').unwrap_or(&text).to_owned();
-                match language {
-                    language if !text.trim().is_empty() => self.push(Content::Code { language, text }),
+                if !text.trim().is_empty() {
+                    let language = info.split_whitespace().next().map(str::to_owned);
+                    self.push(Content::Code { language, text });
+                } else if !info.trim().is_empty() {
                     // No platform shows the language of nothing, and it may be what was meant as the text.
-                    Some(text) => self.push(Content::Code { language: None, text }),
-                    None => {}
+                    self.push(Content::Code { language: None, text: info });
                 }
             }
             TagEnd::Heading(level) => {

@@ -1,8 +1,9 @@
 //! Socket Mode: the library's sockets, driven by frames.
 //!
 //! * The raw listener of the library is used: its typed one acknowledges what it cannot parse.
-//! * Two sockets, so that one is open while the other is asked to come again. The library opens and pings them; which one
-//!   is to be opened anew, and when, is decided here.
+//! * Several sockets, so that some are open while one is asked to come again; and because each hands over one event at a time,
+//!   with its acknowledgement, while the platform spreads them. The library opens and pings them; which one is to be opened
+//!   anew, and when, is decided here.
 //! * The library only logs that it cannot open a socket, and tries for ever. So the caller asks first whether the token is
 //!   good, and no socket for half a minute is an error that ends the attempt.
 
@@ -35,7 +36,8 @@ use tokio::{
 use super::receive::{Answer, Receiver};
 use crate::{ChannelError, backoff::Backoff};
 
-const SOCKETS: u32 = 2;
+/// Of the 10 that Slack allows to an app.
+const SOCKETS: u32 = 4;
 /// A socket that answers no ping for a minute is dead; a quiet workspace is not.
 const PING_EVERY_S: u64 = 15;
 const PINGS_MISSED: u64 = 4;

@@ -173,9 +173,10 @@ async fn silence_in_any_state_of_a_run_hides_no_outcome() {
     }
 }
 
-/// A connection that was lost may have taken the end of the run with it.
+/// A connection that was lost may have taken the end of the run with it: long before a silence would have been noticed it is
+/// asked for.
 #[tokio::test(start_paused = true)]
 async fn after_a_cut_the_state_of_the_run_is_asked_for_at_once() {
     let (asked, took) = ends_unheard(1, &[("RunStarted", json!({}))], true).await;
-    assert!(asked[0] < Duration::from_secs(5) && took < Duration::from_secs(15), "{asked:?}, told at {took:?}");
+    assert!(asked[0] < QUIET / 2 && took < QUIET, "{asked:?}, told at {took:?}");
 }
