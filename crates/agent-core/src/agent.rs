@@ -11,6 +11,7 @@ mod driver;
 mod effects;
 mod hidden;
 mod history;
+mod notes;
 mod open;
 mod run_tools;
 mod slots;
@@ -22,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use days::Days;
 use history::History;
+pub use notes::is_note;
 pub use slots::Slots;
 use stakpak_protocol::{LastErrorCode, SessionId};
 use tail::Tail;

@@ -728,6 +728,7 @@ fn run(session_id: SessionId) -> Run {
         session_id,
         state: RunState::Running,
         stop_reason: None,
+        detail: None,
         started_at: time(1),
         ended_at: None,
         turns: 1,

@@ -16,7 +16,7 @@ mod record;
 mod view;
 
 pub use agent::{
-    Agent, AgentConfig, Days, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, run_agent,
+    Agent, AgentConfig, Days, Job, Publisher, ReceiptFor, RequestError, Resident, Slots, Start, is_note, run_agent,
 };
 pub use approving::approval_of;
 pub use context::{Compaction, ContextState, Cut, Measured, Plan, Shrinking, digest};
@@ -24,3 +24,4 @@ pub use merged::{MergedRow, event_after, event_time, merge_deltas, merged_ids};
 pub use policy::{KeyError, OWN_PREFIX, Policy, Subject, Verdict, check_key, full_name};
 pub use port::*;
 pub use record::{CallEnd, LimitKeys, ModelTerms, Record, ResolvedCall, RunAccepted};
+pub use session::NoProgress;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stakpak_protocol::{
     Approval, DecidedBy, EventEnvelope, FinishReason, LastError, Message, MessageType, ModelCost, ModelInfo,
-    NotifyRoute, RunId, RunLimits, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
+    NotifyRoute, RunId, RunLimits, StopDetail, StopReason, ToolCallId, Usage, Visibility, to_ascii_json,
 };
 
-use crate::{ContextState, Cut, Effect, Policy, Probe, Row, RowClass, Sandbox, ToolCall, longest_answer};
+use crate::{ContextState, Cut, Effect, NoProgress, Policy, Probe, Row, RowClass, Sandbox, ToolCall, longest_answer};
 
 /// One step of a session that folding reads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,9 @@ pub enum Record {
     RunEnded {
         /// Why.
         stop_reason: StopReason,
+        /// More of that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<StopDetail>,
         /// Present when it failed.
         last_error: Option<LastError>,
         /// When.
@@ -215,6 +218,9 @@ pub struct RunAccepted {
     pub system_prompt: String,
     /// 1 to 256.
     pub max_turns: u64,
+    /// How often it may repeat itself.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_progress: NoProgress,
     /// What runs without a question.
     pub policy: Policy,
     /// Where tools run.

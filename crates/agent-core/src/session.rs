@@ -16,6 +16,7 @@ mod fallback;
 mod input;
 mod limits;
 mod owed;
+mod repeats;
 mod stored;
 mod transition;
 
@@ -23,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 use stakpak_protocol::{
-    EventId, LastError, Message, MessageType, Run, RunState, RunStatus, StopReason, ToolCallId, Usage, Usd,
+    EventId, LastError, Message, MessageType, Run, RunState, RunStatus, StopDetail, StopReason, ToolCallId, Usage, Usd,
 };
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ pub use fallback::StandIn;
 pub use input::{DeltaKind, Input, Left};
 pub use limits::RunClock;
 pub use owed::Owed;
+pub use repeats::{NoProgress, Repeats};
 pub use stored::Stored;
 use transition::Transition;
 pub use transition::{Outcome, Rules};
@@ -81,6 +83,8 @@ pub struct ActiveRun {
     pub side_effects: bool,
     /// Calls of the open turn, in order.
     pub calls: Vec<Call>,
+    /// Turns in a row that were the same.
+    pub repeats: Repeats,
     /// Calls of the turns before.
     pub settled: BTreeMap<ToolCallId, Settled>,
     /// Accepted commands that are not used yet.
@@ -147,6 +151,8 @@ pub enum Step {
     Ended {
         /// Why.
         stop_reason: StopReason,
+        /// More of that.
+        detail: Option<StopDetail>,
         /// Present when it failed.
         last_error: Option<LastError>,
         /// When.
@@ -180,15 +186,18 @@ impl Session {
     #[must_use]
     pub fn run_view(&self) -> Option<Run> {
         let run = self.run.as_ref()?;
-        let (stop_reason, last_error, ended_at) = match &run.step {
-            Step::Ended { stop_reason, last_error, at } => (Some(*stop_reason), last_error.clone(), Some(*at)),
-            _ => (None, None, None),
+        let (stop_reason, detail, last_error, ended_at) = match &run.step {
+            Step::Ended { stop_reason, detail, last_error, at } => {
+                (Some(*stop_reason), *detail, last_error.clone(), Some(*at))
+            }
+            _ => (None, None, None, None),
         };
         Some(Run {
             run_id: run.accepted.run_id,
             session_id: self.row.id,
             state: run.state(),
             stop_reason,
+            detail,
             started_at: run.accepted.at,
             ended_at,
             turns: run.turn,

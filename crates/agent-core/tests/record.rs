@@ -92,6 +92,7 @@ fn every_record() -> [Record; VARIANTS] {
         Record::CommandQueued { id: 2, kind: MessageType::FollowUp, message: Message::user("And the memory?") },
         Record::RunEnded {
             stop_reason: StopReason::Error,
+            detail: None,
             last_error: Some(LastError {
                 code: LastErrorCode::ProviderError,
                 message: "test: 529 overloaded".into(),
@@ -115,6 +116,7 @@ fn run_accepted(policy: Policy) -> Record {
         profile: "default".into(),
         system_prompt: "Be brief.".into(),
         max_turns: 64,
+        no_progress: stakpak_agent_core::NoProgress::default(),
         policy,
         cwd: "/srv".into(),
         limits: RunLimits::default(),

@@ -8,8 +8,8 @@ use std::{
 use anyhow::Result;
 use async_trait::async_trait;
 use stakpak_agent_core::{
-    Calendar, Compaction, DayBudget, Effort, Models as _, Policy, Profile, ProfileError, Profiles, Reasoning, Sandbox,
-    SandboxLevel, check_key,
+    Calendar, Compaction, DayBudget, Effort, Models as _, NoProgress, Policy, Profile, ProfileError, Profiles,
+    Reasoning, Sandbox, SandboxLevel, check_key,
 };
 use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
@@ -151,6 +151,7 @@ impl Version {
             has_own_policy: approve_all || profile.allowed_tools.is_some() || profile.auto_approve.is_some(),
             system_prompt: profile.system_prompt.as_deref().map(Into::into),
             max_turns: profile.max_turns.map(u64::from),
+            no_progress: no_progress(&profile),
             limits: RunLimits {
                 tokens: profile.budget.tokens_per_run,
                 cost_usd: profile.budget.usd_per_run,
@@ -347,6 +348,11 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn no_progress(profile: &stakpak_config::Profile) -> NoProgress {
+    let (own, default) = (profile.no_progress, NoProgress::default());
+    NoProgress { warn: own.warn.unwrap_or(default.warn), stop: own.stop.unwrap_or(default.stop) }
+}
+
 fn compaction(profile: &stakpak_config::Profile) -> Compaction {
     let (own, default) = (profile.compaction, Compaction::default());
     Compaction {
@@ -429,6 +435,14 @@ budget = { runs_per_day = 3 }
     }
 
     #[test]
+    fn what_a_profile_says_of_repeating() {
+        let of = |more: &str| profile(more).no_progress;
+        assert_eq!(of(""), NoProgress { warn: 3, stop: 6 });
+        let below = "[profiles.all]\nno_progress = { warn = 4, stop = 9 }\n[profiles.default.no_progress]\nstop = 12\n";
+        assert_eq!(of(below), NoProgress { warn: 4, stop: 12 });
+    }
+
+    #[test]
     fn where_bedrock_is() {
         let settings = |more: &str| {
             let text = format!("[profiles.default.providers.aws]\ntype = \"amazon-bedrock\"\n{more}");
@@ -476,6 +490,8 @@ budget = { runs_per_day = 3 }
         for (text, key) in [
             ("[profiles.default.compaction]\ntrigger = 1.5\n", "trigger"),
             ("[profiles.default.compaction]\ntarget = 0.75\n", "target"),
+            ("[profiles.default.no_progress]\nwarn = 1\n", "warn"),
+            ("[profiles.default.no_progress]\nstop = 257\n", "stop"),
             ("[limits.\"my/small\"]\ncontext = 10\n", "context"),
             ("[limits.small]\ncontext = 16384\n", "small"),
         ] {

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use stakpak_protocol::{CONTROL_EVENTS, EventEnvelope, GapDetected, StopReason, UnconsumedCommand, Usage};
+use stakpak_protocol::{CONTROL_EVENTS, EventEnvelope, GapDetected, StopDetail, StopReason, UnconsumedCommand, Usage};
 
 use crate::ProposedToolCall;
 
@@ -45,6 +45,9 @@ pub struct RunCompletedPayload {
     /// Why it ended.
     #[serde(default)]
     pub stop_reason: Option<StopReason>,
+    /// More of that, where there is more.
+    #[serde(default)]
+    pub detail: Option<StopDetail>,
     /// Accepted commands that were not used.
     #[serde(default)]
     pub unconsumed: Vec<UnconsumedCommand>,

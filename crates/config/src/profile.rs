@@ -12,6 +12,7 @@ use crate::{
     compaction::CompactionConfig,
     document::{Codes, Document},
     finding::{Finding, Severity},
+    no_progress::NoProgressConfig,
     provider::{ProviderConfig, ProviderKind},
     reasoning::Reasoning,
     sandbox::{SandboxConfig, SandboxLevel, Warden},
@@ -35,6 +36,8 @@ pub struct Profile {
     pub system_prompt: Option<String>,
     /// 1 to 256.
     pub max_turns: Option<u32>,
+    /// How often its runs may repeat themselves.
+    pub no_progress: NoProgressConfig,
     /// How much its models think before they answer; without it as their providers have it.
     pub reasoning: Option<Reasoning>,
     /// What confines its tools.
@@ -65,6 +68,7 @@ struct ProfileTable {
     auto_approve: Option<Vec<String>>,
     system_prompt: Option<String>,
     max_turns: Option<u32>,
+    no_progress: NoProgressConfig,
     reasoning: Option<Reasoning>,
     providers: IgnoredAny,
     api_endpoint: IgnoredAny,
@@ -103,6 +107,7 @@ impl Profile {
             auto_approve: table.auto_approve,
             system_prompt: table.system_prompt,
             max_turns: table.max_turns,
+            no_progress: table.no_progress,
             reasoning: table.reasoning,
             sandbox: table.sandbox.or_else(|| table.warden.sandbox()),
             budget: table.budget,
@@ -166,6 +171,7 @@ impl Profile {
             auto_approve: self.auto_approve.or(below.auto_approve),
             system_prompt: self.system_prompt.or(below.system_prompt),
             max_turns: self.max_turns.or(below.max_turns),
+            no_progress: self.no_progress.over(below.no_progress),
             reasoning: self.reasoning.or(below.reasoning),
             sandbox: self.sandbox.or(below.sandbox),
             budget: self.budget.over(below.budget),
@@ -185,6 +191,10 @@ fn check(document: &Document, name: &str, table: &ProfileTable) -> Result<(), Fi
     }
     if let Some((key, message)) = table.compaction.wrong() {
         let path = ["profiles", name, "compaction", key];
+        return Err(document.finding(&path, "E002", Severity::Error, message));
+    }
+    if let Some((key, message)) = table.no_progress.wrong() {
+        let path = ["profiles", name, "no_progress", key];
         return Err(document.finding(&path, "E002", Severity::Error, message));
     }
     let prompt = table.system_prompt.as_deref().unwrap_or_default();

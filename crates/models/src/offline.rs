@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Purpose, digest, full_name,
+    Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, Purpose, digest, full_name, is_note,
 };
 use stakpak_protocol::{FinishReason, Message, MessagePart, ModelCost, ModelInfo, ModelLimit, Role, ToolCallId};
 
@@ -91,11 +91,11 @@ fn answer(request: &ModelRequest) -> Answer {
     if request.purpose == Purpose::Compact {
         return Answer::Text(summary(request));
     }
-    let last = request.messages.last();
-    if last.is_some_and(|message| message.role == Role::Tool) {
-        return Answer::Text(words::signed(&outcome::report(&request.messages)));
+    let messages = without_note(&request.messages);
+    if messages.last().is_some_and(|message| message.role == Role::Tool) {
+        return Answer::Text(words::signed(&outcome::report(messages)));
     }
-    let text = last_user_text(&request.messages);
+    let text = last_user_text(messages);
     let calls = match intent::read(&text) {
         Intent::Help => return Answer::Text(words::signed(&words::help())),
         Intent::Other => return Answer::Text(words::signed(&words::not_understood())),
@@ -122,6 +122,14 @@ fn summary(request: &ModelRequest) -> String {
 const DISK: &str = "df -hP";
 const MEMORY: &str = if cfg!(target_os = "macos") { "vm_stat" } else { "free -m" };
 
+/// What was said, without what the server tells at the end.
+fn without_note(messages: &[Message]) -> &[Message] {
+    match messages {
+        [said @ .., last] if is_note(&last.text()) => said,
+        all => all,
+    }
+}
+
 /// The last text of the last user message: a view may have merged several user messages into one.
 fn last_user_text(messages: &[Message]) -> String {
     let Some(message) = messages.iter().rfind(|message| message.role == Role::User) else { return String::new() };
@@ -131,7 +139,8 @@ fn last_user_text(messages: &[Message]) -> String {
     });
     let whole = message.text();
     let spoken = if message.parts().is_empty() { vec![whole.as_str()] } else { texts.collect() };
-    spoken.into_iter().rev().map(intent::without_context).find(|text| !text.is_empty()).unwrap_or_default().to_owned()
+    let said = spoken.into_iter().rev().filter(|text| !is_note(text));
+    said.map(intent::without_context).find(|text| !text.is_empty()).unwrap_or_default().to_owned()
 }
 
 /// The answer word by word, then as a whole.

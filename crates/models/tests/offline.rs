@@ -222,3 +222,24 @@ async fn a_new_message_is_read_after_earlier_results() {
     assert!(answer.usage.prompt_tokens > 0 && answer.usage.completion_tokens > 0);
     assert_eq!(answer.usage.raw, Some(json!({ "estimated": true })));
 }
+
+/// What the server tells at the end of a request was asked by nobody.
+#[tokio::test]
+async fn a_note_of_the_server_is_no_question() {
+    let note = "<run_note>\nhelp\n</run_note>";
+    let merged = Message::new(
+        Role::User,
+        MessageContent::Parts(vec![MessagePart::text("how full are my disks?"), MessagePart::text(note)]),
+    );
+    let (_, asked) = ask(request(vec![merged])).await;
+    assert_eq!(calls(&asked)[0].2, json!({ "command": "df -hP" }));
+    let ids = calls(&asked);
+    let history = vec![
+        Message::user("how full are my disks?"),
+        Message::assistant(asked.parts),
+        result(&ids[0].0, json!("COMMAND_FAILED"), true),
+    ];
+    let (_, plain) = ask(request(history.clone())).await;
+    let (_, noted) = ask(request([history, vec![Message::user(note)]].concat())).await;
+    assert_eq!(noted.parts, plain.parts);
+}

@@ -188,6 +188,9 @@ pub enum Event {
         total_usage: Usage,
         /// Why it ended.
         stop_reason: StopReason,
+        /// More of that, where there is more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<StopDetail>,
         /// Accepted commands that were not used.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unconsumed: Vec<UnconsumedCommand>,
@@ -292,6 +295,14 @@ pub enum StopReason {
     MaxTurns,
     /// By an error.
     Error,
+}
+
+/// Why a run was not given more turns, if it was not for their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopDetail {
+    /// It made the same calls with the same results again and again.
+    NoProgress,
 }
 
 /// A command that was accepted and not used.

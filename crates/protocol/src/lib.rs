@@ -19,8 +19,8 @@ mod usd;
 pub use ascii::to_ascii_json;
 pub use error::{ErrorBody, ErrorCode};
 pub use event::{
-    CONTROL_EVENTS, Event, EventEnvelope, FinishReason, GapDetected, ServerShutdown, SessionDeleted, StopReason,
-    UnconsumedCommand,
+    CONTROL_EVENTS, Event, EventEnvelope, FinishReason, GapDetected, ServerShutdown, SessionDeleted, StopDetail,
+    StopReason, UnconsumedCommand,
 };
 pub use ids::{EventId, RequestId, RunId, SessionId, ToolCallId};
 pub use message::{

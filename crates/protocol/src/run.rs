@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{EventId, RunId, SessionId, StopReason, Usage, Usd};
+use crate::{EventId, RunId, SessionId, StopDetail, StopReason, Usage, Usd};
 
 /// What a session is doing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -89,6 +89,9 @@ pub struct Run {
     /// Why it ended; absent while it has not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<StopReason>,
+    /// More of that, where there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<StopDetail>,
     /// When its message was accepted.
     pub started_at: DateTime<Utc>,
     /// When it ended.

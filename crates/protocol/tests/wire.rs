@@ -57,6 +57,7 @@ fn every_event() -> Vec<Event> {
             total_turns: 2,
             total_usage: usage,
             stop_reason: StopReason::Completed,
+            detail: None,
             unconsumed: vec![],
         },
         Event::RunError { run_id, error: "anthropic: 401 invalid key".into(), retryable: false, unconsumed: vec![] },

@@ -167,7 +167,8 @@ async fn the_end_of_a_stream_is_no_outcome() {
 async fn outcomes_are_those_that_the_server_recorded() {
     let refused = [
         (Play::Fail("no credit"), "failed(agent_error)", "no credit"),
-        (Play::MaxTurns, "failed(max_turns)", "stopped after 1 turns"),
+        (Play::MaxTurns, "failed(max_turns)", "stopped after 1 turns, the most allowed"),
+        (Play::Repeat, "failed(max_turns)", "no_progress.stop"),
         (Play::Refuse(400, "invalid_overrides"), "failed(profile_invalid)", "refused: invalid_overrides"),
         (Play::Refuse(400, "invalid_model"), "failed(model_unavailable)", "refused: invalid_model"),
         (Play::Refuse(403, "forbidden"), "failed(server_rejected)", "refused: forbidden"),

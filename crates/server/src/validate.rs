@@ -121,6 +121,7 @@ impl Server {
             model,
             system_prompt: system_prompt(&overrides, &profile)?,
             max_turns: max_turns(&overrides, &profile)?,
+            no_progress: profile.no_progress,
             policy: policy(&overrides, &profile, &self.limits().approval_ceiling)?,
             profile: profile.name.clone(),
             cwd,

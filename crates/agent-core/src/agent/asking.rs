@@ -8,6 +8,7 @@ use super::{
     driver::{Driver, internal},
     effects::Ask,
     history::HistoryError,
+    notes,
 };
 use crate::{
     ContextState, ErrorClass, JournalError, Model, ModelError, ModelRequest, Plan, Profile, Purpose, ToolSpec,
@@ -55,7 +56,10 @@ impl Driver<'_> {
         let estimated = situation.beside + conversation.size(&run.context);
         let shown = conversation.shown(&run.context);
         let messages = shown.iter().map(|(message, reasoning)| (message.as_ref(), *reasoning));
-        let (messages, replays) = view::render(summary.iter().map(|summary| (summary, None)).chain(messages));
+        let note = notes::of_request(run);
+        let beside = |message| (message, None);
+        let (messages, replays) =
+            view::render(summary.iter().map(beside).chain(messages).chain(note.iter().map(beside)));
         let request = ModelRequest {
             purpose: Purpose::Answer,
             system: run.accepted.system_prompt.as_str().into(),
@@ -130,10 +134,11 @@ fn situation<'a>(
     summary: Option<&Message>,
 ) -> Situation<'a> {
     let summary = summary.map_or(0, context::estimate);
+    let note = notes::of_request(run).as_ref().map_or(0, context::estimate);
     Situation {
         conversation,
         state: &run.context,
-        beside: context::overhead(&run.accepted.system_prompt, tools) + summary,
+        beside: context::overhead(&run.accepted.system_prompt, tools) + summary + note,
         summary,
         meter: Meter::new(run.context.measured.as_ref(), &run.accepted.model),
         window: context::window(model.info()),

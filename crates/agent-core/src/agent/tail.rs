@@ -76,6 +76,7 @@ mod tests {
             profile: "default".into(),
             system_prompt: String::new(),
             max_turns: 256,
+            no_progress: crate::NoProgress::default(),
             policy: Policy::with_defaults(),
             cwd: "/".into(),
             limits: RunLimits::default(),

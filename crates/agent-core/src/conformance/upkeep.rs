@@ -351,7 +351,8 @@ impl Subject<'_> {
         rows.event(Event::TextComplete { run_id, text: String::new() });
         rows.control(None);
         let (total_usage, stop_reason) = (Usage::default(), StopReason::Completed);
-        rows.event(Event::RunCompleted { run_id, total_turns: 1, total_usage, stop_reason, unconsumed: Vec::new() });
+        let (detail, unconsumed) = (None, Vec::new());
+        rows.event(Event::RunCompleted { run_id, total_turns: 1, total_usage, stop_reason, detail, unconsumed });
         self.write(rows.rows).await;
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use stakpak_protocol::{FinishReason, Message, MessagePart, ModelInfo, RunLimits, SessionId, Usage};
 
 use super::{DayBudget, Sandbox, ToolSpec};
-use crate::{Compaction, Policy};
+use crate::{Compaction, NoProgress, Policy};
 
 /// One request to a model. Messages are a *view* of the history: well formed for any provider.
 #[derive(Debug, Clone)]
@@ -292,6 +292,8 @@ pub struct Profile {
     pub system_prompt: Option<Arc<str>>,
     /// 1 to 256.
     pub max_turns: Option<u64>,
+    /// How often a run may repeat itself.
+    pub no_progress: NoProgress,
     /// What each run may take; where the message says less, that.
     pub limits: RunLimits,
     /// What its runs may take together in a day.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use stakpak_protocol::{Approval, Event, Message, MessageType, StopReason, ToolCallId};
 
-use super::{Call, CallStatus, Step, Transition, end::Ending};
+use super::{ActiveRun, Call, CallStatus, Step, Transition, end::Ending};
 use crate::{CallEnd, Effect, Policy, Probe, Record, ToolCall};
 
 /// Calls of one turn that run side by side.
@@ -28,6 +28,10 @@ impl Transition<'_> {
     fn begin_turn(&mut self) -> bool {
         if !self.has_turns_left() {
             self.finish(Ending::Stopped(StopReason::MaxTurns));
+            return true;
+        }
+        if self.session.active().is_some_and(ActiveRun::makes_no_progress) {
+            self.finish(Ending::NoProgress);
             return true;
         }
         if let Some(ending) = self.exhausted() {

@@ -3,6 +3,7 @@
 use stakpak_protocol::{
     Approval, DecidedBy, DecisionOutcome, ProposedToolCall, ToolCallId, ToolDecision, ToolDecisionAction,
 };
+use uuid::Uuid;
 
 use crate::{CallEnd, Probe, ResolvedCall};
 
@@ -17,6 +18,8 @@ pub struct Call {
     pub decided: Option<DecidedBy>,
     /// What it changes, as it was when the call started.
     pub probe: Option<Probe>,
+    /// Names it with its result, once it has one.
+    pub outcome: Option<Uuid>,
 }
 
 /// Where a call stands.
@@ -41,7 +44,7 @@ impl Call {
             Approval::Ask => CallStatus::Waiting,
             Approval::Auto | Approval::Deny => CallStatus::Approved,
         };
-        Self { resolved, status, decided: None, probe: None }
+        Self { resolved, status, decided: None, probe: None, outcome: None }
     }
 
     /// As clients see it.
@@ -84,7 +87,7 @@ impl Call {
 
     /// Its turn is over. A call has ended by then.
     pub(super) fn settle(self) -> (ToolCallId, Settled) {
-        let Self { resolved, status, decided, probe: _ } = self;
+        let Self { resolved, status, decided, probe: _, outcome: _ } = self;
         let end = match status {
             CallStatus::Ended(end) => end,
             CallStatus::Waiting | CallStatus::Approved | CallStatus::Running { .. } => CallEnd::Unknown,

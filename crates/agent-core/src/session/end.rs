@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use stakpak_protocol::{
-    Event, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType, Role, StopReason,
-    ToolCallId, UnconsumedCommand, result_text,
+    Event, FinishReason, LastError, LastErrorCode, Message, MessageContent, MessagePart, MessageType, Role, StopDetail,
+    StopReason, ToolCallId, UnconsumedCommand, result_text,
 };
 
 use super::{
@@ -19,6 +19,8 @@ const EVENT_RESULT_BYTES: usize = 256 * 1024;
 pub(super) enum Ending {
     /// By itself, by request, or at its last turn.
     Stopped(StopReason),
+    /// Because it only repeats itself.
+    NoProgress,
     /// By an error.
     Failed { code: LastErrorCode, message: String, retryable: bool },
 }
@@ -83,7 +85,7 @@ impl Transition<'_> {
         self.cancel_calls();
         if turn_is_open {
             let finish_reason = match ending {
-                Ending::Stopped(_) => FinishReason::Cancelled,
+                Ending::Stopped(_) | Ending::NoProgress => FinishReason::Cancelled,
                 Ending::Failed { .. } => FinishReason::Error,
             };
             self.record(&Record::TurnEnded);
@@ -114,13 +116,18 @@ impl Transition<'_> {
         let unconsumed = run.queued.iter().map(unconsumed).collect();
         let at = self.rules.now;
         match ending {
-            Ending::Stopped(stop_reason) => {
-                self.record(&Record::RunEnded { stop_reason, last_error: None, at });
-                self.event(Event::RunCompleted { run_id, total_turns, total_usage, stop_reason, unconsumed });
+            Ending::Stopped(_) | Ending::NoProgress => {
+                let (stop_reason, detail) = match ending {
+                    Ending::Stopped(stop_reason) => (stop_reason, None),
+                    _ => (StopReason::MaxTurns, Some(StopDetail::NoProgress)),
+                };
+                self.record(&Record::RunEnded { stop_reason, detail, last_error: None, at });
+                self.event(Event::RunCompleted { run_id, total_turns, total_usage, stop_reason, detail, unconsumed });
             }
             Ending::Failed { code, message, retryable } => {
                 let last_error = LastError { code, message: message.clone(), run_id, at, retryable };
-                self.record(&Record::RunEnded { stop_reason: StopReason::Error, last_error: Some(last_error), at });
+                let (stop_reason, last_error) = (StopReason::Error, Some(last_error));
+                self.record(&Record::RunEnded { stop_reason, detail: None, last_error, at });
                 self.event(Event::RunError { run_id, error: message, retryable, unconsumed });
             }
         }

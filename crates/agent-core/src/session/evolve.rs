@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stakpak_protocol::{EventId, SessionStatus, ToolCallId, Usage, Usd, Visibility};
+use stakpak_protocol::{EventId, Message, SessionStatus, ToolCallId, Usage, Usd, Visibility};
 
-use super::{ActiveRun, Call, CallStatus, Queued, RunClock, Session, Step};
+use super::{ActiveRun, Call, CallStatus, Queued, Repeats, RunClock, Session, Step, repeats};
 use crate::{
     CallEnd, ContextState, Effect, Measured, ModelTerms, Record, Row, RunAccepted, SessionRow, Shrinking,
     context::{estimate, estimate_text},
@@ -50,7 +50,7 @@ impl Session {
             Record::ModelAnswered { usage, cost_micros, estimated, .. } => {
                 self.take_answer(usage, *cost_micros, *estimated);
             }
-            Record::CallEnded { call_id, end, .. } => self.end_call(call_id, *end),
+            Record::CallEnded { call_id, end, message } => self.end_call(call_id, *end, message),
             Record::SessionChanged { title, visibility, .. } => self.change(title.as_ref(), *visibility),
             Record::SessionDeleted { .. } => self.row.status = SessionStatus::Deleted,
             Record::ModelSwitched { model, terms, stands_in: false } => self.switch_model(seq, model, *terms),
@@ -80,10 +80,11 @@ impl Session {
     }
 
     /// Results count once all before them are there: readers never see a hole.
-    fn end_call(&mut self, id: &ToolCallId, end: CallEnd) {
+    fn end_call(&mut self, id: &ToolCallId, end: CallEnd, result: &Message) {
         let Some(run) = &mut self.run else { return };
         if let Some(call) = run.call_mut(id) {
             call.status = CallStatus::Ended(end);
+            call.outcome = Some(repeats::outcome(&call.resolved.call, result));
         }
         if let Step::Calling { answer_index, .. } = run.step {
             let ended = run.calls.iter().take_while(|call| call.has_ended()).count();
@@ -107,6 +108,7 @@ impl Session {
             clock: RunClock::default(),
             side_effects: false,
             calls: Vec::new(),
+            repeats: Repeats::default(),
             settled: BTreeMap::new(),
             queued: VecDeque::new(),
             commands: 0,
@@ -143,7 +145,9 @@ impl Session {
 
     fn use_message(&mut self, command: Option<u64>) {
         self.row.message_count += 1;
-        if let (Some(id), Some(run)) = (command, &mut self.run) {
+        let Some(run) = &mut self.run else { return };
+        run.repeats = Repeats::default();
+        if let Some(id) = command {
             run.queued.retain(|queued| queued.id != id);
         }
     }
@@ -221,6 +225,7 @@ impl Session {
             }
             Record::TurnEnded => {
                 run.shrinking = Shrinking::default();
+                run.repeats.count(&run.calls);
                 run.settled.extend(run.calls.drain(..).map(Call::settle));
                 run.step = Step::Ready;
             }
@@ -228,9 +233,10 @@ impl Session {
                 run.commands = *id;
                 run.queued.push_back(Queued { id: *id, seq, kind: *kind, message: message.clone() });
             }
-            Record::RunEnded { stop_reason, last_error, at } => {
+            Record::RunEnded { stop_reason, detail, last_error, at } => {
                 run.queued.clear();
-                run.step = Step::Ended { stop_reason: *stop_reason, last_error: last_error.clone(), at: *at };
+                let (stop_reason, detail, last_error) = (*stop_reason, *detail, last_error.clone());
+                run.step = Step::Ended { stop_reason, detail, last_error, at: *at };
             }
             Record::RunAccepted(_)
             | Record::UserMessage { .. }

@@ -49,7 +49,7 @@ impl Fact {
         let run = session.run.as_ref()?;
         Some(match record {
             Record::RunAccepted(_) => Self::RunStarted,
-            Record::RunEnded { stop_reason, last_error, at } => Self::RunEnded {
+            Record::RunEnded { stop_reason, last_error, at, .. } => Self::RunEnded {
                 stop_reason: *stop_reason,
                 error: last_error.as_ref().map(|error| error.code),
                 seconds: (*at - run.accepted.at).as_seconds_f64().max(0.0),

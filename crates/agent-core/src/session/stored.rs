@@ -12,13 +12,13 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use stakpak_protocol::{Approval, DecidedBy, LastError, StopReason, ToolCallId, Usage, Usd};
+use stakpak_protocol::{Approval, DecidedBy, LastError, StopDetail, StopReason, ToolCallId, Usage, Usd};
 
-use super::{ActiveRun, RunClock, Session, Settled, Step};
+use super::{ActiveRun, Repeats, RunClock, Session, Settled, Step};
 use crate::{CallEnd, ContextState, Record, Row, SessionRow, Shrinking, Snapshot};
 
 /// Of the form below, and of what folding makes of records. Whoever changes either counts it up.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Largest state that is stored.
 const MOST_BYTES: usize = 64 << 10;
@@ -40,6 +40,7 @@ pub struct Stored {
     stopped_at: Option<DateTime<Utc>>,
     waited: Duration,
     side_effects: bool,
+    repeats: Repeats,
     settled: Vec<Alike>,
     decided: Vec<Decided>,
     queued: Vec<u64>,
@@ -70,10 +71,28 @@ struct Decided {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum StoredStep {
     Ready,
-    Asking { attempt: u64, restarts: u64 },
-    Compacting { attempt: u64, restarts: u64, first: u64, tokens_before: u64 },
-    BackingOff { attempt: u64, until: DateTime<Utc>, restarts: Option<u64> },
-    Ended { stop_reason: StopReason, last_error: Option<LastError>, at: DateTime<Utc> },
+    Asking {
+        attempt: u64,
+        restarts: u64,
+    },
+    Compacting {
+        attempt: u64,
+        restarts: u64,
+        first: u64,
+        tokens_before: u64,
+    },
+    BackingOff {
+        attempt: u64,
+        until: DateTime<Utc>,
+        restarts: Option<u64>,
+    },
+    Ended {
+        stop_reason: StopReason,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        detail: Option<StopDetail>,
+        last_error: Option<LastError>,
+        at: DateTime<Utc>,
+    },
 }
 
 impl Session {
@@ -131,6 +150,7 @@ impl Stored {
         run.shrinking = self.shrinking;
         run.clock = RunClock { stopped_at: self.stopped_at, waited: TimeDelta::from_std(self.waited).ok()? };
         run.side_effects = self.side_effects;
+        run.repeats = self.repeats;
         run.settled = settled(self.settled, self.decided);
         run.commands = self.commands;
         run.step = self.step.into();
@@ -154,6 +174,7 @@ impl Stored {
             clock: RunClock { stopped_at, waited },
             side_effects,
             calls: _,
+            repeats,
             settled,
             queued,
             commands,
@@ -174,6 +195,7 @@ impl Stored {
             stopped_at: *stopped_at,
             waited: waited.to_std().ok()?,
             side_effects: *side_effects,
+            repeats: *repeats,
             settled,
             decided,
             queued: queued.iter().map(|queued| queued.seq).collect(),
@@ -226,8 +248,8 @@ impl StoredStep {
                 Self::BackingOff { attempt: *attempt, until: *until, restarts: *restarts }
             }
             Step::Calling { .. } => return None,
-            Step::Ended { stop_reason, last_error, at } => {
-                Self::Ended { stop_reason: *stop_reason, last_error: last_error.clone(), at: *at }
+            Step::Ended { stop_reason, detail, last_error, at } => {
+                Self::Ended { stop_reason: *stop_reason, detail: *detail, last_error: last_error.clone(), at: *at }
             }
         })
     }
@@ -242,7 +264,9 @@ impl From<StoredStep> for Step {
                 Self::Compacting { attempt, restarts, first, tokens_before }
             }
             StoredStep::BackingOff { attempt, until, restarts } => Self::BackingOff { attempt, until, restarts },
-            StoredStep::Ended { stop_reason, last_error, at } => Self::Ended { stop_reason, last_error, at },
+            StoredStep::Ended { stop_reason, detail, last_error, at } => {
+                Self::Ended { stop_reason, detail, last_error, at }
+            }
         }
     }
 }

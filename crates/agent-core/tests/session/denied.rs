@@ -40,6 +40,7 @@ impl Profiles for Denying {
             has_own_policy: true,
             system_prompt: None,
             max_turns: None,
+            no_progress: Default::default(),
             limits: Default::default(),
             day: Default::default(),
             sandbox,

@@ -68,6 +68,7 @@ fn cancelling_in_every_step() {
                     total_turns: run.turns,
                     total_usage: run.total_usage,
                     stop_reason: StopReason::Cancelled,
+                    detail: None,
                     unconsumed: vec![],
                 },
             ],

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use stakpak_agent_core::{
-    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, Place, Plan, Policy, Probe, Probed,
-    Profiles, Record, Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext, ToolOutcome, ToolSpec,
-    Tools,
+    CallEnd, Effect, ErrorClass, InvalidCall, ModelAnswer, ModelError, ModelTerms, NoProgress, Place, Plan, Policy,
+    Probe, Probed, Profiles, Record, Row, RowClass, RunAccepted, SessionRow, Snapshot, ToolCall, ToolContext,
+    ToolOutcome, ToolSpec, Tools,
     session::{
         CallStatus, DeltaKind, Input, Left, Outcome, Owed, Refusal, Reply, Request, Rules, Session, StandIn, Step,
         Stored, Summary,
@@ -100,6 +100,7 @@ pub(crate) struct Machine {
     pub(crate) run_id: RunId,
     /// Of runs that are posted from now on.
     pub(crate) max_turns: u64,
+    pub(crate) no_progress: NoProgress,
     pub(crate) limits: RunLimits,
     pub(crate) interactive: bool,
     /// In place of what the limits ask for.
@@ -128,6 +129,7 @@ impl Machine {
             now,
             run_id: nobody,
             max_turns: 256,
+            no_progress: NoProgress::default(),
             limits: RunLimits::default(),
             interactive: false,
             fixed_terms: None,
@@ -246,6 +248,7 @@ impl Machine {
             profile: "default".into(),
             system_prompt: "Be brief.".into(),
             max_turns: self.max_turns,
+            no_progress: self.no_progress,
             policy: policy(),
             cwd: "/work".into(),
             limits: self.limits.clone(),
@@ -562,7 +565,7 @@ pub(crate) fn call_on(path: &str, id: &str, name: &str) -> MessagePart {
     call_with(id, name, json!({ "path": path }))
 }
 
-fn call_with(id: &str, name: &str, arguments: Value) -> MessagePart {
+pub(crate) fn call_with(id: &str, name: &str, arguments: Value) -> MessagePart {
     MessagePart::ToolCall { id: id.into(), name: name.into(), arguments, metadata: None, provider_options: None }
 }
 

@@ -14,6 +14,7 @@ mod properties;
 mod questions;
 mod queueing;
 mod recovery;
+mod repeating;
 mod results;
 mod retrying;
 mod snapshots;

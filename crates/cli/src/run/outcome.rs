@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 use stakpak_client::{ProposedToolCall, Run as RunRecord, RunState, Session};
-use stakpak_protocol::{LastErrorCode, StopReason};
+use stakpak_protocol::{LastErrorCode, StopDetail, StopReason};
 
 use super::{
     ask::shown,
@@ -95,6 +95,7 @@ impl Conclusion {
             "agent_message": Some(text).filter(|text| !text.is_empty()),
             "checkpoint_id": record.checkpoint_id,
             "cost_usd": record.cost_usd,
+            "detail": record.detail,
             "error": self.error(),
             "exit_code": outcome.exit_code(),
             "model": session.model,
@@ -143,6 +144,11 @@ impl Conclusion {
 pub(crate) fn reason(record: &RunRecord) -> String {
     match &record.last_error {
         Some(error) => error.message.clone(),
+        None if record.detail == Some(StopDetail::NoProgress) => format!(
+            "stopped after {} steps: the last ones made the same calls with the same results (no_progress.stop of the \
+             profile); say what to do instead with: stakpak run --session {} \"<message>\"",
+            record.turns, record.session_id
+        ),
         None if record.stop_reason == Some(StopReason::MaxTurns) => format!(
             "stopped after {} steps, the most allowed; go on with: stakpak run --session {} \"go on\"",
             record.turns, record.session_id

@@ -6,7 +6,7 @@ use stakpak_client::{EventEnvelope, EventStream, Message, RunOverrides, SendMess
 use stakpak_protocol::{AutoApproveOverride, Event};
 use stakpak_test_support::{Gate, Reply, ScriptedLlm};
 
-fn configured(llm: &ScriptedLlm) -> Home {
+pub(crate) fn configured(llm: &ScriptedLlm) -> Home {
     let home = Home::new();
     home.write(
         "config.toml",
@@ -30,7 +30,7 @@ async fn next(events: &mut EventStream) -> (EventEnvelope, String) {
     (event.envelope().unwrap_or_else(|| panic!("{event:?}")), event.data)
 }
 
-async fn until_name(events: &mut EventStream, name: &str) -> Vec<(EventEnvelope, String)> {
+pub(crate) async fn until_name(events: &mut EventStream, name: &str) -> Vec<(EventEnvelope, String)> {
     let mut seen = Vec::new();
     loop {
         seen.push(next(events).await);

@@ -51,3 +51,5 @@ mod tasks;
 mod telegram;
 mod traces;
 mod upkeep;
+#[cfg(target_os = "linux")]
+mod witness;

@@ -254,6 +254,18 @@ async fn too_many_steps_and_a_failed_model_are_failures() {
     assert!(id(&failed, "error").contains("no such thing"), "{failed}");
 }
 
+/// C-P13: the same command with the same output, again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_only_repeats_itself_says_so() {
+    let desk = Desk::new().await;
+    desk.llm.always(Reply::tool_calls(&[("look", "stakpak__run_command", json!({ "command": "pwd" }))]));
+    let stopped = desk.json(&["look around"]);
+    let told = ["outcome", "stop_reason", "detail", "steps"].map(|key| &stopped[key]);
+    assert_eq!(told, [&json!("failed"), &json!("max_turns"), &json!("no_progress"), &json!(6)], "{stopped}");
+    assert!(id(&stopped, "error").contains("the same calls with the same results"), "{stopped}");
+    assert_eq!(desk.llm.requests().len(), 6);
+}
+
 /// A budget without a price is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_kept_is_refused() {

@@ -1,6 +1,6 @@
 //! What a run said, from its events.
 
-use stakpak_client::protocol::{Event, StopReason};
+use stakpak_client::protocol::{Event, StopDetail, StopReason};
 
 use super::{notice, segments::Segments};
 
@@ -37,9 +37,9 @@ impl Answer {
                 self.texts.push(text);
                 None
             }
-            Event::RunCompleted { stop_reason, unconsumed, .. } => {
+            Event::RunCompleted { stop_reason, detail, unconsumed, .. } => {
                 self.unconsumed = unconsumed.into_iter().map(|command| command.text).collect();
-                Some(Ending::of(stop_reason))
+                Some(Ending::of(stop_reason, detail))
             }
             Event::RunError { error, unconsumed, .. } => {
                 self.unconsumed = unconsumed.into_iter().map(|command| command.text).collect();
@@ -70,11 +70,17 @@ fn told(texts: Vec<String>, ending: &Ending) -> String {
 }
 
 impl Ending {
-    pub(super) fn of(stop_reason: StopReason) -> Self {
+    pub(super) fn of(stop_reason: StopReason, detail: Option<StopDetail>) -> Self {
         match stop_reason {
             StopReason::Completed => Self { outcome: "completed", remark: None },
             StopReason::Cancelled => Self { outcome: "cancelled", remark: Some(notice::CANCELLED.to_owned()) },
-            StopReason::MaxTurns => Self { outcome: "completed", remark: Some(notice::MAX_TURNS.to_owned()) },
+            StopReason::MaxTurns => {
+                let remark = match detail {
+                    Some(StopDetail::NoProgress) => notice::NO_PROGRESS,
+                    None => notice::MAX_TURNS,
+                };
+                Self { outcome: "completed", remark: Some(remark.to_owned()) }
+            }
             StopReason::Error => Self::failed("unknown error"),
         }
     }
@@ -94,5 +100,19 @@ impl Ending {
 
     pub(super) fn lost() -> Self {
         Self { outcome: "failed", remark: Some(notice::RUN_LOST.to_owned()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever reads the chat learns why nothing more comes, and what would help.
+    #[test]
+    fn an_end_without_an_answer_says_why() {
+        let remark = |detail| Ending::of(StopReason::MaxTurns, detail).remark.unwrap();
+        assert_eq!(remark(None), notice::MAX_TURNS);
+        assert!(remark(Some(StopDetail::NoProgress)).contains("same results"));
+        assert_eq!(Ending::of(StopReason::Completed, None).remark, None);
     }
 }

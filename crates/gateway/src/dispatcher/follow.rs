@@ -213,7 +213,7 @@ impl Conversations {
         match self.client.get_run(&run.session_id, &run.run_id).await {
             Ok(state) if state.state.is_terminal() => Ok(Some(match (state.last_error, state.stop_reason) {
                 (Some(error), _) => Ending::failed(&error.message),
-                (None, Some(reason)) => Ending::of(reason),
+                (None, Some(reason)) => Ending::of(reason, state.detail),
                 (None, None) => Ending::failed("unknown error"),
             })),
             Ok(_) => Ok(None),

@@ -3,6 +3,8 @@
 pub(super) const NO_ANSWER: &str = "The run ended without an answer.";
 pub(super) const CANCELLED: &str = "The run was cancelled.";
 pub(super) const MAX_TURNS: &str = "The run reached its limit of turns.";
+pub(super) const NO_PROGRESS: &str =
+    "The run was stopped: it made the same calls with the same results again and again. Say what it should do instead.";
 pub(super) const TIMED_OUT: &str =
     "The run took longer than it may (`run_timeout_minutes`, or the timeout of its request) and was ended.";
 pub(super) const RUN_LOST: &str = "The session of this run was deleted on the server; its answer is lost.";

@@ -172,6 +172,23 @@ async fn the_providers_own_ids_are_restored() {
     assert_eq!(messages[2]["content"][0]["tool_use_id"], "toolu:odd");
 }
 
+/// What the server tells at the end is not there the next time: what is kept ends before it.
+#[tokio::test]
+async fn a_note_is_not_cached() {
+    let llm = ScriptedLlm::start().await;
+    llm.push(Reply::anthropic(&[tool_use("toolu_1", json!({}))], "tool_use"));
+    llm.push(Reply::anthropic(&[text("Fine.")], "end_turn"));
+    let model = model_of(settings(&llm, ProviderKind::Anthropic), ID);
+    let answer = ask(&model, hello()).await.end.unwrap();
+    let mut second = second_turn(&answer);
+    second.messages.push(Message::user("<run_note>\nthe last turn\n</run_note>"));
+    ask(&model, second).await.end.unwrap();
+    let content = llm.requests()[1].body["messages"][2]["content"].clone();
+    let kinds = [&content[0]["type"], &content[1]["type"]];
+    assert_eq!(kinds, ["tool_result", "text"], "{content}");
+    assert!(content[0]["cache_control"].is_object() && content[1]["cache_control"].is_null(), "{content}");
+}
+
 /// A request's prefix is the same from turn to turn, but for the marks of the last two messages.
 #[tokio::test]
 async fn the_prefix_stays() {

@@ -20,7 +20,7 @@ use chrono::Utc;
 use serde_json::{Value, json};
 use stakpak_protocol::{
     DecisionsRequest, Event, EventEnvelope, EventId, LastError, LastErrorCode, Message, MessagePart, Run, RunId,
-    RunState, SessionId, StopReason, ToolCallId, Usage, Usd,
+    RunState, SessionId, StopDetail, StopReason, ToolCallId, Usage, Usd,
 };
 use tokio::sync::{Notify, watch};
 
@@ -55,6 +55,8 @@ pub enum Play {
     Refuse(u16, &'static str),
     /// End at the last turn.
     MaxTurns,
+    /// The same calls with the same results, until it is stopped.
+    Repeat,
 }
 
 /// Where the client dies: at request number `at`, before or after it had its effect, and never with an answer.
@@ -354,6 +356,7 @@ impl Session {
             session_id: session,
             state: RunState::Running,
             stop_reason: None,
+            detail: None,
             started_at: Utc::now(),
             ended_at: None,
             turns: 1,
@@ -370,6 +373,10 @@ impl Session {
         match play {
             Play::Answer(text) => self.end(text, RunState::Completed, StopReason::Completed),
             Play::MaxTurns => self.end("not yet", RunState::Completed, StopReason::MaxTurns),
+            Play::Repeat => {
+                self.run.as_mut().unwrap().detail = Some(StopDetail::NoProgress);
+                self.end("not yet", RunState::Completed, StopReason::MaxTurns);
+            }
             Play::Fail(text) | Play::Broke(text) | Play::Stumble(text) | Play::Spoil(text) => {
                 self.run.as_mut().unwrap().side_effects = matches!(play, Play::Spoil(_));
                 self.end(text, RunState::Failed, StopReason::Error);
@@ -409,7 +416,7 @@ impl Session {
         run.stop_reason = Some(stop_reason);
         run.ended_at = Some(Utc::now());
         run.total_usage.total_tokens += LAST_CALL;
-        let run_id = run.run_id;
+        let (run_id, detail) = (run.run_id, run.detail);
         if state == RunState::Failed {
             run.last_error = Some(LastError {
                 code: LastErrorCode::ProviderError,
@@ -427,6 +434,7 @@ impl Session {
             total_turns: 1,
             total_usage: Usage::default(),
             stop_reason,
+            detail,
             unconsumed: Vec::new(),
         });
     }

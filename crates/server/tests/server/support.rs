@@ -188,7 +188,8 @@ impl Profiles for OneProfile {
     }
 }
 
-/// `stakpak__act` changes something (counted), `stakpak__look` does not. Both wait for the gate when `gated` is true.
+/// `stakpak__act` changes something (counted), `stakpak__look` does not. Both wait for the gate when `gated` is true, and
+/// say what `says` says.
 pub struct FakeTools {
     specs: Vec<ToolSpec>,
     pub acted: Mutex<Vec<ToolCallId>>,
@@ -251,7 +252,10 @@ impl Tools for FakeTools {
                 () = context.cancel.cancelled() => return ToolOutcome::Cancelled,
             }
         }
-        ToolOutcome::text(format!("{} done", call.id))
+        match call.arguments["says"].as_str() {
+            Some(says) => ToolOutcome::text(says),
+            None => ToolOutcome::text(format!("{} done", call.id)),
+        }
     }
     async fn end_orphans(&self, _session: SessionId, _call: &ToolCallId) -> usize {
         0
@@ -303,6 +307,7 @@ pub struct TestServer {
     pub tools: Arc<FakeTools>,
     pub journal: Arc<dyn Journal>,
     pub upkeep: Arc<dyn Upkeep>,
+    pub profiles: Arc<dyn Profiles>,
     pub url: String,
     pub directory: Arc<tempfile::TempDir>,
     serving: JoinHandle<std::io::Result<()>>,
@@ -364,6 +369,7 @@ impl TestServer {
             has_own_policy,
             system_prompt: None,
             max_turns: None,
+            no_progress: stakpak_agent_core::NoProgress::default(),
             limits: profile_limits,
             day: profile_day,
             sandbox: Sandbox::default(),
@@ -382,14 +388,14 @@ impl TestServer {
             parts,
         };
         let profiles = Arc::new(OneProfile(Arc::new(profile)));
-        let server = Server::new(config, journal.clone(), profiles, tools.clone(), Arc::new(SystemClock));
+        let server = Server::new(config, journal.clone(), profiles.clone(), tools.clone(), Arc::new(SystemClock));
         server.recover().await.unwrap();
         let router = edge::wrap(stakpak_server::router(&server), edge::EdgePolicy::default(), Some(&server));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let serving = tokio::spawn(edge::serve(listener, router, write_stall, shutdown.clone()));
-        Self { server, model, tools, journal, upkeep, url, directory, serving, shutdown }
+        Self { server, model, tools, journal, upkeep, profiles, url, directory, serving, shutdown }
     }
 
     /// Ends the process as far as a test can: sessions stop where they are, nothing is drained.

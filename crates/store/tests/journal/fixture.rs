@@ -62,6 +62,7 @@ pub(crate) async fn talk(journal: &SqliteJournal, session: &mut SessionRow, at: 
         total_turns: 1,
         total_usage: Usage::default(),
         stop_reason: StopReason::Completed,
+        detail: None,
         unconsumed: Vec::new(),
     });
     rows.extend([message(seq + 1, index, "asked"), message(seq + 2, index + 1, "answered"), control(seq + 3, "ended")]);

@@ -140,6 +140,7 @@ fn numbered(journal: &SqliteJournal, session: &mut SessionRow, number: u64) -> A
         session_id,
         state: RunState::Completed,
         stop_reason: None,
+        detail: None,
         last_error: None,
         started_at: DateTime::UNIX_EPOCH,
         ended_at: None,

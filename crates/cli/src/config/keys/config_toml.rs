@@ -28,6 +28,11 @@ pub(in crate::config) const TABLES: &[Table] = &[
         about: "How a conversation that grows too long for its model is made to fit; the history keeps every message",
         keys: COMPACTION,
     },
+    Table {
+        path: &["profiles", ANY, "no_progress"],
+        about: "When a run that makes the same calls with the same results, turn after turn, is stopped",
+        keys: NO_PROGRESS,
+    },
     Table { path: &["profiles", ANY, "models"], about: "Models beside the one that answers", keys: MODELS },
     Table { path: &["limits", ANY], about: "How many tokens a model takes, by provider/id", keys: LIMITS },
     Table {
@@ -52,6 +57,11 @@ const COMPACTION: &[Key] = &[
     default("enabled", Bool, "true", "Whether it is; otherwise its run ends with context_overflow"),
     default("trigger", Number, "0.8", "Share of the model's window above which something is done"),
     default("target", Number, "0.4", "Share that is left when older messages were summed up"),
+];
+
+const NO_PROGRESS: &[Key] = &[
+    default("warn", Integer, "3", "Turns in a row that were the same, from which on the model is told, 2 to 256"),
+    default("stop", Integer, "6", "Those at which the run ends as at its last turn, with the detail no_progress"),
 ];
 
 const MODELS: &[Key] = &[

@@ -3,7 +3,7 @@
 //! <https://platform.claude.com/docs/en/build-with-claude/prompt-caching>: at most four marks, longer ones first.
 
 use serde_json::{Map, Value, json};
-use stakpak_agent_core::ModelRequest;
+use stakpak_agent_core::{ModelRequest, is_note};
 use stakpak_protocol::{Message, MessageContent, MessagePart, ResultPart, Role, result_parts};
 
 use crate::dialect::{
@@ -57,7 +57,11 @@ fn messages(request: &ModelRequest, asked: Asked<'_>) -> Vec<Value> {
         }
     }
     for (_, blocks) in turns.iter_mut().rev().take(2) {
-        let markable = |block: &&mut Value| !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"));
+        // A note is not there the next time: what is cached with it would be of no use.
+        let markable = |block: &&mut Value| {
+            !matches!(block["type"].as_str(), Some("thinking" | "redacted_thinking"))
+                && !block["text"].as_str().is_some_and(is_note)
+        };
         if let Some(block) = blocks.iter_mut().rev().find(markable) {
             mark(block, MINUTES);
         }

@@ -8,8 +8,8 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use stakpak_client::{EventStream, ProposedToolCall, SseEvent, StakpakClient, ToolDecisionInput};
 use stakpak_protocol::{
-    DecisionsRequest, Event, EventId, Run, RunId, RunState, SessionId, StopReason, ToolCallId, ToolDecision,
-    ToolDecisionAction,
+    DecisionsRequest, Event, EventId, Run, RunId, RunState, SessionId, StopDetail, StopReason, ToolCallId,
+    ToolDecision, ToolDecisionAction,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -394,9 +394,7 @@ impl<'a, O: Observer> Follower<'a, O> {
                 (AgentOutcome::TimedOut, None, "cancelled at its time limit".to_owned())
             }
             (RunState::Cancelled, _) => (AgentOutcome::Cancelled, Some(1), "cancelled".to_owned()),
-            (_, Some(StopReason::MaxTurns)) => {
-                (AgentOutcome::MaxTurns, Some(1), format!("stopped after {} turns, the most allowed", run.turns))
-            }
+            (_, Some(StopReason::MaxTurns)) => (AgentOutcome::MaxTurns, Some(1), out_of_turns(run)),
             (RunState::Completed, None | Some(StopReason::Completed)) => {
                 (AgentOutcome::Completed, Some(0), String::new())
             }
@@ -449,6 +447,18 @@ impl<'a, O: Observer> Follower<'a, O> {
             side_effects: true,
             final_message: said.last,
         }
+    }
+}
+
+/// Why a run that could have gone on did not.
+fn out_of_turns(run: &Run) -> String {
+    match run.detail {
+        Some(StopDetail::NoProgress) => format!(
+            "stopped after {} turns, the last of which made the same calls with the same results: change the prompt, or \
+             no_progress.stop of the profile",
+            run.turns
+        ),
+        None => format!("stopped after {} turns, the most allowed", run.turns),
     }
 }
 
