@@ -2,7 +2,8 @@
 //! server can do. Both are measured in the same run on the same machine; absolute figures do not travel.
 //!
 //! Model, floor and server under test are processes of their own. This one drives them, on a single thread, so that it takes
-//! as little of the machine as it can; the chat platforms of `gateway` are in it too.
+//! as little of the machine as it can; the chat platforms of `gateway` are in it too, and so is the redactor, which is measured
+//! as a library.
 
 mod cancel;
 mod chats;
@@ -19,6 +20,7 @@ mod load;
 mod memory;
 mod model;
 mod process;
+mod redaction;
 mod replay;
 mod report;
 mod schedules;
@@ -87,6 +89,11 @@ enum Command {
     Gateway(gateway::Args),
     /// Many schedules: start to ready, lateness, cost while idle
     Schedules(schedules::Args),
+    /// What redacting a text takes
+    Redaction(redaction::Args),
+    /// An engine and its first text, in milliseconds
+    #[command(hide = true)]
+    RedactionStart,
     /// The scripted model alone
     Model(model::Args),
     /// The floor alone
@@ -101,6 +108,7 @@ fn main() -> Result<()> {
     raise_descriptor_limit()?;
     match command {
         Command::Model(args) => light()?.block_on(model::serve(args)),
+        Command::RedactionStart => redaction::start(),
         Command::Floor(args) => Runtime::new()?.block_on(floor::serve(args)),
         command => light()?.block_on(async {
             tokio::select! {
@@ -136,7 +144,8 @@ async fn measure(global: Global, command: Command) -> Result<()> {
         Command::Commit(args) => commit::measure(&setting, &args, &mut report).await?,
         Command::Gateway(args) => gateway::measure(&setting, &args, &mut report).await?,
         Command::Schedules(args) => schedules::measure(&setting, &args, &mut report).await?,
-        Command::Model(_) | Command::Floor(_) => {}
+        Command::Redaction(args) => redaction::measure(&setting, &args, &mut report)?,
+        Command::Model(_) | Command::Floor(_) | Command::RedactionStart => {}
     }
     tokio::time::sleep(REAPED).await;
     report.disturbed_by(Machine::now()?.others_since(before));
@@ -154,7 +163,8 @@ async fn all(setting: &Setting, report: &mut Report) -> Result<()> {
     cancel::measure(setting, &defaults()?, report).await?;
     commit::measure(setting, &defaults()?, report).await?;
     gateway::measure(setting, &defaults()?, report).await?;
-    schedules::measure(setting, &defaults()?, report).await
+    schedules::measure(setting, &defaults()?, report).await?;
+    redaction::measure(setting, &defaults()?, report)
 }
 
 /// The arguments that a subcommand has when none is given.

@@ -92,3 +92,8 @@ fn gateway_measures_each_platform_and_what_is_idle() {
     ];
     measured("gateway --conversations 3 --rounds 1 --idle 3 --settle 1", &names);
 }
+
+#[test]
+fn redaction_measures_texts_and_the_start() {
+    measured("redaction --times 1", &["redaction: start", "redaction: 64 KiB of logs, 1000 known"]);
+}

@@ -32,9 +32,11 @@ mod client;
 mod cursors;
 mod error;
 mod event;
+mod frames;
 mod gateway;
 mod merge;
 mod options;
+mod position;
 mod stream;
 mod timing;
 mod transport;
@@ -45,6 +47,8 @@ pub use error::{ClientError, ServerError, SetupError, TransportCause};
 pub use event::{RunCompletedPayload, RunErrorPayload, SseEvent, ToolCallsProposedPayload};
 pub use gateway::{DeliveryState, GatewayDelivery, GatewayInteractive, GatewaySend, GatewaySent, GatewaySession};
 pub use options::{CreateSessionOptions, SendMessageOptions, ToolDecisionInput};
+#[doc(hidden)]
+pub use position::events_of;
 pub use stakpak_protocol as protocol;
 pub use stakpak_protocol::{
     AutoApproveOverride, CallerContext as CallerContextInput, Config, DecisionOutcome, DecisionsRequest,

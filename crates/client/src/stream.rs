@@ -8,14 +8,17 @@
 
 use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
-use eventsource_stream::{Event as Frame, EventStreamError, Eventsource};
-use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
-use stakpak_protocol::{CONTROL_EVENTS, EventId, ServerShutdown, SessionId};
+use futures_util::future::BoxFuture;
+use reqwest::Response;
+use stakpak_protocol::{EventId, ServerShutdown, SessionId};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{ClientError, SseEvent, transport::Transport};
-
-type Frames = BoxStream<'static, Result<Frame, EventStreamError<reqwest::Error>>>;
+use crate::{
+    ClientError, SseEvent,
+    frames::{Damaged, Frame, Frames},
+    position::Position,
+    transport::Transport,
+};
 
 /// What comes from an [`EventStream`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +33,7 @@ pub enum StreamItem {
 pub struct EventStream {
     transport: Arc<Transport>,
     session: SessionId,
-    cursor: EventId,
-    /// The server's ids start below the cursor (it was restored from an older state), and said so.
-    rewound: bool,
+    position: Position,
     backoff: Duration,
     last_error: Option<ClientError>,
     reconnects: u64,
@@ -40,25 +41,60 @@ pub struct EventStream {
 }
 
 enum Connection {
-    Open { frames: Frames, since: Instant },
+    Open(Box<Open>),
     Waiting(Pin<Box<Sleep>>),
-    Opening(BoxFuture<'static, Result<Frames, ClientError>>),
+    Opening(BoxFuture<'static, Result<Response, ClientError>>),
     Ended,
+}
+
+struct Open {
+    response: Response,
+    frames: Frames,
+    since: Instant,
+}
+
+/// Why a connection gives no further frame.
+enum Cut {
+    Closed,
+    Damaged,
+    Transport(reqwest::Error),
 }
 
 impl fmt::Debug for EventStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let connection = match self.connection {
-            Connection::Open { .. } => "open",
+            Connection::Open(_) => "open",
             Connection::Waiting(_) => "waiting",
             Connection::Opening(_) => "opening",
             Connection::Ended => "ended",
         };
         f.debug_struct("EventStream")
             .field("session", &self.session)
-            .field("cursor", &self.cursor)
+            .field("cursor", &self.position.cursor)
             .field("connection", &connection)
             .finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    fn open(response: Response) -> Self {
+        Self::Open(Box::new(Open { response, frames: Frames::default(), since: Instant::now() }))
+    }
+}
+
+impl Open {
+    /// The next frame. What is there of it stays when this is dropped.
+    async fn next(&mut self) -> Result<Frame, Cut> {
+        loop {
+            if let Some(frame) = self.frames.next() {
+                return frame.map_err(|Damaged| Cut::Damaged);
+            }
+            match self.response.chunk().await {
+                Ok(Some(bytes)) => self.frames.push(&bytes),
+                Ok(None) => return Err(Cut::Closed),
+                Err(error) => return Err(Cut::Transport(error)),
+            }
+        }
     }
 }
 
@@ -71,8 +107,9 @@ impl EventStream {
     ) -> Result<Self, ClientError> {
         let response = transport.open_events(&events_path(session), cursor.0).await?;
         let backoff = transport.timing().retry_first;
-        let connection = Connection::Open { frames: frames(response), since: Instant::now() };
-        Ok(Self { transport, session, cursor, rewound: false, backoff, last_error: None, reconnects: 0, connection })
+        let position = Position::behind(cursor);
+        let connection = Connection::open(response);
+        Ok(Self { transport, session, position, backoff, last_error: None, reconnects: 0, connection })
     }
 
     /// The next event, however many connections it takes. Control frames come without id.
@@ -91,23 +128,22 @@ impl EventStream {
     pub async fn next_item(&mut self) -> Option<StreamItem> {
         loop {
             match &mut self.connection {
-                Connection::Open { frames, .. } => match frames.next().await {
-                    Some(Ok(frame)) => {
+                Connection::Open(open) => match open.next().await {
+                    Ok(frame) => {
                         if let Some(event) = self.accept(frame) {
                             return Some(StreamItem::Event(event));
                         }
                     }
-                    Some(Err(error)) => self.lost(Some(error)),
-                    None => self.lost(None),
+                    Err(cut) => self.lost(cut),
                 },
                 Connection::Waiting(wait) => {
                     wait.await;
                     self.connection = Connection::Opening(self.reopen());
                 }
                 Connection::Opening(opening) => match opening.await {
-                    Ok(frames) => {
+                    Ok(response) => {
                         self.reconnects += 1;
-                        self.connection = Connection::Open { frames, since: Instant::now() };
+                        self.connection = Connection::open(response);
                         return Some(StreamItem::Reconnected);
                     }
                     Err(error) => self.refused(error),
@@ -120,7 +156,7 @@ impl EventStream {
     /// Id of the last event given out, or where the stream began: persist it and subscribe behind it later.
     #[must_use]
     pub fn cursor(&self) -> u64 {
-        self.cursor.0
+        self.position.cursor.0
     }
 
     /// Why the last connection ended or could not be made; after the end of the stream, why it ended. None before
@@ -137,23 +173,13 @@ impl EventStream {
     }
 
     fn accept(&mut self, frame: Frame) -> Option<SseEvent> {
-        if CONTROL_EVENTS.contains(&frame.event.as_str()) {
-            // The decoder repeats the last id on frames without one.
-            let event = SseEvent { id: None, event_id_u64: None, event_type: frame.event, data: frame.data };
+        let event = self.position.accept(frame)?;
+        if event.is_control() {
             self.control(&event);
-            return Some(event);
-        }
-        let number = frame.id.parse::<u64>().ok();
-        if let Some(id) = number.map(EventId) {
-            if id <= self.cursor && !self.rewound {
-                return None;
-            }
-            self.cursor = id;
-            self.rewound = false;
+        } else if event.event_id_u64.is_some() {
             self.backoff = self.transport.timing().retry_first;
         }
-        let id = (!frame.id.is_empty()).then_some(frame.id);
-        Some(SseEvent { id, event_id_u64: number, event_type: frame.event, data: frame.data })
+        Some(event)
     }
 
     fn control(&mut self, event: &SseEvent) {
@@ -168,26 +194,20 @@ impl EventStream {
                     self.backoff = self.backoff.max(asked).min(self.transport.timing().retry_max);
                 }
             }
-            _ => {
-                self.rewound =
-                    event.as_gap_detected().is_some_and(|gap| EventId(gap.newest_available_id) < self.cursor);
-            }
+            _ => {}
         }
     }
 
-    fn lost(&mut self, error: Option<EventStreamError<reqwest::Error>>) {
+    fn lost(&mut self, cut: Cut) {
         let address = self.transport.address();
-        let error = match error {
-            None => ClientError::StreamClosed { address: address.to_owned() },
-            Some(EventStreamError::Transport(error)) => ClientError::transport(address, error),
-            // A cut inside a character looks like this too.
-            Some(EventStreamError::Utf8(_) | EventStreamError::Parser(_)) => {
-                ClientError::StreamInvalid { address: address.to_owned() }
-            }
+        let error = match cut {
+            Cut::Closed => ClientError::StreamClosed { address: address.to_owned() },
+            Cut::Damaged => ClientError::StreamInvalid { address: address.to_owned() },
+            Cut::Transport(error) => ClientError::transport(address, error),
         };
         // A connection that held is no part of an earlier series of failures, even when it had nothing to tell.
         let timing = self.transport.timing();
-        if matches!(&self.connection, Connection::Open { since, .. } if since.elapsed() > timing.retry_max) {
+        if matches!(&self.connection, Connection::Open(open) if open.since.elapsed() > timing.retry_max) {
             self.backoff = timing.retry_first;
         }
         self.wait(error);
@@ -206,22 +226,18 @@ impl EventStream {
         let longest = self.transport.timing().retry_max;
         let wait = error.retry_after().map_or(self.backoff, |asked| asked.max(self.backoff).min(longest));
         self.backoff = (self.backoff * 2).min(longest);
-        tracing::debug!(session = %self.session, cursor = %self.cursor, ?wait, %error, "event stream reconnects");
+        tracing::debug!(session = %self.session, cursor = %self.position.cursor, ?wait, %error, "event stream reconnects");
         self.last_error = Some(error);
         self.connection = Connection::Waiting(Box::pin(sleep(wait)));
     }
 
-    fn reopen(&self) -> BoxFuture<'static, Result<Frames, ClientError>> {
+    fn reopen(&self) -> BoxFuture<'static, Result<Response, ClientError>> {
         let transport = Arc::clone(&self.transport);
-        let (path, cursor) = (events_path(self.session), self.cursor.0);
-        Box::pin(async move { transport.open_events_once(&path, cursor).await.map(frames) })
+        let (path, cursor) = (events_path(self.session), self.position.cursor.0);
+        Box::pin(async move { transport.open_events_once(&path, cursor).await })
     }
 }
 
 fn events_path(session: SessionId) -> String {
     format!("sessions/{session}/events")
-}
-
-fn frames(response: reqwest::Response) -> Frames {
-    response.bytes_stream().eventsource().boxed()
 }

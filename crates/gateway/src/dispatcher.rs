@@ -33,6 +33,7 @@ use crate::{
     chunking::chunk_text,
     clock::now_ms,
     delivery::Deliveries,
+    kept::Kept,
     store::{Batch, Content, NewPart, OpenRun, Work},
 };
 
@@ -57,7 +58,9 @@ pub(crate) struct Conversations {
     pub(crate) client: StakpakClient,
     pub(crate) deliveries: Arc<Deliveries>,
     approvals: Arc<Approvals>,
-    redactor: Redactor,
+    pub(crate) redactor: Redactor,
+    /// What was written, until the server has it.
+    pub(crate) kept: Kept,
     title_template: String,
     defaults: Arc<Defaults>,
     progress: Progress,
@@ -103,6 +106,7 @@ impl Conversations {
             client,
             deliveries,
             approvals,
+            kept: Kept::beside(&config.gateway.store_path, redactor.clone()),
             redactor,
             title_template: config.gateway.title_template.clone(),
             defaults,
@@ -119,11 +123,11 @@ impl Conversations {
 
     /// False when the conversation has nothing to do.
     async fn step(&self, routing_key: &str) -> Result<bool, StepError> {
-        let defaults = Arc::clone(&self.defaults);
+        let (defaults, kept) = (Arc::clone(&self.defaults), self.kept.clone());
         // What has to be fetched first cannot be part of a transaction.
         let ask = move |batch: &Batch| {
             let is_whole = batch.payload.attachments.is_empty() && overheard::mention(batch).is_none();
-            is_whole.then(|| defaults.options(batch))
+            is_whole.then(|| kept.hide_options(defaults.options(batch), &batch.address, now_ms()))
         };
         let mut turn = self.starting.acquire().await.ok();
         let (run, batch) = match self.store.next_work(routing_key, self.queued, now_ms(), ask).await? {

@@ -51,7 +51,7 @@ impl InboundSink for Intake {
         let InboundBatch { stream, events, position } = batch;
         let mut arrivals = Vec::new();
         for event in events {
-            arrivals.extend(self.arrival(event, &stream).map_err(|error| not_stored(&error))?);
+            arrivals.extend(self.arrival(event, &stream).await.map_err(|error| not_stored(&error))?);
         }
         let any = !arrivals.is_empty();
         let batch = IntakeBatch { stream, position, arrivals };
@@ -106,11 +106,11 @@ impl InboundSink for Intake {
 
 impl Intake {
     /// None for what has no effect.
-    fn arrival(&self, event: InboundEvent, stream: &StreamId) -> Result<Option<Arrival>, StoreError> {
+    async fn arrival(&self, event: InboundEvent, stream: &StreamId) -> Result<Option<Arrival>, StoreError> {
         Ok(Some(match event {
-            InboundEvent::Message(message) => Arrival::Message(Box::new(self.knock(*message, stream)?)),
+            InboundEvent::Message(message) => Arrival::Message(Box::new(self.knock(*message, stream).await?)),
             InboundEvent::Migrated { from, to } => Arrival::Migrated(Box::new(self.migration(stream, from, to))),
-            InboundEvent::Edited(message) => Arrival::Edited(Box::new(self.knock(*message, stream)?)),
+            InboundEvent::Edited(message) => Arrival::Edited(Box::new(self.knock(*message, stream).await?)),
             InboundEvent::Press(press) => Arrival::Press(Box::new(self.press(*press, stream)?)),
             InboundEvent::Undecodable { event_key, order_key, raw } => Arrival::Dead(Box::new(NewInbox {
                 channel: stream.channel.to_string(),
@@ -123,23 +123,25 @@ impl Intake {
                 sender: None,
                 order_key,
                 message_id: None,
-                payload: raw,
+                payload: self.dispatcher.worker().redactor.redact(&raw).into_owned(),
             })),
         }))
     }
 
-    fn knock(&self, message: InboundMessage, stream: &StreamId) -> Result<Knock, StoreError> {
+    async fn knock(&self, message: InboundMessage, stream: &StreamId) -> Result<Knock, StoreError> {
         let claim = Claim::of(&message);
         let pair_code = pair_code(&message.text).map(str::to_owned);
         let answers = message.reply_to.iter().chain(&message.address.thread).cloned().collect();
         let InboundMessage { address, sender, event_key, order_key, message_id, text, attachments, metadata, .. } =
             message;
+        let is_command = Command::parse(&text).is_some();
         let payload = Payload { text, metadata, attachments, ..Payload::default() };
+        let payload = self.dispatcher.worker().kept.hide(payload, &address, now_ms()).await;
         let row = NewInbox {
             channel: stream.channel.to_string(),
             account: stream.account.clone(),
             event_key,
-            kind: if Command::parse(&payload.text).is_some() { "command" } else { "message" },
+            kind: if is_command { "command" } else { "message" },
             state: "accepted",
             routing_key: resolve_routing_key(&self.router, &address),
             address: Some(address),

@@ -44,6 +44,7 @@ mod dispatcher;
 #[cfg(test)]
 mod fake;
 mod intake;
+mod kept;
 mod tally;
 
 mod api;

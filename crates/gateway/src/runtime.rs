@@ -252,7 +252,10 @@ impl Gateway {
                     self.parts.store_failing.store(noted.is_err(), Ordering::Relaxed);
                     noted
                 }
-                _ = prune.tick() => store.prune_all(config.gateway.prune_after, now_ms()).await,
+                _ = prune.tick() => match store.prune_all(config.gateway.prune_after, now_ms()).await {
+                    Ok(()) => self.parts.dispatcher.worker().kept.prune(store).await,
+                    failed => failed,
+                },
             };
             if let Err(error) = kept {
                 tracing::error!(%error, "the gateway store could not be kept in order");

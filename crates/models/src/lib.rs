@@ -24,4 +24,6 @@ pub use known::{KNOWN_PROVIDERS, KnownProvider};
 pub use offline::{OFFLINE_MODEL, OFFLINE_PROVIDER, OfflineModel};
 pub use prices::PRICES_OF;
 pub use provider::{ProviderKind, ProviderSettings, Timeouts};
+#[doc(hidden)]
+pub use remote::is_complete_answer;
 pub use settings_error::SettingsError;

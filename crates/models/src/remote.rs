@@ -224,7 +224,7 @@ impl Answer {
         if let Some(body) = &collected.failure {
             return Err(failure::from_event(&self.model.provider, body));
         }
-        let is_whole = collected.marker == Marker::None || !self.model.provider.requires_done;
+        let is_whole = collected.is_marked(self.model.provider.requires_done);
         match collected.finish {
             Some(_) if !is_whole => {
                 Err(self
@@ -251,7 +251,7 @@ impl Answer {
         };
         // A server that neither marks the end nor closes: the answer was complete before the wait began.
         let may_be_complete = matches!(error.class, ErrorClass::StreamTruncated | ErrorClass::Timeout);
-        let is_whole = collected.marker == Marker::None || !self.model.provider.requires_done;
+        let is_whole = collected.is_marked(self.model.provider.requires_done);
         match collected.finish {
             Some(finish) if may_be_complete && is_whole => self.complete(finish, collected),
             _ => Err(error),
@@ -267,8 +267,8 @@ impl Answer {
     }
 
     fn complete(&mut self, finish: FinishReason, collected: Collected) -> Result<ModelEvent, ModelError> {
+        let has_calls = collected.has_calls();
         let Collected { mut pieces, usage, refusal, .. } = collected;
-        let has_calls = pieces.iter().any(|piece| matches!(piece, Piece::Call(_)));
         if finish == FinishReason::ToolCalls && !has_calls {
             let why = "the answer ended for tool calls, but held none";
             return Err(failure::error(&self.model.provider, ErrorClass::Decode, None, why));
@@ -320,4 +320,22 @@ impl Answer {
         let reasoning = if self.model.provider.kind == ProviderKind::Chat { None } else { beside.into_value() };
         (parts, reasoning)
     }
+}
+
+/// Whether these frames are a complete answer of a server that marks the end where its protocol has a mark. Of no use but to
+/// test this crate from outside.
+#[doc(hidden)]
+pub fn is_complete_answer<'a>(kind: ProviderKind, frames: impl IntoIterator<Item = &'a str>) -> bool {
+    let mut reader = kind.frames();
+    for frame in frames {
+        reader.add(frame);
+    }
+    let collected = reader.take();
+    for piece in &collected.pieces {
+        if let Piece::Call(call) = piece {
+            call.arguments();
+        }
+    }
+    let may_end = collected.failure.is_none() && collected.is_marked(true);
+    may_end && collected.finish.is_some_and(|finish| finish != FinishReason::ToolCalls || collected.has_calls())
 }

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE},
@@ -15,23 +14,34 @@ pub(crate) const MIN_CHARS: usize = 8;
 /// Of a longer value, such as a key block, only the forms of the text itself are searched.
 const LONGEST_ENCODED: usize = 1024;
 
+/// Bytes of all forms; more would be no secrets but files.
+const MOST_BYTES: usize = 256 * 1024 * 1024;
+
 /// The known values cannot be searched for.
 #[derive(Debug, thiserror::Error)]
 #[error("the known secrets are too many or too long")]
-pub struct BuildError(#[from] pub(crate) aho_corasick::BuildError);
+pub struct BuildError;
 
-/// One automaton over all forms of all values.
+/// All forms of all values.
+///
+/// Nearly all places of a text are passed by a look at one bit, and what the values are does not matter for the time.
 #[derive(Default)]
-pub(crate) struct Known(Option<Forms>);
-
-struct Forms {
-    automaton: AhoCorasick,
-    /// The number of the value that each form is one of.
-    owners: Vec<usize>,
+pub(crate) struct Known {
+    /// In order.
+    forms: Vec<Form>,
+    beginnings: Beginnings,
     /// In order, the forms that hold what is no part of a token, such as a blank: a stream does not wait for their end by itself.
     loose: Vec<String>,
     /// The longest of those.
     longest: usize,
+}
+
+struct Form {
+    text: String,
+    /// The number of the value that it is a form of.
+    owner: usize,
+    /// The longest other form with which this one begins.
+    within: Option<usize>,
 }
 
 /// How many forms of a value are searched.
@@ -51,7 +61,7 @@ impl Known {
     pub(crate) fn numbered<S: AsRef<str>>(
         values: impl IntoIterator<Item = (usize, S, Extent)>,
     ) -> Result<Self, BuildError> {
-        let (mut patterns, mut owners) = (Vec::new(), Vec::new());
+        let mut found: Vec<(String, usize)> = Vec::new();
         for (number, value, extent) in values {
             let value = value.as_ref();
             // A part of the placeholder could never go away.
@@ -59,38 +69,94 @@ impl Known {
                 continue;
             }
             match extent {
-                Extent::Exact => patterns.push(value.to_owned()),
-                Extent::Every => patterns.extend(forms(value)),
+                Extent::Exact => found.push((value.to_owned(), number)),
+                Extent::Every => found.extend(forms(value).into_iter().map(|form| (form, number))),
             }
-            owners.resize(patterns.len(), number);
         }
-        if patterns.is_empty() {
-            return Ok(Self(None));
+        if found.iter().map(|(form, _)| form.len()).sum::<usize>() > MOST_BYTES {
+            return Err(BuildError);
         }
-        let automaton = AhoCorasick::new(&patterns)?;
-        patterns.retain(|form| !form.bytes().all(is_part_of_token));
-        patterns.sort_unstable();
-        let longest = patterns.iter().map(String::len).max().unwrap_or_default();
-        Ok(Self(Some(Forms { automaton, owners, loose: patterns, longest })))
+        found.sort_unstable();
+        let is_loose = |form: &&(String, usize)| !form.0.bytes().all(is_part_of_token);
+        let loose: Vec<String> = found.iter().filter(is_loose).map(|(form, _)| form.clone()).collect();
+        let longest = loose.iter().map(String::len).max().unwrap_or_default();
+        let beginnings = Beginnings::of(found.iter().map(|(form, _)| form.as_str()));
+        Ok(Self { forms: nested(found), beginnings, loose, longest })
     }
 
     /// All places, also overlapping ones, with the number of the value.
     pub(crate) fn find<'t>(&'t self, text: &'t str) -> impl Iterator<Item = (Range<usize>, usize)> + 't {
-        let forms = self.0.iter();
-        forms.flat_map(move |Forms { automaton, owners, .. }| {
-            automaton.find_overlapping_iter(text).map(|found| (found.range(), owners[found.pattern().as_usize()]))
+        self.beginnings.places(text.as_bytes()).flat_map(move |at| {
+            let rest = &text.as_bytes()[at..];
+            let behind = self.forms.partition_point(|form| form.text.as_bytes() <= rest);
+            // What `rest` begins with is either the form before it in the order, or one that this form begins with.
+            let nearest = behind.checked_sub(1);
+            let nested = std::iter::successors(nearest, |number| self.forms[*number].within);
+            let begins = nested.map(|number| &self.forms[number]).filter(|form| rest.starts_with(form.text.as_bytes()));
+            begins.map(move |form| (at..at + form.text.len(), form.owner))
         })
     }
 
     /// Where a loose form begins of which `text` ends within.
     pub(crate) fn begun(&self, text: &str) -> Option<usize> {
-        let Forms { loose, longest, .. } = self.0.as_ref()?;
         let text = text.as_bytes();
-        (text.len().saturating_sub(*longest)..text.len()).find(|at| {
+        (text.len().saturating_sub(self.longest)..text.len()).find(|at| {
             let end = &text[*at..];
-            let first = loose.partition_point(|form| form.as_bytes() < end);
-            loose.get(first).is_some_and(|form| form.as_bytes().starts_with(end))
+            let first = self.loose.partition_point(|form| form.as_bytes() < end);
+            self.loose.get(first).is_some_and(|form| form.as_bytes().starts_with(end))
         })
+    }
+}
+
+fn nested(sorted: Vec<(String, usize)>) -> Vec<Form> {
+    let mut forms: Vec<Form> = Vec::with_capacity(sorted.len());
+    for (text, owner) in sorted {
+        let before = forms.len().checked_sub(1);
+        let mut around = std::iter::successors(before, |number| forms[*number].within);
+        let within = around.find(|number| text.starts_with(&forms[*number].text));
+        forms.push(Form { text, owner, within });
+    }
+    forms
+}
+
+/// Which bytes forms begin with, as two bits of a word for each (a blocked Bloom filter): no form is missed, and few places
+/// are looked at for nothing.
+#[derive(Default)]
+struct Beginnings(Vec<u64>);
+
+/// No form is shorter.
+const BEGINNING: usize = MIN_CHARS;
+
+impl Beginnings {
+    fn of<'f>(forms: impl ExactSizeIterator<Item = &'f str>) -> Self {
+        if forms.len() == 0 {
+            return Self::default();
+        }
+        let mut beginnings = Self(vec![0; (forms.len() * 2).next_power_of_two()]);
+        for beginning in forms.filter_map(|form| form.as_bytes().first_chunk()) {
+            let (word, bits) = beginnings.place(*beginning);
+            beginnings.0[word] |= bits;
+        }
+        beginnings
+    }
+
+    /// Where forms may begin.
+    fn places(&self, text: &[u8]) -> impl Iterator<Item = usize> {
+        let text = if self.0.is_empty() { &[] } else { text };
+        let windows = text.windows(BEGINNING).enumerate();
+        windows.filter_map(|(at, window)| {
+            let (word, bits) = self.place(*window.first_chunk()?);
+            (self.0[word] & bits == bits).then_some(at)
+        })
+    }
+
+    /// The upper bits of a product depend on all of its factor (Fibonacci hashing).
+    fn place(&self, beginning: [u8; BEGINNING]) -> (usize, u64) {
+        let product = u64::from_le_bytes(beginning).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = product ^ (product >> 32);
+        let bits = (1 << (hash & 63)) | (1 << ((product >> 58) & 63));
+        let word = (hash >> 6) as usize & (self.0.len() - 1);
+        (word, bits)
     }
 }
 
@@ -159,4 +225,26 @@ fn inside_base64(engine: &base64::engine::GeneralPurpose, value: &str, before: u
     let first = (before * 8).div_ceil(6);
     let end = bytes.len() * 8 / 6;
     engine.encode(bytes)[first..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_within_values_are_all_found() {
+        let values = ["abcdefgh", "abcdefghij", "abcdefghijkl!", "abcdefghzz", "bcdefghij"];
+        let known =
+            Known::numbered(values.iter().enumerate().map(|(number, value)| (number, value, Extent::Exact))).unwrap();
+        let find = |text: &str| {
+            let mut found: Vec<_> = known.find(text).map(|(range, number)| (range.start, values[number])).collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(find("xabcdefghijkl"), [(1, "abcdefgh"), (1, "abcdefghij"), (2, "bcdefghij")]);
+        assert_eq!(find("abcdefghzz"), [(0, "abcdefgh"), (0, "abcdefghzz")]);
+        assert_eq!(find("abcdefghijkl!"), [(0, "abcdefgh"), (0, "abcdefghij"), (0, "abcdefghijkl!"), (1, "bcdefghij")]);
+        assert_eq!(find("abcdefg abcdefi"), []);
+        assert_eq!(Known::default().find("abcdefgh").count(), 0);
+    }
 }

@@ -163,8 +163,7 @@ impl Redactor {
     /// It was no redactor.
     pub fn from_portable(portable: PortableRedactor) -> Result<Self, RuleError> {
         let PortableRedactor { values, custom, ignored } = portable;
-        let redactor = Self::new(values.iter().map(|value| value.as_str()))
-            .map_err(|BuildError(error)| RuleError::TooMany(error))?;
+        let redactor = Self::new(values.iter().map(|value| value.as_str()))?;
         Ok(redactor.with_rules(&custom)?.ignoring(ignored))
     }
 

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, LazyLock, OnceLock},
 };
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use check::{Check, entropy};
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,9 @@ pub enum RuleError {
     /// All of them together are too many.
     #[error("the rules have too many keywords")]
     TooMany(#[from] aho_corasick::BuildError),
+    /// The values that came with them.
+    #[error(transparent)]
+    Known(#[from] crate::known::BuildError),
 }
 
 struct Rule {
@@ -109,7 +112,8 @@ impl Rules {
             words.extend(custom.keywords.iter().cloned());
             rules.push(rule);
         }
-        let keywords = AhoCorasick::builder().ascii_case_insensitive(true).build(words)?;
+        let keywords =
+            AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(words)?;
         Ok(Self { rules, keywords, owners })
     }
 

@@ -20,7 +20,7 @@ pub(crate) fn parseable(text: &str) -> Result<(), Doubt> {
         return Err(Doubt::TooDeep);
     }
     // The parser reads such numbers of descriptors and directories without looking at their size.
-    if text.contains('\0') || has_huge_number(text) {
+    if text.contains('\0') || has_huge_number(text) || has_expanded_tag(text) {
         return Err(Doubt::Syntax);
     }
     Ok(())
@@ -71,4 +71,59 @@ fn has_huge_number(text: &str) -> bool {
         start += length.max(1);
     }
     false
+}
+
+/// Whether the end of a here-document is named by an expansion. Bash does not expand it, and the parser never comes to an end.
+fn has_expanded_tag(text: &str) -> bool {
+    text.match_indices("<<").any(|(at, operator)| {
+        let behind = &text[at + operator.len()..];
+        if behind.starts_with('<') {
+            return false;
+        }
+        let tag = behind.trim_start_matches(['-', ' ', '\t', '\\', '\n']);
+        let (mut quote, mut is_escaped) = (None, false);
+        for char in tag.chars() {
+            match (char, quote) {
+                ('$' | '`', _) => return true,
+                _ if is_escaped => is_escaped = false,
+                ('\\', _) => is_escaped = true,
+                ('"' | '\'', None) => quote = Some(char),
+                (char, Some(open)) if char == open => quote = None,
+                (' ' | '\t' | '\n', None) => return false,
+                _ => {}
+            }
+        }
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each made the parser take all memory there is.
+    #[test]
+    fn a_tag_that_is_an_expansion_is_kept_from_the_parser() {
+        let endless = [
+            "(<E\n<<-$( )t > ",
+            "cat << \\\n$( )t > ",
+            "cat <<a$( )t > ",
+            "[[ a <<$( )t > ",
+            "cat <<'a b'$( )t > ",
+            "<<\"$( )\"t > ",
+            "<<a\\\n$( )t > ",
+        ];
+        for line in endless {
+            assert_eq!(parseable(line), Err(Doubt::Syntax), "{line:?}");
+        }
+        for line in [
+            "cat <<E > $file\n$(id)\nE",
+            "cat <<'E F' | grep \"$x\"\nE F",
+            "cat <<-\\E $x\nE",
+            "cat <<<\"a\" $x",
+            "cat <<<$x",
+        ] {
+            assert_eq!(parseable(line), Ok(()), "{line:?}");
+        }
+    }
 }

@@ -53,6 +53,8 @@ struct Shared {
     answers: watch::Sender<Vec<Value>>,
     /// How often a task was asked about.
     polls: AtomicUsize,
+    /// What its tools say instead of the `text` they are given.
+    own: Mutex<Option<String>>,
 }
 
 /// How a request is answered.
@@ -82,6 +84,7 @@ impl ScriptedMcp {
             session: AtomicUsize::new(1),
             answers: watch::Sender::new(Vec::new()),
             polls: AtomicUsize::new(0),
+            own: Mutex::default(),
         });
         let lines = listener().await;
         let http = listener().await;
@@ -109,6 +112,11 @@ impl ScriptedMcp {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.http)
+    }
+
+    /// From now on its tools say this, whatever `text` they are given, and as progress too.
+    pub fn say(&self, text: &str) {
+        *lock(&self.shared.own) = Some(text.to_owned());
     }
 
     /// Puts other tools into the list, with this description, and tells whoever is connected.
@@ -248,7 +256,8 @@ impl Shared {
         let name = params["name"].as_str().unwrap_or_default();
         let says = |what: &str| name.contains(what);
         let text = |text: &str| Answer::Result(json!({"content": [{"type": "text", "text": text}]}));
-        let arguments = &params["arguments"];
+        let own = lock(&self.own).as_ref().map(|own| json!({"text": own}));
+        let arguments = own.as_ref().unwrap_or(&params["arguments"]);
         match () {
             () if says("task") => Answer::Result(task_now(&json!(name), "working", json!({"resultType": "task"}))),
             () if says("hang") => Answer::None,
@@ -282,7 +291,7 @@ impl Shared {
                 let every = std::time::Duration::from_millis(arguments["every_ms"].as_u64().unwrap_or(100));
                 let mut gate = self.gate.subscribe();
                 while tokio::time::timeout(every, gate.wait_for(|open| *open)).await.is_err() {
-                    tell(params, 1, send).await;
+                    self.tell(params, 1, send).await;
                 }
                 text("done")
             }
@@ -329,9 +338,21 @@ impl Shared {
 
     async fn tell_progress(&self, params: &Value, send: Option<&mpsc::Sender<String>>) {
         for step in 1..=3 {
-            tell(params, step, send).await;
+            self.tell(params, step, send).await;
         }
         let _ = self.gate.subscribe().wait_for(|open| *open).await;
+    }
+
+    async fn tell(&self, params: &Value, step: u64, send: Option<&mpsc::Sender<String>>) {
+        let message = lock(&self.own).clone().unwrap_or_else(|| "working".to_owned());
+        let note = json!({
+            "jsonrpc": "2.0",
+            "method": "notifications/progress",
+            "params": {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3, "message": message},
+        });
+        if let Some(send) = send {
+            let _ = send.send(format!("{note}\n")).await;
+        }
     }
 }
 
@@ -351,17 +372,6 @@ fn task_now(id: &Value, status: &str, more: Value) -> Value {
         task.extend(more);
     }
     task
-}
-
-async fn tell(params: &Value, step: u64, send: Option<&mpsc::Sender<String>>) {
-    let note = json!({
-        "jsonrpc": "2.0",
-        "method": "notifications/progress",
-        "params": {"progressToken": params["_meta"]["progressToken"], "progress": step, "total": 3, "message": "working"},
-    });
-    if let Some(send) = send {
-        let _ = send.send(format!("{note}\n")).await;
-    }
 }
 
 async fn posted(State(shared): State<Arc<Shared>>, headers: HeaderMap, Json(message): Json<Value>) -> Response {

@@ -1,9 +1,17 @@
 //! Secrets of many kinds through the whole product: in no file, no request and no output, and still of use.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
-use serde_json::json;
-use stakpak_test_support::{LlmRequest, Reply, ScriptedLlm};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use memchr::memmem;
+use serde_json::{Value, json};
+use stakpak_test_support::{BotApi, LlmRequest, Reply, ScriptedLlm, ScriptedMcp};
 
 use crate::support::{Home, stderr, stdout};
 
@@ -45,9 +53,40 @@ fn text() -> String {
 
 /// The part that nobody may see, in the forms in which text may carry it.
 fn forms(secret: &str) -> Vec<String> {
-    let secret = secret.split('@').next().unwrap();
     let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    vec![secret.to_owned(), hex, secret.replace('%', "%25")]
+    let stays = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let url = |byte: u8| if stays(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let mut forms = vec![secret.to_owned(), hex, secret.replace('%', "%25"), secret.bytes().map(url).collect()];
+    for before in 0..3 {
+        let bytes = [vec![0; before], secret.as_bytes().to_vec()].concat();
+        // Without the characters that share bits with a neighbour.
+        let whole = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+        forms.extend(
+            [&BASE64_STANDARD.encode(&bytes)[whole.clone()], &BASE64_URL_SAFE_NO_PAD.encode(&bytes)[whole]]
+                .map(str::to_owned),
+        );
+    }
+    forms
+}
+
+/// What nobody but a command that needs them may see.
+fn values() -> Vec<String> {
+    corpus().into_iter().map(|(_, secret)| secret.split('@').next().unwrap().to_owned()).collect()
+}
+
+/// They are in none of these, in no form.
+fn are_nowhere_in(places: &[(String, Vec<u8>)]) {
+    for secret in values().iter().flat_map(|secret| forms(secret)) {
+        for (name, bytes) in places {
+            assert!(!has(bytes, &secret), "{secret} is in {name}: {:.2000}", String::from_utf8_lossy(bytes));
+        }
+    }
+}
+
+/// The files of the product in a home.
+fn stored(home: &Home) -> Vec<(String, Vec<u8>)> {
+    let files = files(&home.path(".stakpak")).into_iter();
+    files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())).collect()
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -60,15 +99,26 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 }
 
 fn has(haystack: &[u8], needle: &str) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+    memmem::find(haystack, needle.as_bytes()).is_some()
 }
 
-/// The placeholders of the last result, in order.
-fn placeholders(request: &LlmRequest) -> Vec<String> {
+/// The placeholders of the last message of a role, in order.
+fn placeholders(request: &LlmRequest, role: &str) -> Vec<String> {
     let messages = request.body["messages"].as_array().unwrap();
-    let result = messages.iter().rfind(|message| message["role"] == "tool").unwrap()["content"].as_str().unwrap();
-    let starts = result.match_indices("[REDACTED_SECRET:").map(|(start, _)| start);
-    starts.map(|start| result[start..=start + result[start..].find(']').unwrap()].to_owned()).collect()
+    let said = messages.iter().rfind(|message| message["role"] == role).unwrap()["content"].to_string();
+    let starts = said.match_indices("[REDACTED_SECRET:").map(|(start, _)| start);
+    starts.map(|start| said[start..=start + said[start..].find(']').unwrap()].to_owned()).collect()
+}
+
+/// How many results there are.
+fn results(request: &LlmRequest) -> usize {
+    request.body["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "tool").count()
+}
+
+/// A command that writes what stands for the secrets into a file.
+fn use_all(named: &[String], file: &Path) -> Value {
+    let all = named[..corpus().len()].join(" ");
+    json!({ "command": format!("for s in {all}; do printf '%s\\n' \"$s\"; done > {}", file.display()) })
 }
 
 /// C-P50, C-P57: chat, context, file, environment and output; and a command that needs them has them.
@@ -87,12 +137,10 @@ async fn a_corpus_of_secrets_is_nowhere_and_still_of_use() {
     let told = std::sync::Mutex::new(told);
     llm.answer_with(move |request| {
         told.lock().unwrap().send(request.body.to_string()).unwrap();
-        let asked =
-            request.body["messages"].as_array().unwrap().iter().filter(|message| message["role"] == "tool").count();
-        match asked {
+        match results(request) {
             0 => Reply::tool_call("call_1", "stakpak__run_command", &json!({ "command": command })),
             1 => {
-                let named = placeholders(request);
+                let named = placeholders(request, "tool");
                 let all = named[..corpus().len()].join(" ");
                 let command = format!("for s in {all}; do printf '%s\\n' \"$s\"; done > used.txt; echo {}", named[0]);
                 Reply::tool_call("call_2", "stakpak__run_command", &json!({ "command": command }))
@@ -106,21 +154,70 @@ async fn a_corpus_of_secrets_is_nowhere_and_still_of_use() {
     assert!(stdout(&run).contains("is fine"), "{}{}", stdout(&run), stderr(&run));
 
     let used = std::fs::read_to_string(home.path("used.txt")).unwrap();
-    let values: Vec<String> =
-        corpus().into_iter().map(|(_, secret)| secret.split('@').next().unwrap().to_owned()).collect();
-    assert_eq!(used.lines().collect::<Vec<_>>(), values, "the command has them");
+    assert_eq!(used.lines().collect::<Vec<_>>(), values(), "the command has them");
 
     let requests: Vec<String> = requests.try_iter().collect();
     assert_eq!(requests.len(), 4);
-    for secret in values.iter().flat_map(|secret| forms(secret)) {
-        for request in &requests {
-            assert!(!request.contains(&secret), "{secret}: {request}");
-        }
-        for output in [&run.stdout, &run.stderr] {
-            assert!(!has(output, &secret), "{secret}: {}", String::from_utf8_lossy(output));
-        }
-        for file in files(&home.path(".stakpak")) {
-            assert!(!has(&std::fs::read(&file).unwrap(), &secret), "{secret}: {}", file.display());
-        }
+    let requests = requests.into_iter().map(|request| ("a request".to_owned(), request.into_bytes()));
+    let output = [("its output".to_owned(), run.stdout), ("its errors".to_owned(), run.stderr)];
+    are_nowhere_in(&requests.chain(output).chain(stored(&home)).collect::<Vec<_>>());
+}
+
+/// C-P50: what a person writes into a chat, and all that another program's server says: text, structured content, an error
+/// and progress.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_of_chats_and_servers_are_nowhere_and_still_of_use() {
+    const USER: i64 = 42;
+    let (home, llm, telegram) = (Home::new(), ScriptedLlm::start().await, BotApi::start().await);
+    let server = ScriptedMcp::start(&["echo", "structured", "refuse", "progress"]).await;
+    server.say(&text());
+    server.open_gate();
+    home.write(
+        "config.toml",
+        &format!("[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{}\"\n", llm.base_url()),
+    );
+    home.write(
+        "autopilot.toml",
+        &format!(
+            "[gateway]\napproval_mode = \"allow_all\"\n[channels.telegram]\ntoken = \"123:token\"\nallow_users = [{USER}]\napi_base_url = \"{}\"\n",
+            telegram.base_url()
+        ),
+    );
+    home.write(
+        "mcp.toml",
+        &format!("[mcpServers.other]\ncommand = \"bash\"\nargs = [\"-c\", '{}']\n", server.stdio_command()),
+    );
+    let (of_chat, of_server) = (home.path("of_chat.txt"), home.path("of_server.txt"));
+    let files = (of_chat.clone(), of_server.clone());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let answer = move |request: &LlmRequest| match results(request) {
+        0 => Reply::tool_call("call_1", "stakpak__run_command", &use_all(&placeholders(request, "user"), &files.0)),
+        1 => Reply::tool_call("call_2", "other__echo", &json!({ "text": "say it" })),
+        2 => Reply::tool_call("call_3", "stakpak__run_command", &use_all(&placeholders(request, "tool"), &files.1)),
+        3 => Reply::tool_call("call_4", "other__structured", &json!({})),
+        4 => Reply::tool_call("call_5", "other__refuse", &json!({})),
+        5 => Reply::tool_call("call_6", "other__progress", &json!({})),
+        _ => Reply::text(["your key ", &corpus()[2].1[..10], &corpus()[2].1[10..], " is fine"]),
+    };
+    llm.answer_with(move |request| {
+        seen.lock().unwrap().push(request.clone());
+        answer(request)
+    });
+    let up = home.up();
+    telegram.say(USER, &format!("use these:\n{}", text()));
+    telegram.wait_for_sent(|sent| sent.iter().any(|sent| sent.text.contains("is fine"))).await;
+    for used in [&of_chat, &of_server] {
+        let used = std::fs::read_to_string(used).unwrap();
+        assert_eq!(used.lines().collect::<Vec<_>>(), values(), "the command has them");
     }
+    let while_it_runs = stored(&home);
+    up.stop();
+
+    let requests = requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 7);
+    assert!((4..6).all(|call| !placeholders(&requests[call], "tool").is_empty()), "the server was heard");
+    let requests = requests.iter().map(|request| ("a request".to_owned(), request.body.to_string().into_bytes()));
+    let sent = telegram.sent().into_iter().map(|sent| ("a chat".to_owned(), format!("{sent:?}").into_bytes()));
+    are_nowhere_in(&requests.chain(sent).chain(while_it_runs).chain(stored(&home)).collect::<Vec<_>>());
 }

@@ -222,6 +222,7 @@ async fn prompt(
 ) -> Result<(NewInbox, String), ApiError> {
     let routing_key = routing_key(parts, address, interactive.session, delivery_id);
     let payload = Payload { text: interactive.prompt.clone(), options: interactive.options()?, ..Payload::default() };
+    let payload = parts.dispatcher.worker().kept.hide(payload, address, now_ms()).await;
     let row = NewInbox {
         channel: address.channel.to_string(),
         account: "api".to_owned(),
@@ -244,6 +245,7 @@ async fn prompt(
         address: address.clone(),
         sender: None,
         payload,
+        vaults: Vec::new(),
         context: None,
         message_id: None,
         attempts: 0,

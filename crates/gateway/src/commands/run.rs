@@ -88,7 +88,7 @@ impl Commander {
             worker.cancel(&run).await?;
             return Ok(false);
         }
-        match self.send_steering(&row, &run, row.payload.text.clone()).await {
+        match self.send_steering(&row, &run, &row.payload.text).await {
             Ok(()) => {
                 worker.store.steered(row.id, &run.run_id).await?;
                 Ok(true)
@@ -99,14 +99,15 @@ impl Commander {
         }
     }
 
-    async fn send_steering(&self, row: &CommandRow, run: &OpenRun, text: String) -> Result<(), ClientError> {
+    async fn send_steering(&self, row: &CommandRow, run: &OpenRun, text: &str) -> Result<(), ClientError> {
+        let text = self.dispatcher.worker().kept.reveal(row.payload.vault.as_slice(), text);
         let client = self.dispatcher.worker().client.with_idempotency_key(format!("gw-steer-{}", row.id));
         let options = SendMessageOptions {
             message_type: MessageType::Steering,
             run_id: run.run_id.parse().ok(),
             ..SendMessageOptions::default()
         };
-        client.send_messages(&run.session_id, vec![Message::user(text)], options).await.map(drop)
+        client.send_messages(&run.session_id, vec![Message::user(text.into_owned())], options).await.map(drop)
     }
 
     async fn carry_out(&self, row: &CommandRow) -> Result<Effect, CommandError> {
@@ -127,7 +128,7 @@ impl Commander {
                 Ok(format!("You are {} ({}), role {}.", row.sender.name(), row.sender.id, role.as_str()).into())
             }
             Command::Status => Ok(status(&standing).into()),
-            Command::New(text) => Ok(renew(text)),
+            Command::New(text) => Ok(renew(text, row.payload.vault.clone())),
             Command::Stop => self.stop(row, &standing, role).await,
             Command::Queue => Ok(queue(&standing).into()),
             Command::QueueClear => Ok(clear(&standing)),
@@ -181,7 +182,7 @@ impl Commander {
 
     async fn steer(&self, row: &CommandRow, standing: &Standing, text: String) -> Result<Effect, CommandError> {
         let Some(run) = &standing.run else { return Ok("Nothing is running; send it as a message.".into()) };
-        match self.send_steering(row, run, text).await {
+        match self.send_steering(row, run, &text).await {
             Ok(()) => Ok("The run gets it before its next step.".into()),
             Err(error) if is_over(&error) => Ok("The run has just ended; send it as a message.".into()),
             Err(error) => Err(error.into()),
@@ -255,8 +256,8 @@ fn status(standing: &Standing) -> String {
     format!("Run: {run}\nWaiting: {}{held}\nModel: {model}\nUndelivered: {undelivered}", waiting.len())
 }
 
-fn renew(text: Option<String>) -> Effect {
-    let message = text.map(|text| Payload { text, ..Payload::default() });
+fn renew(text: Option<String>, vault: Option<String>) -> Effect {
+    let message = text.map(|text| Payload { text, vault, ..Payload::default() });
     Effect { change: Change { renew: true, message, ..Change::default() }, answer: "A new session begins.".into() }
 }
 

@@ -42,6 +42,7 @@ impl Conversations {
                 let mut options = self.defaults.options(batch);
                 options.files = self.fetch_files(batch).await;
                 options.context.extend(self.overheard(batch).await);
+                let options = self.kept.hide_options(options, &batch.address, now_ms());
                 self.store.posting(&batch.id, options, now_ms()).await?
             }
         };
@@ -68,7 +69,9 @@ impl Conversations {
             SessionError::Store(error) => StepError::Store(error),
             SessionError::Server(error) => StepError::Server(error),
         })?;
-        let message = attachments::message(&batch.payload.text, &options.files).await;
+        let options = self.kept.reveal_options(options, &batch.vaults);
+        let text = self.kept.reveal(&batch.vaults, &batch.payload.text);
+        let message = attachments::message(&text, &options.files).await;
         let client = self.client.with_idempotency_key(format!("gw-{}", batch.id));
         match client.send_messages(&session_id, vec![message], to_send(options)).await {
             Ok(answer) => Ok(OpenRun {
@@ -140,6 +143,7 @@ impl Defaults {
             timeout_s: None,
             notify_route: Some(route_of(&batch.address)),
             cwd: None,
+            vault: asked.vault,
         }
     }
 }
@@ -235,6 +239,7 @@ mod tests {
             address: Address { channel: "telegram".into(), chat: "-5".to_owned(), thread: None, direct: None },
             sender: None,
             payload: Payload { text: "go".to_owned(), options, ..Payload::default() },
+            vaults: Vec::new(),
             context: None,
             message_id: None,
             attempts: 0,

@@ -19,6 +19,18 @@ impl GatewayStore {
     pub(crate) async fn prune_all(&self, idle: Duration, now: i64) -> Result<(), StoreError> {
         self.database.write(move |connection| prune(connection, now - millis(idle), now)).await
     }
+
+    /// Whether a text is kept whose secrets are in this vault.
+    pub(crate) async fn has_text_of(&self, vault: &str) -> Result<bool, StoreError> {
+        let vault = vault.to_owned();
+        self.database
+            .read(move |connection| {
+                let sql = "SELECT 1 FROM inbox WHERE payload LIKE '%\"vault\":\"' || ?1 || '\"%'
+                           OR request LIKE '%\"vault\":\"' || ?1 || '\"%'";
+                Ok(connection.prepare_cached(sql)?.exists([vault])?)
+            })
+            .await
+    }
 }
 
 fn prune(connection: &Connection, idle_since: i64, now: i64) -> Result<(), StoreError> {

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use stakpak_protocol::{CallerContext, NotifyRoute, RunOverrides};
+use stakpak_redact::{REDACTED, placeholders};
 use stakpak_sqlite::{
     Migration,
     rusqlite::{Connection, OptionalExtension, Row, params},
@@ -44,6 +45,9 @@ pub(crate) struct Payload {
     pub(crate) attachments: Vec<MediaAttachment>,
     #[serde(default)]
     pub(crate) options: RunOptions,
+    /// Where its secrets are, if it holds any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vault: Option<String>,
 }
 
 /// What a program asked for with its prompt.
@@ -71,6 +75,9 @@ pub(crate) struct RunOptions {
     /// Files that go into the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) files: Vec<KeptFile>,
+    /// Where the secrets of its context are, if it holds any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) vault: Option<String>,
 }
 
 /// Where a batch came from.
@@ -91,6 +98,8 @@ pub(crate) struct Batch {
     pub(crate) address: Address,
     pub(crate) sender: Option<Sender>,
     pub(crate) payload: Payload,
+    /// Where the secrets of its messages are.
+    pub(crate) vaults: Vec<String>,
     pub(crate) context: Option<DeliveryContext>,
     /// The id of its first message, if a person wrote it.
     pub(crate) message_id: Option<String>,
@@ -271,11 +280,7 @@ impl GatewayStore {
                            WHERE run_id = ?1 AND state = 'open'";
                 let EndedRun { outcome, error, unconsumed } = ended;
                 connection.prepare_cached(sql)?.execute(params![run_id, outcome, now, error])?;
-                for text in unconsumed {
-                    let sql = "UPDATE inbox SET state = 'accepted', run_id = NULL
-                               WHERE run_id = ?1 AND state = 'steered' AND payload ->> 'text' = ?2";
-                    connection.prepare_cached(sql)?.execute(params![run_id, text])?;
-                }
+                wait_again(connection, &run_id, &unconsumed)?;
                 let sql = "UPDATE inbox SET state = 'done' WHERE run_id = ?1";
                 connection.prepare_cached(sql)?.execute([&run_id])?;
                 outbox::insert(connection, &answer, now)?;
@@ -334,6 +339,35 @@ impl GatewayStore {
             })
             .await
     }
+}
+
+/// The run did not use these messages. Its own placeholders stand for the secrets of a text, so those are all the same.
+fn wait_again(connection: &Connection, run_id: &str, unconsumed: &[String]) -> Result<(), StoreError> {
+    if unconsumed.is_empty() {
+        return Ok(());
+    }
+    let sql = "SELECT id, payload ->> 'text' FROM inbox WHERE run_id = ?1 AND state = 'steered'";
+    let mut statement = connection.prepare_cached(sql)?;
+    let steered = statement.query_map([run_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let steered: Vec<(i64, String)> = steered.collect::<Result<_, _>>()?;
+    let unconsumed: Vec<String> = unconsumed.iter().map(|text| without_names(text)).collect();
+    for (id, _) in steered.into_iter().filter(|(_, text)| unconsumed.contains(&without_names(text))) {
+        let sql = "UPDATE inbox SET state = 'accepted', run_id = NULL WHERE id = ?1";
+        connection.prepare_cached(sql)?.execute([id])?;
+    }
+    Ok(())
+}
+
+fn without_names(text: &str) -> String {
+    let mut without = String::with_capacity(text.len());
+    let mut at = 0;
+    for placeholder in placeholders(text) {
+        without.push_str(&text[at..placeholder.range.start]);
+        without.push_str(REDACTED);
+        at = placeholder.range.end;
+    }
+    without.push_str(&text[at..]);
+    without
 }
 
 fn posting(connection: &Connection, batch_id: &str, options: RunOptions, now: i64) -> Result<Request, StoreError> {
@@ -446,10 +480,11 @@ fn batched(connection: &Connection, routing_key: &str) -> Result<Option<Batch>, 
     };
     let mut batch = batch?;
     batch.session = sessions::of(connection, routing_key)?;
-    let lines = lines(connection, &batch.id)?;
+    let (lines, vaults) = lines(connection, &batch.id)?;
     if lines.len() > 1 {
         batch.payload.text = lines.join("\n");
     }
+    batch.vaults = vaults;
     Ok(Some(batch))
 }
 
@@ -465,6 +500,7 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
         address: serde_json::from_str(&address)?,
         sender: sender.as_deref().map(serde_json::from_str).transpose()?,
         payload: serde_json::from_str(&payload)?,
+        vaults: Vec::new(),
         context: context.as_deref().map(serde_json::from_str).transpose()?,
         attempts: row.get(6)?,
         message_id: row.get(8)?,
@@ -474,18 +510,21 @@ fn read_batch(row: &Row<'_>, routing_key: &str) -> Result<Batch, StoreError> {
     })
 }
 
-/// The messages of a batch as `<name>: <text>`.
-fn lines(connection: &Connection, batch_id: &str) -> Result<Vec<String>, StoreError> {
+/// The messages of a batch as `<name>: <text>`, and where their secrets are.
+fn lines(connection: &Connection, batch_id: &str) -> Result<(Vec<String>, Vec<String>), StoreError> {
     let mut statement =
         connection.prepare_cached("SELECT sender, payload FROM inbox WHERE batch_id = ?1 ORDER BY order_key, id")?;
     let rows = statement.query_map([batch_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut lines = Vec::new();
+    let (mut lines, mut vaults) = (Vec::new(), Vec::new());
     for row in rows {
         let (sender, payload): (Option<String>, String) = row?;
         let sender: Option<Sender> = sender.as_deref().map(serde_json::from_str).transpose()?;
         let payload: Payload = serde_json::from_str(&payload)?;
         let name = sender.as_ref().map(Sender::name).unwrap_or_default();
         lines.push(format!("{name}: {}", payload.text));
+        vaults.extend(payload.vault);
     }
-    Ok(lines)
+    vaults.sort_unstable();
+    vaults.dedup();
+    Ok((lines, vaults))
 }

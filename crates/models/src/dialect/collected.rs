@@ -31,6 +31,18 @@ pub(crate) struct Collected {
     pub(crate) marker: Marker,
 }
 
+impl Collected {
+    /// Whether the end marker came, or none is waited for.
+    pub(crate) fn is_marked(&self, requires_done: bool) -> bool {
+        self.marker == Marker::None || !requires_done
+    }
+
+    /// Whether tools are to be called.
+    pub(crate) fn has_calls(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Call(_)))
+    }
+}
+
 /// The end marker of a stream.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marker {

@@ -256,6 +256,7 @@ impl Interactive {
             timeout_s: self.timeout_s()?,
             notify_route: None,
             cwd: self.cwd.clone(),
+            vault: None,
         })
     }
 }
