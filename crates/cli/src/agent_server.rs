@@ -13,7 +13,7 @@ use stakpak_mcp::{AllTools, Offer, Servers, Serving, Terms};
 use stakpak_redact::Redactor;
 use stakpak_server::{ApprovalCeiling, Limits, Part, Server, ServerConfig, UpkeepJob, edge};
 use stakpak_store::SqliteJournal;
-use stakpak_tools::{LocalTools, LocalToolsConfig};
+use stakpak_tools::{ContainerMode, ContainersConfig, LocalTools, LocalToolsConfig};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,8 @@ pub(crate) struct Options {
     /// Which of the commands this is: tasks are told apart by it.
     pub(crate) mode: &'static str,
     pub(crate) tasks_on_shutdown: TasksOnShutdown,
+    /// How long containers are kept.
+    pub(crate) sandbox_mode: ContainerMode,
     /// Levels of sandbox that profiles ask for, as the files are.
     pub(crate) sandbox_levels: Levels,
 }
@@ -134,6 +136,7 @@ impl Bound {
         let profiles = Arc::clone(&options.profiles);
         let tools = LocalToolsConfig {
             notifier: Some(Arc::new(OfGateway::new(client(&url, options.token.as_deref())))),
+            containers: ContainersConfig { mode: options.sandbox_mode, ..mcp::containers(home) },
             ..mcp::own_tools(home, options.mode, options.credential_variables, Some(options.profile))?
         };
         let secrets = secrets::of_sessions(home, options.redactor.clone());
@@ -216,7 +219,9 @@ impl AgentServer {
             }
         };
         let served = tokio::time::timeout(linger, self.serving);
-        let (served, (), (), ()) = tokio::join!(served, self.tool_servers.stop(linger), end_calls, end_tasks);
+        let end_containers = self.upkeep.tools.end_containers();
+        let (served, (), (), (), ()) =
+            tokio::join!(served, self.tool_servers.stop(linger), end_calls, end_tasks, end_containers);
         match served {
             Ok(Ok(Ok(()))) => {}
             Ok(Ok(Err(error))) => tracing::warn!(%error, "the listener failed"),

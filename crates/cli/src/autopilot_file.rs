@@ -17,6 +17,7 @@ use stakpak_config::{Codes, Document, Finding, LoadError, Secret, Severity, crea
 use stakpak_gateway::{GatewayCliFlags, GatewayConfig, GatewayConfigError};
 use stakpak_scheduler::ScheduleSet;
 use stakpak_server::ApprovalCeiling;
+use stakpak_tools::ContainerMode;
 
 use crate::{home::Home, logging::LogFormat};
 pub(crate) use limits::LimitsTable;
@@ -52,8 +53,7 @@ pub(crate) struct ServerTable {
     pub(crate) resume_max_age: Duration,
     show_token: IgnoredAny,
     no_auth: IgnoredAny,
-    /// `persistent` or `ephemeral`.
-    pub(crate) sandbox_mode: Option<String>,
+    pub(crate) sandbox_mode: ContainerMode,
     url: IgnoredAny,
     pub(crate) log_format: LogFormat,
     pub(crate) tasks_on_shutdown: TasksOnShutdown,
@@ -108,7 +108,7 @@ impl Default for ServerTable {
             resume_max_age: Duration::from_secs(3600),
             show_token: IgnoredAny,
             no_auth: IgnoredAny,
-            sandbox_mode: None,
+            sandbox_mode: ContainerMode::default(),
             url: IgnoredAny,
             log_format: LogFormat::default(),
             tasks_on_shutdown: TasksOnShutdown::default(),

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, Result, bail};
 use stakpak_mcp::{File, Found, Host, Places, ServerTable, Servers, Settings};
 use stakpak_redact::Redactor;
-use stakpak_tools::{LocalTools, LocalToolsConfig, VaultSecrets};
+use stakpak_tools::{ContainersConfig, LocalTools, LocalToolsConfig, VaultSecrets};
 
 pub(crate) use self::document::OwnToolsPart;
 use self::shown::Shown;
@@ -117,9 +117,14 @@ pub(crate) fn own_tools(
         protected: home.protected(),
         home: std::env::home_dir(),
         tasks: tasks::config(home, mode)?,
+        containers: containers(home),
         notifier: None,
         notices: home.autopilot("notices"),
     })
+}
+
+pub(crate) fn containers(home: &Home) -> ContainersConfig {
+    ContainersConfig::new(home.autopilot("containers"))
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use async_trait::async_trait;
 use stakpak_agent_core::{
     Calendar, Compaction, DayBudget, Effort, Models as _, NoProgress, Policy, Profile, ProfileError, Profiles,
-    Reasoning, Sandbox, SandboxLevel, check_key,
+    Reasoning, Sandbox, check_key,
 };
 use stakpak_config::{ConfigFile, Price, ProviderApi, ProviderConfig, ProviderKind as Kind};
 use stakpak_models::{
@@ -76,8 +76,8 @@ impl ConfigProfiles {
     }
 
     /// The levels of sandbox that profiles of the file ask for, each with the name of one that does.
-    pub(crate) fn sandbox_levels(&self) -> Vec<(String, SandboxLevel)> {
-        sandbox::levels(&self.current().file)
+    pub(crate) fn sandbox_levels(&self) -> Vec<(String, Sandbox)> {
+        sandbox::asked_for(&self.current().file)
     }
 
     /// The providers of a profile, ready to be asked.

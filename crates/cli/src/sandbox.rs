@@ -15,9 +15,10 @@ use stakpak_tools::LocalTools;
 
 /// What a profile asks for; nothing where it says nothing.
 pub(crate) fn of_profile(config: Option<&SandboxConfig>) -> Sandbox {
-    let Some(SandboxConfig { level, read, write, network, unix_sockets, secrets }) = config else {
+    let Some(config) = config else {
         return Sandbox::default();
     };
+    let SandboxConfig { level, read, write, network, unix_sockets, secrets, image, memory, cpus } = config;
     Sandbox {
         level: of_level(*level),
         read: read.clone(),
@@ -25,6 +26,9 @@ pub(crate) fn of_profile(config: Option<&SandboxConfig>) -> Sandbox {
         network: *network,
         unix_sockets: *unix_sockets,
         secrets: secrets.clone(),
+        image: image.clone(),
+        memory: memory.clone(),
+        cpus: *cpus,
     }
 }
 
@@ -53,15 +57,15 @@ impl Confine for AsCommands {
     }
 }
 
-/// The levels that profiles ask for in the file, each with the profile's name. `readonly` takes what there is.
-pub(crate) fn levels(file: &ConfigFile) -> Vec<(String, SandboxLevel)> {
-    let asked = |name: &str| Some((name.to_owned(), of_level(file.profile(name).ok()?.sandbox?.level)));
+/// The sandboxes that profiles ask for in the file, each with the profile's name. `readonly` takes what there is.
+pub(crate) fn asked_for(file: &ConfigFile) -> Vec<(String, Sandbox)> {
+    let asked = |name: &str| Some((name.to_owned(), of_profile(Some(&file.profile(name).ok()?.sandbox?))));
     let is_needed = |level| matches!(level, SandboxLevel::Landlock | SandboxLevel::Container);
-    file.names().filter_map(asked).filter(|(_, level)| is_needed(*level)).collect()
+    file.names().filter_map(asked).filter(|(_, sandbox)| is_needed(sandbox.level)).collect()
 }
 
-/// Who asks for which level, as the files are at the time.
-pub(crate) type Levels = Arc<dyn Fn() -> Vec<(String, SandboxLevel)> + Send + Sync>;
+/// Who asks for what, as the files are at the time.
+pub(crate) type Levels = Arc<dyn Fn() -> Vec<(String, Sandbox)> + Send + Sync>;
 
 /// Whether every level that a profile asks for is there.
 pub(crate) struct SandboxPart {
@@ -79,9 +83,9 @@ impl SandboxPart {
     }
 
     /// Whether anything is missing; what is new of it is told in the log.
-    fn missing(&self, levels: &[(String, SandboxLevel)]) -> bool {
-        let missing = levels.iter().filter_map(|(profile, level)| {
-            let error = self.tools.sandbox_support(*level).err()?;
+    fn missing(&self, levels: &[(String, Sandbox)]) -> bool {
+        let missing = levels.iter().filter_map(|(profile, sandbox)| {
+            let error = self.tools.sandbox_support(sandbox).err()?;
             Some(format!("profile {profile}: {error}"))
         });
         let missing: Vec<String> = missing.collect();

@@ -245,7 +245,7 @@ impl Status<'_> {
     fn json(&self, schedules: &[Value], runs: &Value, channels: &[channel::Overview]) -> Value {
         let model = self.model.as_ref();
         let url = self.facts.as_ref().map(|facts| &facts.url);
-        let sandbox_mode = self.file.server.sandbox_mode.as_deref().unwrap_or("persistent");
+        let sandbox_mode = self.file.server.sandbox_mode;
         let scheduler_runs = self.health.scheduler_runs();
         let unread = self.broken.first().map(ToString::to_string);
         let error = unread.or_else(|| self.health.trouble_of_scheduler().map(Into::into));

@@ -209,6 +209,7 @@ fn options(
         name: format!("`stakpak {}` (process {})", mode.name(), std::process::id()),
         mode: mode.name(),
         tasks_on_shutdown: file.server.tasks_on_shutdown,
+        sandbox_mode: file.server.sandbox_mode,
         credential_variables,
     })
 }

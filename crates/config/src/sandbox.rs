@@ -1,6 +1,6 @@
 //! `sandbox` of a profile: a level, or a table with a level and what is granted beyond it.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, num::NonZeroU16, path::PathBuf};
 
 use serde::{
     Deserialize, Deserializer,
@@ -46,13 +46,32 @@ pub struct SandboxConfig {
     /// Credentials by name.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// What a container is made from; it must be there already.
+    #[serde(default, deserialize_with = "image")]
+    pub image: Option<String>,
+    /// The most memory of a container, as `4g` or `512m`.
+    #[serde(default, deserialize_with = "memory")]
+    pub memory: Option<String>,
+    /// The most processors of a container.
+    #[serde(default)]
+    pub cpus: Option<NonZeroU16>,
 }
 
 impl SandboxConfig {
     /// A level that grants nothing more.
     #[must_use]
     pub fn new(level: SandboxLevel) -> Self {
-        Self { level, read: Vec::new(), write: Vec::new(), network: false, unix_sockets: false, secrets: Vec::new() }
+        Self {
+            level,
+            read: Vec::new(),
+            write: Vec::new(),
+            network: false,
+            unix_sockets: false,
+            secrets: Vec::new(),
+            image: None,
+            memory: None,
+            cpus: None,
+        }
     }
 }
 
@@ -92,6 +111,26 @@ fn places<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D:
         if path.is_absolute() { Ok(path) } else { Err(wrong()) }
     };
     Vec::<String>::deserialize(deserializer)?.into_iter().map(place).collect()
+}
+
+/// The name of an image: nothing that an engine would take for an option.
+fn image<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let is_known = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
+    if name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.chars().all(is_known) {
+        return Ok(Some(name));
+    }
+    Err(de::Error::custom(format!("image: {name:?} is not the name of an image, such as \"debian:12\"")))
+}
+
+/// A number of bytes with a unit.
+fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let size = String::deserialize(deserializer)?;
+    let number = size.strip_suffix(['m', 'g']).and_then(|number| number.parse::<u32>().ok());
+    if number.is_some_and(|number| number > 0) {
+        return Ok(Some(size));
+    }
+    Err(de::Error::custom(format!("memory: {size:?} is not a size, such as \"4g\" or \"512m\"")))
 }
 
 /// `warden`, an earlier spelling of the level `container`.

@@ -218,6 +218,14 @@ fn a_sandbox_is_a_level_or_a_table_with_one() {
         ..landlock
     };
     assert_eq!(sandbox(table), Some(granted));
+    let table = "sandbox = { level = \"container\", image = \"debian:12\", memory = \"512m\", cpus = 2 }";
+    let bounded = SandboxConfig {
+        image: Some("debian:12".to_owned()),
+        memory: Some("512m".to_owned()),
+        cpus: Some(2.try_into().unwrap()),
+        ..SandboxConfig::new(SandboxLevel::Container)
+    };
+    assert_eq!(sandbox(table), Some(bounded));
     for (line, wrong) in [
         ("sandbox = \"docker\"", "profiles.default.sandbox: "),
         ("sandbox = true", "profiles.default.sandbox: "),
@@ -225,6 +233,9 @@ fn a_sandbox_is_a_level_or_a_table_with_one() {
         ("sandbox = { level = \"landlock\", netwrk = true }", "unknown field `netwrk`"),
         ("sandbox = { level = \"landlok\" }", "profiles.default.sandbox.level: "),
         ("sandbox = { level = \"landlock\", write = [\"var\"] }", "an absolute path"),
+        ("sandbox = { level = \"container\", image = \"--privileged\" }", "is not the name of an image"),
+        ("sandbox = { level = \"container\", memory = \"much\" }", "is not a size"),
+        ("sandbox = { level = \"container\", cpus = 0 }", "profiles.default.sandbox.cpus: "),
     ] {
         let config = read(&format!("[profiles.default]\n{line}\n"));
         assert!(shown(&config)[0].contains("error[E002]"), "{:?}", shown(&config));

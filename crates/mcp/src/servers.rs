@@ -281,6 +281,10 @@ impl Tools for AllTools {
         self.own.lingering().await
     }
 
+    async fn at_rest(&self, session: SessionId) {
+        self.own.at_rest(session).await;
+    }
+
     async fn end_session(&self, session: SessionId) -> io::Result<()> {
         self.own.end_session(session).await
     }

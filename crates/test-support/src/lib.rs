@@ -1,6 +1,7 @@
 //! Stand-ins for tests: they speak the real wire protocols over real sockets, and can be told to misbehave.
 
 mod discord;
+mod engine;
 mod llm;
 mod mcp;
 mod slack;
@@ -10,6 +11,7 @@ pub use discord::{
     DiscordButton, DiscordCall, DiscordEdit, DiscordFault, DiscordMessage, DiscordReaction, DiscordRecord, FakeDiscord,
     Followup, GatewayFault, Identify, InteractionAnswer, Resume, Said,
 };
+pub use engine::{FakeEngine, Trouble};
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
 pub use mcp::ScriptedMcp;
 pub use slack::{Saying, SlackApi, SlackCall, SlackEnvelope, SlackFault, SlackFile, SlackMessage};

@@ -35,7 +35,7 @@ use crate::{
     arguments::RunCommand,
     error::ToolError,
     processes::{Belongings, CALL_ID, Group, Processes, SESSION_ID, in_span},
-    sandbox::{Confined, PrivateHome},
+    sandbox::{Confined, Inside, PrivateHome},
     secrets::VaultSecrets,
 };
 
@@ -65,6 +65,22 @@ pub(crate) enum End {
     Exited(std::io::Result<ExitStatus>),
     TimedOut,
     Cancelled,
+    /// The container's engine has lost it; nothing of it is left.
+    Lost {
+        has_started: bool,
+        complaint: String,
+    },
+}
+
+/// A shell that has been started.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pipe: Receiver,
+    /// In a container; the child is the engine's client then.
+    inside: Option<Inside>,
+    /// Must live as long as the processes.
+    home: Option<PrivateHome>,
 }
 
 impl Commands {
@@ -92,15 +108,14 @@ impl Commands {
     ) -> Result<ToolOutcome, ToolError> {
         let seconds = arguments.timeout.map_or(DEFAULT_TIMEOUT_SECONDS, u64::from).min(MAX_TIMEOUT_SECONDS);
         let line = self.line(arguments, &context, (CALL_ID, call.as_str())).await?;
-        let (child, pipe, home) = start(&self.shell, &line, confined)?;
-        let group = Group::new(Belongings::of_call(call, context.session_id, group_of(&child)));
+        let running = start(&self.shell, &line, confined)?;
+        let group = Group::new(Belongings::of_call(call, context.session_id, running.group()));
         let spool = Spool::new(self.artefacts.join(context.session_id.to_string()), call.clone());
         let output = Output::new(self.secrets.clone(), context.session_id, spool, context.progress);
         let limit = Some(Duration::from_secs(seconds));
-        let (end, ended, text) = supervise(child, group, limit, &context.cancel, output, pipe).await;
-        spawn_blocking(move || drop(home)).await.ok();
+        let (end, ended, text) = supervise(running, group, limit, &context.cancel, output).await;
         let note = self.secrets.hide(context.session_id, note(&ended)).await;
-        Ok(outcome(&end, seconds, &text, &note))
+        outcome(&end, seconds, &text, &note)
     }
 
     /// What the shell is given, with the call's secrets. Processes carry `mark`, and the session's.
@@ -128,44 +143,62 @@ impl Commands {
     }
 }
 
-/// Starts a line. The private home must live as long as its processes.
-pub(crate) fn start(
-    shell: &Shell,
-    line: &Line,
-    confined: Option<Confined>,
-) -> Result<(Child, Receiver, Option<PrivateHome>), ToolError> {
-    let (confinement, home) = confined.map(|Confined { confinement, home }| (confinement, home)).unzip();
-    // Between fork and exec only a number comes back: of a confined shell it may be of either.
-    let code = if confinement.is_some() { "SANDBOX_UNAVAILABLE" } else { "COMMAND_FAILED" };
-    let (child, pipe) = shell
-        .start(line, confinement.zip(home.as_ref()))
-        .map_err(|error| ToolError::new(code, format!("The shell could not be started: {error}")))?;
-    Ok((child, pipe, home))
+/// Starts a line.
+pub(crate) fn start(shell: &Shell, line: &Line, confined: Option<Confined>) -> Result<Running, ToolError> {
+    let failed = |code: &'static str| {
+        move |error: std::io::Error| ToolError::new(code, format!("The shell could not be started: {error}"))
+    };
+    match confined {
+        None => {
+            let (child, pipe) = shell.start(line, None).map_err(failed("COMMAND_FAILED"))?;
+            Ok(Running { child, pipe, inside: None, home: None })
+        }
+        Some(Confined::Kernel { confinement, home }) => {
+            // Between fork and exec only a number comes back: of a confined shell it may be of either.
+            let (child, pipe) = shell.start(line, Some((confinement, &home))).map_err(failed("SANDBOX_UNAVAILABLE"))?;
+            Ok(Running { child, pipe, inside: None, home: Some(home) })
+        }
+        Some(Confined::Container(entry)) => {
+            let Some(directory) = entry.directory(&line.directory) else {
+                let message = format!(
+                    "{} is not mounted in the container: give a cwd in the working directory",
+                    line.directory.display()
+                );
+                return Err(ToolError::new("PATH_DENIED", message));
+            };
+            let (child, pipe, inside) =
+                shell.start_inside(line, &directory, entry).map_err(failed("SANDBOX_UNAVAILABLE"))?;
+            Ok(Running { child, pipe, inside: Some(inside), home: None })
+        }
+    }
 }
 
-/// The shell leads its group. It has an id until its exit has been awaited.
-pub(crate) fn group_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+impl Running {
+    /// The shell, or its engine's client, leads its group. It has an id until its exit has been awaited.
+    pub(crate) fn group(&self) -> Option<Pid> {
+        self.child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw)
+    }
 }
 
 /// Reads the output of a shell until it has ended and everything that was left then is gone; without a limit, for ever.
 pub(crate) async fn supervise(
-    child: Child,
+    running: Running,
     group: Group,
     limit: Option<Duration>,
     cancel: &CancellationToken,
     output: Output,
-    pipe: Receiver,
 ) -> (End, Processes, String) {
+    let Running { child, pipe, inside, home } = running;
     let (eof, stop) = (CancellationToken::new(), CancellationToken::new());
-    let ended = until_all_ended(child, group, limit, cancel, &eof, &stop);
+    let ended = until_all_ended((child, inside), group, limit, cancel, &eof, &stop);
     let ((end, ended), text) = tokio::join!(ended, output.drain(pipe, &eof, &stop));
+    spawn_blocking(move || drop(home)).await.ok();
     (end, ended, text)
 }
 
 /// Waits for the end of the shell and ends everything that is left then.
 async fn until_all_ended(
-    mut child: Child,
+    (mut child, inside): (Child, Option<Inside>),
     group: Group,
     limit: Option<Duration>,
     cancel: &CancellationToken,
@@ -184,6 +217,10 @@ async fn until_all_ended(
         () = cancel.cancelled() => End::Cancelled,
         () = time_is_up => End::TimedOut,
     };
+    let (end, mut ended) = match inside {
+        Some(inside) => end_inside(inside, end, &mut child).await,
+        None => (end, Processes::default()),
+    };
     if matches!(end, End::Exited(_)) {
         tokio::select! {
             () = eof.cancelled() => {}
@@ -192,15 +229,35 @@ async fn until_all_ended(
         }
     }
     let leaving = if eof.is_cancelled() { LEAVING } else { Duration::ZERO };
-    let ended = spawn_blocking(in_span(move || group.end_after(leaving))).await.unwrap_or_default();
+    ended.extend(spawn_blocking(in_span(move || group.end_after(leaving))).await.unwrap_or_default());
     timeout(AFTER_END, eof.cancelled()).await.ok();
     stop.cancel();
     (end, ended)
 }
 
-fn outcome(end: &End, seconds: u64, text: &str, note: &str) -> ToolOutcome {
+/// How the command itself ended, of which the client's end says little.
+async fn end_inside(inside: Inside, end: End, client: &mut Child) -> (End, Processes) {
+    let report = inside.end(client).await;
+    let end = match (end, report.code) {
+        (End::Exited(_), Some(code)) => End::Exited(Ok(ExitStatus::from_raw((code & 0xff) << 8))),
+        (End::Exited(_), None) => End::Lost { has_started: report.has_started, complaint: report.complaint },
+        (end, _) => end,
+    };
+    (end, report.ended)
+}
+
+fn outcome(end: &End, seconds: u64, text: &str, note: &str) -> Result<ToolOutcome, ToolError> {
     let last = match end {
-        End::Cancelled => return ToolOutcome::Cancelled,
+        End::Cancelled => return Ok(ToolOutcome::Cancelled),
+        End::Lost { has_started: false, complaint } => {
+            let message = format!("The container could not be entered: {complaint}. The next call gets another");
+            return Err(ToolError::new("SANDBOX_UNAVAILABLE", message));
+        }
+        End::Lost { .. } => {
+            let message =
+                format!("{text}\nThe container was lost while the command ran, and is removed: look at what it did");
+            return Err(ToolError::new("OUTCOME_UNKNOWN", message.trim_start()));
+        }
         End::TimedOut => format!("Command timed out after {seconds} seconds"),
         End::Exited(Err(error)) => format!("The command's exit code is unknown: {error}"),
         End::Exited(Ok(status)) => match (status.code(), status.signal()) {
@@ -212,11 +269,11 @@ fn outcome(end: &End, seconds: u64, text: &str, note: &str) -> ToolOutcome {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = if text.is_empty() { "No output" } else { text };
     let lines: Vec<&str> = [text, note, &last].into_iter().filter(|line| !line.is_empty()).collect();
-    if last.is_empty() {
+    Ok(if last.is_empty() {
         ToolOutcome::text(lines.join("\n"))
     } else {
         ToolOutcome::error("COMMAND_FAILED", &lines.join("\n"))
-    }
+    })
 }
 
 /// Says what was ended.

@@ -34,6 +34,6 @@ pub use catalogue::NAMES;
 pub use local::{LocalTools, LocalToolsConfig};
 pub use notify::{Notice, Notifier, Unsent};
 pub use questions::{Answer, Answers, Choice, Question, Questions};
-pub use sandbox::{ConfinedProcess, sandbox_support};
+pub use sandbox::{ConfinedProcess, ContainerMode, ContainersConfig, container_engines, sandbox_support};
 pub use secrets::VaultSecrets;
 pub use tasks::{TaskShim, TasksConfig, run_task_shim};

@@ -4,13 +4,14 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use serde_json::Value;
 use stakpak_agent_core::{
-    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxLevel, SandboxUnavailable, SecretGrant, Secrets,
-    ToolCall, ToolContext, ToolOutcome, ToolSpec, Tools,
+    Effect, InvalidCall, Place, Probe, Probed, Sandbox, SandboxUnavailable, SecretGrant, Secrets, ToolCall,
+    ToolContext, ToolOutcome, ToolSpec, Tools,
 };
 use stakpak_protocol::{SessionId, ToolCallId};
 use stakpak_redact::placeholders;
@@ -29,13 +30,21 @@ use crate::{
     password,
     processes::{Belongings, calls_with_processes, in_span},
     questions::Answers,
-    sandbox::{Confined, ConfinedProcess, Confinement, Owner, Sandboxes, remove_leftovers},
+    sandbox::{
+        Confined, ConfinedProcess, Confinement, Containers, ContainersConfig, Owner, Sandboxes, remove_leftovers,
+    },
     secrets::VaultSecrets,
     shell_question,
-    tasks::{Tasks, TasksConfig},
+    tasks::{Confines, Tasks, TasksConfig},
     text,
     web::Web,
 };
+
+/// What a start waits for the removal of containers that an earlier process has left.
+const REAP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What the end of a process waits for the removal of its containers.
+const END_LIMIT: Duration = Duration::from_secs(4);
 
 /// What the tools need to know.
 #[derive(Debug, Clone)]
@@ -55,6 +64,8 @@ pub struct LocalToolsConfig {
     pub home: Option<PathBuf>,
     /// Commands in the background.
     pub tasks: TasksConfig,
+    /// What keeps the containers of runs that have one.
+    pub containers: ContainersConfig,
     /// Where runs tell what they have to tell on their way.
     pub notifier: Option<Arc<dyn Notifier>>,
     /// What runs have told: a directory a session.
@@ -89,6 +100,7 @@ impl LocalTools {
             protected,
             home,
             tasks,
+            containers,
             notifier,
             notices,
         } = config;
@@ -96,15 +108,15 @@ impl LocalTools {
             protected.iter().cloned().chain(home.clone()).chain([PathBuf::from("/"), backups.clone()]).collect();
         let commands = Commands::new(credential_variables, secrets.clone(), artefacts.clone(), profile);
         let commands = Arc::new(commands);
-        let (of_tasks, kept) = (protected.clone(), artefacts.clone());
-        let tasks = Tasks::new(tasks, Arc::clone(&commands), secrets.clone(), kept, of_tasks, home.clone());
+        let confines = Confines { protected: protected.clone(), home: home.clone(), containers: containers.clone() };
+        let tasks = Tasks::new(tasks, Arc::clone(&commands), secrets.clone(), artefacts.clone(), confines);
         Self {
             specs: catalogue::specs().into(),
             commands,
             tasks: Arc::new(tasks),
             notices: Arc::new(Notices::new(notifier, notices)),
             web: Arc::default(),
-            sandboxes: Arc::new(Sandboxes::new(protected, home)),
+            sandboxes: Arc::new(Sandboxes::new(protected, home, containers)),
             secrets,
             artefacts,
             backups,
@@ -112,12 +124,23 @@ impl LocalTools {
         }
     }
 
-    /// What a level comes to on this machine, for people.
+    /// What a sandbox comes to on this machine, for people. An engine that hangs holds it up for a few seconds.
     ///
     /// # Errors
     /// It is not to be had here, and what is missing.
-    pub fn sandbox_support(&self, level: SandboxLevel) -> Result<String, SandboxUnavailable> {
-        self.sandboxes.support(level)
+    pub fn sandbox_support(&self, asked: &Sandbox) -> Result<String, SandboxUnavailable> {
+        self.sandboxes.support(asked)
+    }
+
+    /// Removes the containers of this process. For its end, which an engine that hangs does not hold up for long: what is
+    /// left then is removed at the next start.
+    pub async fn end_containers(&self) {
+        tokio::time::timeout(END_LIMIT, self.with_containers(|containers| containers.end(None))).await.ok();
+    }
+
+    async fn with_containers(&self, work: impl FnOnce(&Containers) + Send + 'static) {
+        let sandboxes = Arc::clone(&self.sandboxes);
+        spawn_blocking(in_span(move || work(sandboxes.containers()))).await.ok();
     }
 
     /// Has `command` enter a sandbox before its program starts, in a home of its own: as a command of a run would, and with
@@ -149,7 +172,10 @@ impl LocalTools {
         let path = |path: &str| files::resolve(&context.cwd, path);
         let text = match arguments {
             Arguments::RunCommand(command) => {
-                let confined = self.confined_command(&context).await?;
+                let confined = tokio::select! {
+                    confined = self.confined_command(&context) => confined?,
+                    () = context.cancel.cancelled() => return Ok(ToolOutcome::Cancelled),
+                };
                 return self.commands.run(command, &call.id, context, confined).await;
             }
             Arguments::RunCommandTask(command) => {
@@ -197,9 +223,9 @@ impl LocalTools {
     }
 
     async fn confined_command(&self, context: &ToolContext) -> Result<Option<Confined>, SandboxUnavailable> {
-        let session = context.session_id;
+        let (session, run) = (context.session_id, context.run_id);
         self.with_sandboxes(context, move |sandboxes, sandbox, cwd| {
-            sandboxes.for_command(sandbox, cwd, Owner::Call(session))
+            sandboxes.for_command(sandbox, cwd, Owner::Call(session, Some(run)))
         })
         .await
     }
@@ -424,6 +450,8 @@ impl Tools for LocalTools {
     }
 
     async fn orphans(&self) -> Vec<(SessionId, ToolCallId)> {
+        // An engine that hangs must not hold up a start; what it has not removed by then it removes behind it.
+        tokio::time::timeout(REAP_LIMIT, self.with_containers(Containers::reap)).await.ok();
         spawn_blocking(calls_with_processes).await.unwrap_or_default()
     }
 
@@ -431,7 +459,7 @@ impl Tools for LocalTools {
         let belongings = Belongings::of_call(call, session, None);
         let end = move || {
             let count = belongings.end().len();
-            remove_leftovers(Owner::Call(session));
+            remove_leftovers(Owner::Call(session, None));
             count
         };
         spawn_blocking(in_span(end)).await.unwrap_or_default()
@@ -441,13 +469,20 @@ impl Tools for LocalTools {
         self.tasks.sessions().await
     }
 
+    async fn at_rest(&self, session: SessionId) {
+        self.with_containers(move |containers| containers.at_rest(session)).await;
+    }
+
     async fn end_session(&self, session: SessionId) -> io::Result<()> {
-        self.tasks.end_session(session).await
+        self.tasks.end_session(session).await?;
+        self.with_containers(move |containers| containers.end(Some(session))).await;
+        Ok(())
     }
 
     async fn forget_session(&self, session: SessionId) -> io::Result<()> {
         let secrets = self.secrets.clone();
         self.tasks.forget_session(session).await?;
+        self.with_containers(move |containers| containers.end(Some(session))).await;
         self.notices.forget_session(session).await?;
         spawn_blocking(move || secrets.forget(session)).await.map_err(io::Error::other)??;
         for kept in [&self.artefacts, &self.backups] {

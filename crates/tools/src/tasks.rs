@@ -23,6 +23,7 @@ use std::{
 
 use chrono::Utc;
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use stakpak_agent_core::{Secrets, ToolContext, ToolOutcome};
 use stakpak_protocol::SessionId;
 use tokio::{
@@ -41,6 +42,7 @@ use crate::{
     command::{Commands, create_for_task},
     error::ToolError,
     processes::TASK_ID,
+    sandbox::ContainersConfig,
     secrets::VaultSecrets,
 };
 
@@ -83,9 +85,16 @@ pub(crate) struct Tasks {
     commands: Arc<Commands>,
     secrets: VaultSecrets,
     artefacts: PathBuf,
+    confines: Confines,
+}
+
+/// What the sandboxes of all tasks have in common.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Confines {
     /// What no sandbox opens.
-    protected: Vec<PathBuf>,
-    home: Option<PathBuf>,
+    pub(crate) protected: Vec<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) containers: ContainersConfig,
 }
 
 impl Tasks {
@@ -94,10 +103,9 @@ impl Tasks {
         commands: Arc<Commands>,
         secrets: VaultSecrets,
         artefacts: PathBuf,
-        protected: Vec<PathBuf>,
-        home: Option<PathBuf>,
+        confines: Confines,
     ) -> Self {
-        Self { config, commands, secrets, artefacts, protected, home }
+        Self { config, commands, secrets, artefacts, confines }
     }
 
     /// Starts one. `command` is the line as the call has it, without secrets.
@@ -139,8 +147,7 @@ impl Tasks {
             withheld: self.commands.shell().withheld().to_vec(),
             sandbox: context.sandbox.clone(),
             workspace: context.cwd.clone(),
-            protected: self.protected.clone(),
-            home: self.home.clone(),
+            confines: self.confines.clone(),
             vaults: self.secrets.portable(),
         };
         if let Err(error) = start::start(&self.config.shim, self.commands.shell(), &order, lock).await {

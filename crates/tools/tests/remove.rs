@@ -202,7 +202,7 @@ async fn the_old_version_of_a_changed_file_is_kept() {
     assert_eq!(fs::metadata(&kept[0]).unwrap().mode() & 0o777, 0o600);
     assert_eq!(setting.read("file"), "one\n2\n");
 
-    if stakpak_tools::sandbox_support(SandboxLevel::Landlock).is_err() {
+    if stakpak_tools::sandbox_support(&SandboxLevel::Landlock.into()).is_err() {
         return println!("no landlock here");
     }
     let (mut context, _progress) = setting.context();

@@ -312,7 +312,7 @@ async fn a_sandbox_holds_for_tasks_or_nothing_runs() {
     assert!(is_error && text.starts_with("SANDBOX_UNAVAILABLE\n"), "{text}");
     assert!(!setting.cwd().join("ran").exists());
     assert_eq!(setting.ok("get_all_tasks", json!({})).await, "This session has no tasks");
-    if stakpak_tools::sandbox_support(SandboxLevel::Landlock).is_err() {
+    if stakpak_tools::sandbox_support(&SandboxLevel::Landlock.into()).is_err() {
         return println!("no landlock here");
     }
     let outside = setting.root().join("outside");

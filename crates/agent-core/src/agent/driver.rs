@@ -74,6 +74,7 @@ impl<'a> Driver<'a> {
             let span = self.run_span.span();
             self.reconcile().instrument(span).await?;
             if self.session.active().is_none() && self.effects.is_empty() && jobs.is_empty() {
+                self.agent.tools.at_rest(self.session.row.id).await;
                 return Ok(());
             }
             let happened = tokio::select! {

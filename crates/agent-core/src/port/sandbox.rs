@@ -2,12 +2,12 @@
 //!
 //! Asked for by profile and message, settled when the run is accepted, stored with it: nothing lowers it afterwards.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU16, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// What confines a run's processes and file tools.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SandboxLevel {
     /// The host, with the limits that every call has.
@@ -22,7 +22,7 @@ pub enum SandboxLevel {
 }
 
 /// A level with what is granted beyond the working directory.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sandbox {
     /// What confines.
@@ -37,6 +37,22 @@ pub struct Sandbox {
     pub unix_sockets: bool,
     /// Credentials that calls get, by name.
     pub secrets: Vec<String>,
+    /// What a container is made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// The most memory of a container, as the engine takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<String>,
+    /// The most processors of a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<NonZeroU16>,
+}
+
+impl From<SandboxLevel> for Sandbox {
+    /// With nothing granted.
+    fn from(level: SandboxLevel) -> Self {
+        Self { level, ..Self::default() }
+    }
 }
 
 impl Sandbox {

@@ -241,6 +241,11 @@ pub trait Tools: Send + Sync {
         Vec::new()
     }
 
+    /// No run of this session is under way any more, nor does one follow at once.
+    async fn at_rest(&self, session: SessionId) {
+        let _ = session;
+    }
+
     /// Ends what calls of this session left running by intention. Called when the session is deleted, and again before it is
     /// purged.
     async fn end_session(&self, session: SessionId) -> std::io::Result<()> {

@@ -3,20 +3,48 @@
 use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
-use stakpak_agent_core::SandboxLevel;
-use stakpak_tools::sandbox_support;
+use stakpak_agent_core::{Sandbox, SandboxLevel};
+use stakpak_tools::{container_engines, sandbox_support};
 
 use super::Probe;
-use crate::{home::Home, sandbox::levels};
+use crate::{home::Home, sandbox::asked_for};
 
 const ID: &str = "landlock";
 
-/// Those of earlier versions, for scripts that look for them.
-const OF_CONTAINERS: [&str; 3] = ["docker_installed", "docker_accessible", "docker_user_systemd"];
+/// A sandbox with the name of the profile that asks for it.
+type Asked = (String, Sandbox);
 
 pub(super) fn look(home: &Home) -> Vec<Probe> {
-    let containers = OF_CONTAINERS.map(|id| Probe::skip(id, "no sandbox of this version is a container"));
-    [landlock(home), mounts(home)].into_iter().chain(containers).collect()
+    // A file that cannot be read asks for nothing; it is told of elsewhere.
+    let asked = home.config_file().map(|file| asked_for(&file)).unwrap_or_default();
+    let of = |level| asked.iter().filter(move |(_, sandbox)| sandbox.level == level).collect::<Vec<_>>();
+    let [installed, accessible] = containers(&of(SandboxLevel::Container));
+    vec![
+        landlock(&of(SandboxLevel::Landlock)),
+        mounts(home),
+        installed,
+        accessible,
+        Probe::skip("docker_user_systemd", "the service starts no engine"),
+    ]
+}
+
+fn containers(asked: &[&Asked]) -> [Probe; 2] {
+    let (installed, accessible) = ("docker_installed", "docker_accessible");
+    if asked.is_empty() {
+        return [installed, accessible].map(|id| Probe::skip(id, "no profile asks for a container"));
+    }
+    let engines: Vec<String> = container_engines().iter().map(|path| path.display().to_string()).collect();
+    let missing =
+        if engines.is_empty() { vec!["neither docker nor podman is on the PATH".to_owned()] } else { Vec::new() };
+    let is_there = Probe::of_details(
+        installed,
+        &engines.join(", "),
+        "a profile asks for a container, and there is no engine",
+        missing,
+        "install docker or podman",
+    );
+    let advice = "start the engine, and name an image that it has as `image` of the profile's sandbox";
+    [is_there, support(accessible, asked, advice)]
 }
 
 /// What sandboxes are given beyond the working directory.
@@ -56,19 +84,21 @@ fn mounts(home: &Home) -> Probe {
     )
 }
 
-fn landlock(home: &Home) -> Probe {
-    // A file that cannot be read asks for nothing; it is told of elsewhere.
-    let levels = home.config_file().map(|file| levels(&file)).unwrap_or_default();
-    if levels.is_empty() {
-        let there = sandbox_support(SandboxLevel::Landlock).unwrap_or_else(|error| error.to_string());
-        return Probe::skip(ID, format!("no profile asks for a sandbox; {there}"));
+fn landlock(asked: &[&Asked]) -> Probe {
+    if asked.is_empty() {
+        let there = sandbox_support(&SandboxLevel::Landlock.into()).unwrap_or_else(|error| error.to_string());
+        return Probe::skip(ID, format!("no profile asks for it; {there}"));
     }
-    let looks = levels.iter().map(|(profile, level)| {
-        sandbox_support(*level).map_err(|error| format!("profile {profile}: {error}; its runs are refused"))
+    let advice = "run the instance on a kernel that has it, or set `sandbox` of the profile to a level that is there";
+    support(ID, asked, advice)
+}
+
+fn support(id: &'static str, asked: &[&Asked], advice: &'static str) -> Probe {
+    let looks = asked.iter().map(|(profile, sandbox)| {
+        sandbox_support(sandbox).map_err(|error| format!("profile {profile}: {error}; its runs are refused"))
     });
     let (there, missing): (Vec<_>, Vec<_>) = looks.partition(Result::is_ok);
     let there = there.into_iter().filter_map(Result::ok).next().unwrap_or_default();
     let missing = missing.into_iter().filter_map(Result::err).collect();
-    let advice = "run the instance on a kernel that has it, or set `sandbox` of the profile to a level that is there";
-    Probe::of_details(ID, &there, "a sandbox that a profile asks for cannot be had here", missing, advice)
+    Probe::of_details(id, &there, "a sandbox that a profile asks for cannot be had here", missing, advice)
 }

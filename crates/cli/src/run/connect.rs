@@ -10,6 +10,7 @@ use stakpak_agent_core::Profiles;
 use stakpak_client::StakpakClient;
 use stakpak_config::ConfigFile;
 use stakpak_server::edge::EdgePolicy;
+use stakpak_tools::ContainerMode;
 
 use crate::{
     agent_server::{AgentServer, Beside, Bound, Options, client},
@@ -112,6 +113,7 @@ async fn reach(
         name: format!("`stakpak run` (process {})", std::process::id()),
         mode: "run",
         tasks_on_shutdown: TasksOnShutdown::Keep,
+        sandbox_mode: ContainerMode::default(),
         sandbox_levels: Arc::new(Vec::new),
         offers_mcp: false,
     })

@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use stakpak_test_support::FakeEngine;
 
 use crate::{
     operations::until_ready,
@@ -19,11 +20,11 @@ fn home(config: &str) -> Home {
     home
 }
 
-fn doctor(home: &Home) -> (Value, Value) {
+fn doctor(home: &Home, id: &str) -> (Value, Value) {
     let told: Value = serde_json::from_slice(&home.run(&["doctor", "--json"]).stdout).unwrap();
     let probes = told["probes"].as_array().unwrap();
-    let landlock = probes.iter().find(|probe| probe["id"] == "landlock").unwrap();
-    (told["ok"].clone(), landlock.clone())
+    let probe = probes.iter().find(|probe| probe["id"] == id).unwrap();
+    (told["ok"].clone(), probe.clone())
 }
 
 /// C-P45, C-P47: by profile or by flag, a run is confined.
@@ -44,7 +45,7 @@ fn a_run_is_confined_where_it_is_asked_for() {
         assert_eq!(text.contains("[profiles.boxed]"), !is_confined, "{arguments:?} {text}");
         fs::remove_file(home.path("project/made")).unwrap();
     }
-    let (is_ok, landlock) = doctor(&home);
+    let (is_ok, landlock) = doctor(&home, "landlock");
     assert_eq!((is_ok, &landlock["status"]), (json!(true), &json!("pass")), "{landlock}");
     assert!(landlock["summary"].as_str().unwrap().starts_with("Landlock ABI "), "{landlock}");
     let up = home.up();
@@ -57,13 +58,45 @@ fn a_level_that_is_not_there_runs_nothing() {
     let home = home("[profiles.boxed]\nsandbox = \"container\"\n");
     let refused = home.run(&["run", "--approve-all", "--profile", "boxed", "--workdir", "project", COMMAND]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(stderr(&refused).contains("`container` is not part of this version"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("the level `container` needs an image"), "{}", stderr(&refused));
     assert!(!home.path("project/made").exists() && !home.path("escaped").exists());
-    let (is_ok, landlock) = doctor(&home);
-    assert_eq!((is_ok, &landlock["status"], &landlock["severity"]), (json!(true), &json!("fail"), &json!("warning")));
-    assert!(landlock["details"].as_str().unwrap().contains("profile boxed"), "{landlock}");
+    let (is_ok, accessible) = doctor(&home, "docker_accessible");
+    assert_eq!((is_ok, &accessible["status"]), (json!(true), &json!("fail")), "{accessible}");
+    assert_eq!(accessible["severity"], "warning");
+    assert!(accessible["details"].as_str().unwrap().contains("profile boxed"), "{accessible}");
     let up = home.up();
     until_ready(&up, 503, &json!({"journal": "ok", "scheduler": "ok", "channels": "off", "sandbox": "failed"}));
+}
+
+/// The container of a run, from the file to the engine, and what is told of it.
+#[test]
+fn a_run_in_a_container_is_asked_for_by_its_profile() {
+    let engine = FakeEngine::new("docker");
+    let path = format!("{}:{}", engine.bin().display(), std::env::var("PATH").unwrap());
+    let home =
+        home("[profiles.boxed]\nsandbox = { level = \"container\", image = \"mine:1\", memory = \"64m\", cpus = 1 }\n");
+    let run = ["run", "--approve-all", "--profile", "boxed", "--workdir", "project", "run touch made; echo over"];
+    let output = home.command(&run).env("PATH", &path).output().unwrap();
+    let text = format!("{}{}", stdout(&output), stderr(&output));
+    assert!(text.contains("over") && home.path("project/made").exists(), "{text}");
+    let runs = engine.calls_of("run");
+    let started = runs[0].join(" ");
+    assert!(
+        started.contains(" --memory 64m ") && started.contains(" --cpus 1 ") && started.contains(" mine:1 "),
+        "{started}"
+    );
+    assert_eq!(engine.containers(), [""; 0], "it ends with its server");
+    let told = home.command(&["doctor", "--json"]).env("PATH", &path).output().unwrap();
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    let accessible =
+        told["probes"].as_array().unwrap().iter().find(|probe| probe["id"] == "docker_accessible").unwrap();
+    assert_eq!(
+        (&accessible["status"], &accessible["summary"]),
+        (&json!("pass"), &json!("docker 28.2.2")),
+        "{accessible}"
+    );
+    home.write("autopilot.toml", "[server]\nsandbox_mode = \"ephemral\"\n");
+    assert!(stdout(&home.run(&["config", "validate"])).contains("ephemral"));
 }
 
 /// Readiness is of the profiles as they are, not as they were at the start.

@@ -1,6 +1,13 @@
 //! Starting the shell of a call: its environment, its session, its limits, its one pipe.
 
-use std::{collections::BTreeMap, env, ffi::OsString, io, path::PathBuf, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use nix::{
     sys::resource::{Resource, getrlimit, rlim_t, setrlimit},
@@ -14,7 +21,7 @@ use tokio::{
 
 use crate::{
     arguments::OWN_VARIABLES,
-    sandbox::{Confinement, PrivateHome},
+    sandbox::{Confinement, Entry, Inside, PrivateHome, is_value},
 };
 
 /// Of the channels, beside `*_API_KEY`.
@@ -90,6 +97,45 @@ impl Shell {
         // Ours of the pipe's writing ends go with `command`: afterwards only the child's processes hold it open.
         drop(command);
         Ok((child, reader))
+    }
+
+    /// Lets a command line into a container; the pipe carries both its outputs. It ends in the container, not with the child.
+    pub(crate) fn start_inside(
+        &self,
+        line: &Line,
+        directory: &Path,
+        entry: Entry,
+    ) -> io::Result<(Child, Receiver, Inside)> {
+        let (reader, writer) = io::pipe()?;
+        let reader = Receiver::from_owned_fd(reader.into())?;
+        let variables = self.variables_inside(line, &entry);
+        let (mut command, mut inside) = entry.client(&line.text, directory, &variables)?;
+        command.stdout(writer);
+        for name in self.withheld_here(None).iter().filter(|name| !is_value(name)) {
+            command.env_remove(name);
+        }
+        // So that the client is found when this process has died.
+        command.envs(line.variables.iter().map(|(name, value)| (name, value)));
+        isolate(&mut command, None)?;
+        let mut child = command.spawn()?;
+        drop(command);
+        inside.started(&mut child);
+        Ok((child, reader, inside))
+    }
+
+    /// Of this process only the credentials that are granted.
+    fn variables_inside(&self, line: &Line, entry: &Entry) -> BTreeMap<String, String> {
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let is_granted = |name: &str| entry.grants(name) && !self.withholds(name, None);
+        let granted =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let home = entry.home().and_then(Path::to_str).into_iter();
+        let mut variables: BTreeMap<_, _> = UNATTENDED.map(own).into();
+        variables.extend(granted.filter(|(name, _)| is_granted(name)));
+        variables.extend(home.flat_map(|home| ["HOME", "TMPDIR"].map(|name| own((name, home)))));
+        variables.extend(line.asked_for.clone());
+        variables.extend(line.variables.iter().cloned());
+        variables
     }
 
     /// What a process that this one starts for a call does not get of its environment.

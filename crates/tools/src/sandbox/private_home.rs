@@ -11,7 +11,7 @@ use std::{
 
 use nix::unistd::geteuid;
 use stakpak_agent_core::SandboxUnavailable;
-use stakpak_protocol::SessionId;
+use stakpak_protocol::{RunId, SessionId};
 use tempfile::TempDir;
 
 /// What credentials are, by the name that `sandbox.secrets` knows them by: variables, and files of the home.
@@ -65,17 +65,20 @@ const KEPT: [&str; 18] = [
 /// Whose processes live in a home.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Owner<'a> {
-    /// A call of the session.
-    Call(SessionId),
+    /// A call of the session, in this run.
+    Call(SessionId, Option<RunId>),
     /// This task of the session.
     Task(SessionId, &'a str),
+    /// A container that this process keeps.
+    Containers(&'a str),
 }
 
 impl Owner<'_> {
     fn prefix(self) -> String {
         match self {
-            Self::Call(session) => format!("stakpak-call-{session}-"),
+            Self::Call(session, _) => format!("stakpak-call-{session}-"),
             Self::Task(session, task) => format!("stakpak-task-{session}-{task}-"),
+            Self::Containers(process) => format!("stakpak-container-{process}-"),
         }
     }
 }
@@ -129,15 +132,24 @@ impl PrivateHome {
 
     /// Whether a confined process gets this variable of the server.
     pub(crate) fn keeps(&self, variable: &str) -> bool {
-        let granted = self.credentials().flat_map(|credentials| credentials.variables);
-        KEPT.iter().chain(granted).any(|pattern| match pattern.strip_suffix('*') {
-            Some(start) => variable.starts_with(start),
-            None => variable == *pattern,
-        })
+        self.grants(variable) || KEPT.iter().any(|pattern| matches(pattern, variable))
+    }
+
+    /// Whether it is one of the credentials that are granted.
+    pub(crate) fn grants(&self, variable: &str) -> bool {
+        let mut granted = self.credentials().flat_map(|credentials| credentials.variables);
+        granted.any(|pattern| matches(pattern, variable))
     }
 
     fn credentials(&self) -> impl Iterator<Item = &'static Credentials> {
         CREDENTIALS.iter().filter(|known| self.secrets.iter().any(|name| known.name == *name))
+    }
+}
+
+fn matches(pattern: &str, variable: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => variable.starts_with(start),
+        None => variable == pattern,
     }
 }
 
@@ -182,14 +194,16 @@ mod tests {
             fs::write(file, "key").expect("a file");
         }
         let session = SessionId::random();
-        let home = PrivateHome::new(Owner::Call(session), &names(&["aws"]), Some(user.path())).expect("a home");
+        let home = PrivateHome::new(Owner::Call(session, None), &names(&["aws"]), Some(user.path())).expect("a home");
         assert!(home.path().join(".aws/credentials").is_file());
         assert!(!home.path().join(".kube").exists() && !home.path().join(".ssh").exists());
         assert!(home.keeps("AWS_PROFILE") && home.keeps("PATH") && home.keeps("LC_ALL"));
         for withheld in ["GITHUB_TOKEN", "SSH_AUTH_SOCK", "HOME", "KUBECONFIG", "DATABASE_URL", "OPENAI_API_KEY"] {
             assert!(!home.keeps(withheld), "{withheld}");
         }
-        assert!(!PrivateHome::new(Owner::Call(session), &[], Some(user.path())).expect("a home").keeps("AWS_PROFILE"));
+        assert!(
+            !PrivateHome::new(Owner::Call(session, None), &[], Some(user.path())).expect("a home").keeps("AWS_PROFILE")
+        );
         assert!(check(&names(&["aws", "kube"])).is_ok());
         assert!(check(&names(&["awz"])).expect_err("unknown").message.contains("\"awz\" is not known"));
     }
@@ -197,10 +211,10 @@ mod tests {
     #[test]
     fn what_a_dead_server_left_is_removed_and_nothing_else() {
         let (mine, other) = (SessionId::random(), SessionId::random());
-        let left = PrivateHome::new(Owner::Call(mine), &[], None).expect("a home").directory.keep();
-        let living = PrivateHome::new(Owner::Call(other), &[], None).expect("a home");
+        let left = PrivateHome::new(Owner::Call(mine, None), &[], None).expect("a home").directory.keep();
+        let living = PrivateHome::new(Owner::Call(other, None), &[], None).expect("a home");
         let of_task = PrivateHome::new(Owner::Task(mine, "abc123"), &[], None).expect("a home");
-        remove_leftovers(Owner::Call(mine));
+        remove_leftovers(Owner::Call(mine, None));
         assert!(!left.exists() && living.path().exists() && of_task.path().exists());
     }
 }

@@ -44,16 +44,20 @@ pub(super) struct Roots {
 impl Roots {
     /// The system's, the workspace and what is configured.
     pub(super) fn of(sandbox: &Sandbox, workspace: &Path, guarded: &Guarded) -> Result<Self, SandboxUnavailable> {
-        let mut read = system();
-        for path in &sandbox.read {
-            read.push(guarded.granted("sandbox.read", path)?);
-        }
+        let mut roots = Self::granted(sandbox, workspace, guarded)?;
+        roots.read.extend(system());
+        roots.devices = DEVICES.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
+        Ok(roots)
+    }
+
+    /// The workspace and what is configured; nothing of the system.
+    pub(super) fn granted(sandbox: &Sandbox, workspace: &Path, guarded: &Guarded) -> Result<Self, SandboxUnavailable> {
+        let read = sandbox.read.iter().map(|path| guarded.granted("sandbox.read", path)).collect::<Result<_, _>>()?;
         let mut write = guarded.workspace(workspace)?;
         for path in &sandbox.write {
             write.push(guarded.granted("sandbox.write", path)?);
         }
-        let devices = DEVICES.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
-        Ok(Self { read, write, devices })
+        Ok(Self { read, write, devices: Vec::new() })
     }
 
     /// The same for a thread of this process, which the kernel would show the environment and memory of this process.

@@ -8,7 +8,7 @@ use stakpak_agent_core::Sandbox;
 use stakpak_protocol::SessionId;
 use stakpak_redact::PortableVaults;
 
-use super::record::Record;
+use super::{Confines, record::Record};
 use crate::command::Line;
 
 /// Everything a shim needs: its task must not depend on the server from here on.
@@ -25,9 +25,7 @@ pub(super) struct Order {
     pub(super) sandbox: Sandbox,
     /// The working directory of the run.
     pub(super) workspace: PathBuf,
-    /// What no sandbox opens.
-    pub(super) protected: Vec<PathBuf>,
-    pub(super) home: Option<PathBuf>,
+    pub(super) confines: Confines,
     pub(super) vaults: PortableVaults,
 }
 

@@ -17,8 +17,6 @@ use std::{
 
 use stakpak_redact::Vaults;
 use tokio::{
-    net::unix::pipe::Receiver,
-    process::Child,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::spawn_blocking,
@@ -30,10 +28,10 @@ use super::{
     record::{CONTROL, Ended, Exit, Task},
 };
 use crate::{
-    command::{self, End, Output, Shell, Spool},
+    command::{self, End, Output, Running, Shell, Spool},
     error::ToolError,
     processes::{Belongings, Group},
-    sandbox::{Owner, PrivateHome, Sandboxes},
+    sandbox::{Owner, Sandboxes},
     secrets::VaultSecrets,
 };
 use stakpak_agent_core::Secrets;
@@ -56,9 +54,8 @@ pub fn run_task_shim() -> ExitCode {
 struct Kept {
     task: Task,
     control: File,
-    child: Child,
-    pipe: Receiver,
-    home: Option<PrivateHome>,
+    running: Running,
+    sandboxes: Sandboxes,
     output: Output,
     secrets: VaultSecrets,
 }
@@ -82,7 +79,7 @@ async fn keep() -> io::Result<()> {
 }
 
 async fn start(order: Order) -> Result<Kept, ToolError> {
-    let Order { session, record, directory, line, withheld, sandbox, workspace, protected, home, vaults } = order;
+    let Order { session, record, directory, line, withheld, sandbox, workspace, confines, vaults } = order;
     let failed = |error: &dyn std::fmt::Display| {
         ToolError::new("COMMAND_FAILED", format!("The task could not be kept: {error}"))
     };
@@ -93,16 +90,18 @@ async fn start(order: Order) -> Result<Kept, ToolError> {
     let output = Output::new(secrets.clone(), session, spool, mpsc::channel(1).0);
     let control =
         File::options().read(true).write(true).open(directory.join(CONTROL)).map_err(|error| failed(&error))?;
-    let sandboxes = Sandboxes::new(protected, home);
-    let confined = sandboxes.for_command(&sandbox, &workspace, Owner::Task(session, &record.id))?;
-    let (child, pipe, home) = command::start(&Shell::find(withheld), &line, confined)?;
-    Ok(Kept { task: Task { session, directory, record }, control, child, pipe, home, output, secrets })
+    let sandboxes = Sandboxes::new(confines.protected, confines.home, confines.containers);
+    let confined = sandboxes.for_command(&sandbox, &workspace, Owner::Task(session, &record.id));
+    let running =
+        confined.map_err(ToolError::from).and_then(|confined| command::start(&Shell::find(withheld), &line, confined));
+    let running = running.inspect_err(|_| sandboxes.containers().end(None))?;
+    Ok(Kept { task: Task { session, directory, record }, control, running, sandboxes, output, secrets })
 }
 
 impl Kept {
     async fn until_its_end(self) -> io::Result<()> {
-        let Self { task, control, child, pipe, home, output, secrets } = self;
-        let group = Group::new(Belongings::of_task(&task.record.id, task.session, command::group_of(&child)));
+        let Self { task, control, running, sandboxes, output, secrets } = self;
+        let group = Group::new(Belongings::of_task(&task.record.id, task.session, running.group()));
         let (cancel, told, stopped) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         listen(control, told.clone());
         let mut stop = signal(SignalKind::terminate())?;
@@ -117,10 +116,10 @@ impl Kept {
         let limit = task.record.timeout.map(Duration::from_secs);
         let (end, ended, _) = tokio::select! {
             biased;
-            ended = command::supervise(child, group, limit, &cancel, output, pipe) => ended,
+            ended = command::supervise(running, group, limit, &cancel, output) => ended,
             () = orders => return Ok(()),
         };
-        spawn_blocking(move || drop(home)).await.ok();
+        spawn_blocking(move || sandboxes.containers().end(None)).await.ok();
         let left = secrets.hide(task.session, command::note(&ended)).await;
         task.end(&exit(&end, task.record.timeout, stopped.is_cancelled(), &left));
         Ok(())
@@ -142,6 +141,7 @@ fn exit(end: &End, timeout: Option<u64>, was_stopped: bool, left: &str) -> Exit 
         End::Exited(Ok(status)) => of_shell(*status),
         End::TimedOut => (Ended::TimedOut, format!("timed out after {} seconds", timeout.unwrap_or_default())),
         End::Cancelled if was_stopped => (Ended::Failed, "ended by SIGTERM to its shim".to_owned()),
+        End::Lost { .. } => (Ended::Failed, "its container was lost while it ran".to_owned()),
         // What was ended because of it needs no words.
         End::Cancelled => return Exit::now(Ended::Cancelled, "cancelled".to_owned()),
     };

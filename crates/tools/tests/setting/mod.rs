@@ -13,7 +13,9 @@ use serde_json::Value;
 use stakpak_agent_core::{Sandbox, ToolCall, ToolContext, ToolOutcome, Tools};
 use stakpak_protocol::{RunId, SessionId, ToolCallId};
 use stakpak_redact::{Redactor, Vaults};
-use stakpak_tools::{LocalTools, LocalToolsConfig, Notice, Notifier, TaskShim, TasksConfig, Unsent, VaultSecrets};
+use stakpak_tools::{
+    ContainersConfig, LocalTools, LocalToolsConfig, Notice, Notifier, TaskShim, TasksConfig, Unsent, VaultSecrets,
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -25,19 +27,28 @@ pub(crate) struct Setting {
     pub(crate) secrets: VaultSecrets,
     pub(crate) session: SessionId,
     directory: tempfile::TempDir,
+    containers: ContainersConfig,
 }
 
 impl Setting {
+    /// With no container engine.
     pub(crate) fn new() -> Self {
+        Self::with_containers(|_| {})
+    }
+
+    pub(crate) fn with_containers(set: impl Fn(&mut ContainersConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("work")).unwrap();
-        let (tools, secrets) = tools(directory.path());
-        Self { tools, secrets, session: SessionId::random(), directory }
+        let mut containers = ContainersConfig::new(directory.path().join("containers"));
+        containers.path = Some("".into());
+        set(&mut containers);
+        let (tools, secrets) = tools(directory.path(), &containers);
+        Self { tools, secrets, session: SessionId::random(), directory, containers }
     }
 
     /// As another server finds what this one left.
     pub(crate) fn restart(&mut self) {
-        (self.tools, self.secrets) = tools(self.directory.path());
+        (self.tools, self.secrets) = tools(self.directory.path(), &self.containers);
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -138,7 +149,7 @@ impl Notifier for Chat {
     }
 }
 
-fn tools(directory: &Path) -> (LocalTools, VaultSecrets) {
+pub(crate) fn tools(directory: &Path, containers: &ContainersConfig) -> (LocalTools, VaultSecrets) {
     let config = LocalToolsConfig {
         artefacts: directory.join("artefacts"),
         backups: directory.join("backups"),
@@ -154,6 +165,7 @@ fn tools(directory: &Path) -> (LocalTools, VaultSecrets) {
             },
             host: "these tests".to_owned(),
         },
+        containers: containers.clone(),
         notifier: Some(Arc::new(Chat(directory.join("chat")))),
         notices: directory.join("notices"),
     };

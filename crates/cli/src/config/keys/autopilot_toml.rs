@@ -41,6 +41,12 @@ const SERVER: &[Key] = &[
         "What a message may let run without a question: all, none or a list of tools",
     ),
     default("drain_timeout", Duration, "\"10s\"", "How long active runs may go on after Ctrl-C"),
+    default(
+        "sandbox_mode",
+        OneOf(&["persistent", "ephemeral"]),
+        "\"persistent\"",
+        "Whether a container is kept for its session, or for one run",
+    ),
     default("tasks_on_shutdown", OneOf(&["keep", "kill"]), "\"keep\"", "Whether tasks go on when the server stops"),
     default("resume_max_age", Duration, "\"1h\"", "How old an unfinished run may be that is taken up again"),
     default("mcp", Bool, "false", "Offers the tools of this machine to MCP clients, at /v1/mcp"),

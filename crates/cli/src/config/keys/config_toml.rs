@@ -118,7 +118,7 @@ const PROFILE: &[Key] = &[
         Mixed,
         "\"off\"",
         "What confines its tools: off, landlock or container, or a table { level, read, write, network, unix_sockets, \
-         secrets }",
+         secrets, image, memory, cpus }",
     ),
 ];
 
