@@ -1,8 +1,8 @@
 //! The secrets that this process knows: what is searched for wherever text leaves it.
 
-use anyhow::{Context, Result};
-use stakpak_config::Document;
-use stakpak_redact::{Redactor, Vaults};
+use anyhow::{Context, Result, anyhow};
+use stakpak_config::{ConfigFile, Document, SecretRule, SecretsConfig};
+use stakpak_redact::{CustomRule, Redactor, Vaults};
 use stakpak_tools::VaultSecrets;
 
 use crate::home::Home;
@@ -13,7 +13,19 @@ const ORDINARY: [&str; 7] = ["HOME", "USER", "LOGNAME", "PATH", "PWD", "SHELL", 
 /// Knows `tokens`, the keys and tokens of the files, and the values of variables that may hold secrets. Files that do not
 /// parse are left out: whoever needs them says so.
 pub(crate) fn redactor<'a>(home: &Home, tokens: impl IntoIterator<Item = &'a String>) -> Result<Redactor> {
-    Redactor::new(of_files(home).into_iter().chain(tokens.into_iter().cloned())).context("the secrets to be hidden")
+    let known = Redactor::new(of_files(home).into_iter().chain(tokens.into_iter().cloned()));
+    with_rules(home, known.context("the secrets to be hidden")?)
+}
+
+/// With `[secrets]` of `config.toml`: a rule that cannot be used is an error, because its secrets would be told.
+fn with_rules(home: &Home, redactor: Redactor) -> Result<Redactor> {
+    let Ok(file) = ConfigFile::load(home.config_toml()) else { return Ok(redactor) };
+    let SecretsConfig { rules, ignore } = file.secrets().cloned().map_err(|finding| anyhow!("{finding}"))?;
+    let rule = |SecretRule { id, regex, keywords }: SecretRule| CustomRule { id, regex, keywords };
+    let rules: Vec<_> = rules.into_iter().map(rule).collect();
+    let redactor =
+        redactor.with_rules(&rules).with_context(|| format!("{}: [secrets.rules]", home.config_toml().display()))?;
+    Ok(redactor.ignoring(ignore))
 }
 
 /// Keys and tokens of the files as they are now, and the variables they refer to.

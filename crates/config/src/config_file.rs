@@ -18,6 +18,7 @@ use crate::{
     limits::ModelLimits,
     near::nearest,
     profile::Profile,
+    secret_rules::SecretsConfig,
 };
 
 const CODES: Codes = Codes::all("E002");
@@ -27,13 +28,14 @@ const DEFAULT: &str = "default";
 const READONLY: &str = "readonly";
 
 /// The profiles of a `config.toml`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ConfigFile {
     profiles: BTreeMap<String, Result<Profile, Finding>>,
     prices: BTreeMap<String, Option<Price>>,
     credentials: Credentials,
     machine_name: Option<String>,
     limits: BTreeMap<String, ModelLimits>,
+    secrets: Result<SecretsConfig, Finding>,
     findings: Vec<Finding>,
     /// Where it was read from.
     path: Option<PathBuf>,
@@ -77,6 +79,21 @@ pub enum ProfileError {
     },
 }
 
+impl Default for ConfigFile {
+    fn default() -> Self {
+        Self {
+            profiles: BTreeMap::new(),
+            prices: BTreeMap::new(),
+            credentials: Credentials::default(),
+            machine_name: None,
+            limits: BTreeMap::new(),
+            secrets: Ok(SecretsConfig::default()),
+            findings: Vec::new(),
+            path: None,
+        }
+    }
+}
+
 impl ConfigFile {
     /// Reads `config.toml`. References are resolved from the environment of this process.
     ///
@@ -105,7 +122,7 @@ impl ConfigFile {
     /// # Errors
     /// `profiles`, `cost` or `limits` is no table.
     pub fn read(document: &Document) -> Result<Self, Finding> {
-        let mut findings = document.unknown_tables(&["profiles", "settings", "cost", "limits"]);
+        let mut findings = document.unknown_tables(&["profiles", "settings", "cost", "limits", "secrets"]);
         let settings = document.table::<SettingsTable>(&["settings"], CODES, &mut findings);
         let settings = settings.unwrap_or_else(|finding| {
             findings.push(finding);
@@ -130,9 +147,12 @@ impl ConfigFile {
                 Err(finding) => findings.push(finding),
             }
         }
+        let secrets = SecretsConfig::read(document, &mut findings);
+        findings.extend(secrets.as_ref().err().cloned());
         findings.sort_by_key(|finding| (finding.line, finding.column));
         let machine_name = settings.machine_name.filter(|name| !name.trim().is_empty());
-        Ok(Self { profiles, prices, limits, credentials: Credentials::default(), machine_name, findings, path: None })
+        let credentials = Credentials::default();
+        Ok(Self { profiles, prices, limits, secrets, credentials, machine_name, findings, path: None })
     }
 
     /// With the keys of `auth.toml` for the providers that have none here.
@@ -193,6 +213,14 @@ impl ConfigFile {
     #[must_use]
     pub fn machine_name(&self) -> Option<&str> {
         self.machine_name.as_deref()
+    }
+
+    /// What is a secret here and what is none.
+    ///
+    /// # Errors
+    /// It cannot be used as it is written; never less than that instead.
+    pub fn secrets(&self) -> Result<&SecretsConfig, &Finding> {
+        self.secrets.as_ref()
     }
 
     /// Limits by `provider/id`.

@@ -30,6 +30,7 @@ mod profile;
 mod provider;
 mod reasoning;
 mod sandbox;
+mod secret_rules;
 
 pub use budget::Budget;
 pub use compaction::CompactionConfig;
@@ -49,5 +50,6 @@ pub use reasoning::Reasoning;
 pub use reference::{Environment, ReferenceError, resolve, resolve_secret};
 pub use sandbox::{SandboxConfig, SandboxLevel};
 pub use secret::Secret;
+pub use secret_rules::{SecretRule, SecretsConfig};
 /// The document type that [`edit`] hands out, and what is put into it.
 pub use toml_edit;

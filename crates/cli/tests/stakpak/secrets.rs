@@ -11,6 +11,7 @@ use base64::{
 };
 use memchr::memmem;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use stakpak_test_support::{BotApi, LlmRequest, Reply, ScriptedLlm, ScriptedMcp};
 
 use crate::support::{Home, stderr, stdout};
@@ -161,6 +162,43 @@ async fn a_corpus_of_secrets_is_nowhere_and_still_of_use() {
     let requests = requests.into_iter().map(|request| ("a request".to_owned(), request.into_bytes()));
     let output = [("its output".to_owned(), run.stdout), ("its errors".to_owned(), run.stderr)];
     are_nowhere_in(&requests.chain(output).chain(stored(&home)).collect::<Vec<_>>());
+}
+
+/// What the operator says wins over what is built in, and a rule that cannot be used is not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_of_the_file_hide_and_what_is_to_be_ignored_is_shown() {
+    let llm = ScriptedLlm::start().await;
+    let home = Home::new();
+    let (_, ordinary) = &corpus()[2];
+    let digest: String = Sha256::digest(ordinary).iter().map(|byte| format!("{byte:02x}")).collect();
+    let write = |secrets: &str| {
+        let endpoint = llm.base_url();
+        home.write(
+            "config.toml",
+            &format!("[profiles.default]\nmodel = \"my/test\"\n[profiles.default.providers.my]\ntype = \"custom\"\napi_endpoint = \"{endpoint}\"\n{secrets}"),
+        );
+    };
+    let own = "[secrets.rules.acme-badge]\nregex = 'badge (?<secret>[a-z]+-[0-9]+)'\nkeywords = ['Badge']\n";
+    write(&format!("[secrets]\nignore = ['sha256:{digest}']\n{own}"));
+    llm.push(Reply::text(["Seen."]));
+    let ran = home.run(&["run", &format!("my badge heron-4711 is not {ordinary}")]);
+    assert!(ran.status.success(), "{}", stderr(&ran));
+    let request = llm.requests()[0].body.to_string();
+    assert!(request.contains("my badge [REDACTED_SECRET:acme-badge:"), "{request}");
+    assert!(request.contains(ordinary) && !request.contains("heron"), "{request}");
+
+    for (secrets, told) in [
+        ("[secrets]\nignore = ['heron-4711']\n", "secrets.ignore"),
+        ("[secrets.rules.acme]\nkeywords = ['acme']\n", "secrets.rules.acme"),
+        ("[secrets.rules.acme]\nregex = '('\nkeywords = ['acme']\n", "rule acme: `regex`"),
+        ("[secrets.rules.acme]\nregex = 'a'\n", "rule acme: `keywords`"),
+        ("[secrets.rules.Acme]\nregex = 'a'\nkeywords = ['acme']\n", "rule \"Acme\""),
+    ] {
+        write(secrets);
+        let ran = home.run(&["run", "hello"]);
+        assert!(!ran.status.success() && stderr(&ran).contains(told), "{secrets}: {}", stderr(&ran));
+    }
+    assert_eq!(llm.requests().len(), 1);
 }
 
 /// C-P50: what a person writes into a chat, and all that another program's server says: text, structured content, an error

@@ -40,7 +40,25 @@ pub(in crate::config) const TABLES: &[Table] = &[
         about: "What a model costs, by provider/id, in US dollars per million tokens; wins over the built-in list",
         keys: COST,
     },
+    Table { path: &["secrets"], about: "What no rule hides; from the next start on", keys: SECRETS },
+    Table {
+        path: &["secrets", "rules", ANY],
+        about: "A rule that hides more, by the id in its placeholders (a-z, 0-9, -); from the next start on",
+        keys: SECRET_RULE,
+    },
     Table { path: &["settings"], about: "This machine", keys: SETTINGS },
+];
+
+const SECRETS: &[Key] = &[default(
+    "ignore",
+    Texts,
+    "[]",
+    "Values that rules find and that are no secrets, as \"sha256:…\" (printf %s VALUE | sha256sum)",
+)];
+
+const SECRET_RULE: &[Key] = &[
+    example("regex", Text, "'acme_[a-z0-9]{20}'", "Its group `secret` is hidden, or all of what it matches; needed"),
+    example("keywords", Texts, "[\"acme_\"]", "One of them stands in every match, in any case; needed"),
 ];
 
 const SETTINGS: &[Key] = &[example("machine_name", Text, "\"build-1\"", "What `status` calls it")];

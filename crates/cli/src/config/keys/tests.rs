@@ -32,6 +32,9 @@ fn document(file: ConfigFileName, table: &Table, key: &Key) -> String {
         _ => key.sample().to_owned(),
     };
     text.push_str(&format!("{name} = {value}\n"));
+    if table.path.starts_with(&["secrets", "rules"]) && name != "regex" {
+        text.push_str("regex = 'a'\n");
+    }
     if file == ConfigFileName::Config && table.path.len() == 5 {
         text.push_str(
             "[profiles.default.providers.default]\ntype = \"custom\"\napi_endpoint = \"http://127.0.0.1:1/v1\"\n",
