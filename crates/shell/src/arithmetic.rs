@@ -1,8 +1,6 @@
 //! Arithmetic: bash evaluates the *values* of variables in it, subscripts with substitutions included. So anything but
 //! numbers is a doubt.
 
-use brush_parser::word;
-
 use crate::{Doubt, reader::Reader};
 
 impl Reader {
@@ -14,11 +12,11 @@ impl Reader {
             return;
         }
         self.doubt(Doubt::Construct("arithmetic on variables"));
-        match word::parse_heredoc(expression, &self.options) {
+        match self.parse_body(expression) {
             Ok(pieces) => {
                 self.pieces(expression, &pieces, true);
             }
-            Err(_) => self.doubt(Doubt::Syntax),
+            Err(doubt) => self.doubt(doubt),
         }
     }
 }

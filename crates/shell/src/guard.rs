@@ -1,4 +1,6 @@
-//! What is looked at before the parser: its time and stack are bounded by length and nesting, which only this knows.
+//! What is looked at before the parser: its stack is bounded by nesting, which only this knows.
+
+use brush_parser::Token;
 
 use crate::Doubt;
 
@@ -8,22 +10,31 @@ const MOST_BYTES: usize = 16 << 10;
 pub(crate) const MOST_NESTED: usize = 16;
 /// Words that open a compound command. Each is a level of the parser's stack until it is closed.
 const MOST_OPENERS: usize = 64;
+/// Expansions inside each other. Each is a level of the tokenizer's stack.
+const MOST_EXPANSIONS: usize = 64;
+/// Bytes of the word that names the end of a here-document.
+const MOST_TAG: usize = 64;
 /// Digits in a row that the parser turns into a number.
 const MOST_DIGITS: usize = 9;
 
-/// Whether the text can be given to the parser.
-pub(crate) fn parseable(text: &str) -> Result<(), Doubt> {
+/// Whether the text can be cut into tokens.
+pub(crate) fn tokenizable(text: &str) -> Result<(), Doubt> {
     if text.len() > MOST_BYTES {
         return Err(Doubt::TooLong);
     }
-    if nesting(text) > MOST_NESTED || openers(text) > MOST_OPENERS {
+    if expansions(text) > MOST_EXPANSIONS {
         return Err(Doubt::TooDeep);
     }
     // The parser reads such numbers of descriptors and directories without looking at their size.
-    if text.contains('\0') || has_huge_number(text) || has_expanded_tag(text) {
+    if text.contains('\0') || has_huge_number(text) || has_odd_tag(text) {
         return Err(Doubt::Syntax);
     }
     Ok(())
+}
+
+/// Whether the tokens can be given to the parser.
+pub(crate) fn parseable(tokens: &[Token]) -> Result<(), Doubt> {
+    if nesting(tokens) > MOST_NESTED || openers(tokens) > MOST_OPENERS { Err(Doubt::TooDeep) } else { Ok(()) }
 }
 
 /// Characters that people do not see, or take for others; a line that holds one is read all the same.
@@ -36,13 +47,37 @@ pub(crate) fn odd_character(text: &str) -> Option<char> {
     })
 }
 
-/// Quotes are not looked at: the count is only ever too high.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut most) = (0_usize, 0);
+/// Expansions that are open at once, at most. Only one that certainly ends is closed again: what could be quoted, a comment or a
+/// here-document between its ends makes it count to the end of the text.
+fn expansions(text: &str) -> usize {
+    let (mut open, mut depth, mut most, mut before) = (Vec::new(), 0_usize, 0, 0);
     for byte in text.bytes() {
-        match byte {
-            b'(' | b'{' | b'[' => depth += 1,
-            b')' | b'}' | b']' => depth = depth.saturating_sub(1),
+        match (before, byte) {
+            (b'$', b'(') => open.push((b')', 1)),
+            (b'$', b'{') => open.push((b'}', 1)),
+            (b'$', b'[') => open.push((b']', 1)),
+            (_, b'(') if !open.is_empty() => open.push((b')', 0)),
+            (_, b'\'' | b'"' | b'`' | b'\\' | b'#' | b'\n') | (b'<', b'<') => open.clear(),
+            (_, b')' | b'}' | b']') => {
+                let closed = open.pop_if(|(closer, _)| *closer == byte);
+                depth -= closed.map_or(0, |(_, levels)| levels);
+            }
+            _ => {}
+        }
+        depth += usize::from(before == b'$' && matches!(byte, b'(' | b'{' | b'['));
+        most = most.max(depth);
+        before = byte;
+    }
+    most
+}
+
+/// A pattern of `case` closes one too many: that is bounded by the number of them.
+fn nesting(tokens: &[Token]) -> usize {
+    let (mut depth, mut most) = (0_usize, 0);
+    for token in tokens {
+        match token {
+            Token::Operator(text, _) if text == "(" => depth += 1,
+            Token::Operator(text, _) if text == ")" => depth = depth.saturating_sub(1),
             _ => {}
         }
         most = most.max(depth);
@@ -50,11 +85,9 @@ fn nesting(text: &str) -> usize {
     most
 }
 
-fn openers(text: &str) -> usize {
-    const WORDS: [&str; 9] = ["if", "for", "while", "until", "case", "select", "coproc", "function", "[["];
-    text.split(|char: char| !char.is_ascii_alphanumeric() && char != '[' && char != '_')
-        .filter(|word| WORDS.contains(word))
-        .count()
+fn openers(tokens: &[Token]) -> usize {
+    const WORDS: [&str; 11] = ["if", "for", "while", "until", "case", "select", "coproc", "function", "[[", "{", "!"];
+    tokens.iter().filter(|token| matches!(token, Token::Word(text, _) if WORDS.contains(&text.as_str()))).count()
 }
 
 fn has_huge_number(text: &str) -> bool {
@@ -73,17 +106,26 @@ fn has_huge_number(text: &str) -> bool {
     false
 }
 
-/// Whether the end of a here-document is named by an expansion. Bash does not expand it, and the parser never comes to an end.
-fn has_expanded_tag(text: &str) -> bool {
+/// Whether the end of a here-document is named by an expansion, by nothing, or by too long a word to tell. Bash does not expand
+/// it, and the parser never comes to an end.
+fn has_odd_tag(text: &str) -> bool {
     text.match_indices("<<").any(|(at, operator)| {
         let behind = &text[at + operator.len()..];
         if behind.starts_with('<') {
             return false;
         }
         let tag = behind.trim_start_matches(['-', ' ', '\t', '\\', '\n']);
-        let (mut quote, mut is_escaped) = (None, false);
-        for char in tag.chars() {
+        let (mut quote, mut is_escaped, mut is_named) = (None, false, false);
+        for (length, char) in tag.char_indices() {
+            let is_end = quote.is_none()
+                && !is_escaped
+                && matches!(char, ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')');
+            if is_end && length > 0 && !is_named {
+                return true;
+            }
+            is_named |= !matches!(char, '"' | '\'' | '\\') && !char.is_ascii_whitespace();
             match (char, quote) {
+                _ if length > MOST_TAG => return true,
                 ('$' | '`', _) => return true,
                 _ if is_escaped => is_escaped = false,
                 ('\\', _) => is_escaped = true,
@@ -93,7 +135,7 @@ fn has_expanded_tag(text: &str) -> bool {
                 _ => {}
             }
         }
-        false
+        !tag.is_empty() && !is_named
     })
 }
 
@@ -103,7 +145,7 @@ mod tests {
 
     /// Each made the parser take all memory there is.
     #[test]
-    fn a_tag_that_is_an_expansion_is_kept_from_the_parser() {
+    fn a_tag_that_is_no_name_is_kept_from_the_parser() {
         let endless = [
             "(<E\n<<-$( )t > ",
             "cat << \\\n$( )t > ",
@@ -112,9 +154,13 @@ mod tests {
             "cat <<'a b'$( )t > ",
             "<<\"$( )\"t > ",
             "<<a\\\n$( )t > ",
+            "(<<\u{c}; }",
+            "cat <<\u{c}",
+            "cat <<\"\"",
+            "cat <<-'' a",
         ];
         for line in endless {
-            assert_eq!(parseable(line), Err(Doubt::Syntax), "{line:?}");
+            assert_eq!(tokenizable(line), Err(Doubt::Syntax), "{line:?}");
         }
         for line in [
             "cat <<E > $file\n$(id)\nE",
@@ -123,7 +169,30 @@ mod tests {
             "cat <<<\"a\" $x",
             "cat <<<$x",
         ] {
-            assert_eq!(parseable(line), Ok(()), "{line:?}");
+            assert_eq!(tokenizable(line), Ok(()), "{line:?}");
+        }
+    }
+
+    /// Each ran out of stack, which ends the process: closers that are words or quoted hid the levels.
+    #[test]
+    fn nothing_hides_how_deep_a_line_is() {
+        let hidden = [
+            "(echo \")\"; ",
+            "$(\")\"",
+            "\"$(\")\"",
+            "${a:-\\}",
+            "$( # )\n",
+            "{ echo \"}\"; ",
+            "{ echo }; ",
+            "$(cat <<E\n)\nE\n",
+            "( case a in a) ",
+        ];
+        let lines = hidden.map(|level| level.repeat(1000));
+        let bangs = format!("[[ {}a ]]", "! ".repeat(5000));
+        let body = format!("cat <<E\n{}\nE", "$(\")\"".repeat(1000));
+        for line in lines.iter().chain([&bangs, &body]) {
+            let read = crate::read(line);
+            assert!(read.doubts.contains(&Doubt::TooDeep), "{line:.60?}: {:?}", read.doubts);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From text to syntax tree, and through it: every construct that can hold a command is visited.
 
 use brush_parser::{
-    Parser, ParserOptions,
+    ParserOptions,
     ast::{
         self, AndOr, Command, CompoundCommand, CompoundList, ExtendedTestExpr, FunctionDefinition, Pipeline,
         RedirectList, SubshellCommand, UnaryPredicate,
@@ -11,6 +11,7 @@ use brush_parser::{
 use crate::{
     Doubt, Line, Origin, guard,
     simple::{Stdin, is_identifier},
+    work,
 };
 
 /// Collects what a line would start.
@@ -21,11 +22,13 @@ pub(crate) struct Reader {
     pub(crate) depth: usize,
     /// Where commands are found now.
     pub(crate) origin: Origin,
+    /// What was spent on parsing, of what a line may take.
+    pub(crate) spent: usize,
 }
 
 pub(crate) fn read(text: &str) -> Line {
     let options = ParserOptions { enable_extended_globbing: false, ..ParserOptions::default() };
-    let mut reader = Reader { line: Line::default(), options, depth: 0, origin: Origin::Line };
+    let mut reader = Reader { line: Line::default(), options, depth: 0, origin: Origin::Line, spent: 0 };
     reader.script(text, Origin::Line);
     reader.line
 }
@@ -47,13 +50,13 @@ impl Reader {
     pub(crate) fn script(&mut self, text: &str, origin: Origin) {
         self.depth += 1;
         if !self.is_too_deep() {
-            let parseable = guard::parseable(text);
-            if parseable != Err(Doubt::TooLong)
+            let tokenizable = guard::tokenizable(text);
+            if tokenizable != Err(Doubt::TooLong)
                 && let Some(char) = guard::odd_character(text)
             {
                 self.doubt(Doubt::Character(char));
             }
-            match parseable.and_then(|()| self.parse(text)) {
+            match tokenizable.and_then(|()| self.parse(text)) {
                 Ok(program) => {
                     let outer = std::mem::replace(&mut self.origin, origin);
                     program.complete_commands.iter().for_each(|list| self.list(list));
@@ -65,13 +68,22 @@ impl Reader {
         self.depth -= 1;
     }
 
-    /// The guard keeps away what the parser is known to panic on. Should there be more of it, the line is not understood.
-    fn parse(&self, text: &str) -> Result<ast::Program, Doubt> {
-        let parse = || Parser::new(text.as_bytes(), &self.options).parse_program();
-        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
-            Ok(Ok(program)) => Ok(program),
-            Ok(Err(_)) | Err(_) => Err(Doubt::Syntax),
+    fn parse(&mut self, text: &str) -> Result<ast::Program, Doubt> {
+        self.spend(text.len())?;
+        let tokens = caught(|| brush_parser::uncached_tokenize_str(text, &self.options.tokenizer_options()))?;
+        guard::parseable(&tokens)?;
+        self.spend(work::of_tokens(&tokens))?;
+        caught(|| brush_parser::parse_tokens(&tokens, &self.options))
+    }
+
+    /// Before anything is parsed: what a line takes is bounded, however often its parts are read.
+    pub(crate) fn spend(&mut self, work: usize) -> Result<(), Doubt> {
+        let spent = self.spent.saturating_add(work);
+        if spent > work::MOST {
+            return Err(Doubt::TooDeep);
         }
+        self.spent = spent;
+        Ok(())
     }
 
     fn list(&mut self, list: &CompoundList) {
@@ -207,5 +219,13 @@ impl Reader {
             }
         }
         self.depth -= 1;
+    }
+}
+
+/// The guard keeps away what the parser is known to panic on. Should there be more of it, the line is not understood.
+fn caught<T, E>(parse: impl FnOnce() -> Result<T, E>) -> Result<T, Doubt> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(parse)) {
+        Ok(Ok(parsed)) => Ok(parsed),
+        Ok(Err(_)) | Err(_) => Err(Doubt::Syntax),
     }
 }

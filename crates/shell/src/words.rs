@@ -5,7 +5,7 @@ use brush_parser::{
     word::{self, Parameter, ParameterExpr, ParameterTransformOp, WordPiece, WordPieceWithSource},
 };
 
-use crate::{Doubt, Origin, Word, ansi_c, reader::Reader, variables};
+use crate::{Doubt, Origin, Word, ansi_c, reader::Reader, variables, work};
 
 /// What an unquoted text of a real word cannot hold: the parser took its end for somewhere else.
 const NOT_IN_WORDS: [char; 9] = [' ', '\t', '\n', ';', '|', '&', '(', ')', '<'];
@@ -20,7 +20,7 @@ impl Reader {
         if self.is_too_deep() {
             return opaque(text);
         }
-        match word::parse(text, &self.options) {
+        match self.parse_word(text) {
             Ok(pieces) => {
                 self.depth += 1;
                 let word = self.pieces(text, &pieces, false);
@@ -28,19 +28,30 @@ impl Reader {
                 self.look_at_braces(&pieces);
                 word
             }
-            Err(_) => {
-                self.doubt(Doubt::Syntax);
+            Err(doubt) => {
+                self.doubt(doubt);
                 opaque(text)
             }
         }
     }
 
+    fn parse_word(&mut self, text: &str) -> Result<Vec<WordPieceWithSource>, Doubt> {
+        self.spend(work::of_word(text))?;
+        word::parse(text, &self.options).map_err(|_| Doubt::Syntax)
+    }
+
+    /// A text in which quotes mean nothing.
+    pub(crate) fn parse_body(&mut self, text: &str) -> Result<Vec<WordPieceWithSource>, Doubt> {
+        self.spend(work::of_body(text))?;
+        word::parse_heredoc(text, &self.options).map_err(|_| Doubt::Syntax)
+    }
+
     /// A here-document whose body is expanded, or another text in which quotes mean nothing.
     pub(crate) fn unquoted_body(&mut self, text: &str) -> Word {
-        match word::parse_heredoc(text, &self.options) {
+        match self.parse_body(text) {
             Ok(pieces) => self.pieces(text, &pieces, true),
-            Err(_) => {
-                self.doubt(Doubt::Syntax);
+            Err(doubt) => {
+                self.doubt(doubt);
                 opaque(text)
             }
         }
@@ -245,11 +256,11 @@ impl Reader {
     /// The text after `:-` and its like: quotes mean something in it, and blanks are part of it.
     fn inner_text(&mut self, text: Option<&str>) {
         let Some(text) = text.filter(|text| text.contains(['$', '`', '\'', '"', '\\'])) else { return };
-        match word::parse(text, &self.options) {
+        match self.parse_word(text) {
             Ok(pieces) => {
                 self.pieces(text, &pieces, true);
             }
-            Err(_) => self.doubt(Doubt::Syntax),
+            Err(doubt) => self.doubt(doubt),
         }
         // Where quotes stand inside other quotes, what is quoted depends on both: the text is read either way.
         if text.contains(['\'', '"', '\\']) {
