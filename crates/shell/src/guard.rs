@@ -106,37 +106,41 @@ fn has_huge_number(text: &str) -> bool {
     false
 }
 
-/// Whether the end of a here-document is named by an expansion, by nothing, or by too long a word to tell. Bash does not expand
-/// it, and the parser never comes to an end.
+/// Whether the end of a here-document is named by an expansion, by nothing, or by what is not certainly a name. Bash does not
+/// expand it, and of most of these the parser never comes to an end.
 fn has_odd_tag(text: &str) -> bool {
-    text.match_indices("<<").any(|(at, operator)| {
-        let behind = &text[at + operator.len()..];
-        if behind.starts_with('<') {
-            return false;
-        }
-        let tag = behind.trim_start_matches(['-', ' ', '\t', '\\', '\n']);
-        let (mut quote, mut is_escaped, mut is_named) = (None, false, false);
-        for (length, char) in tag.char_indices() {
-            let is_end = quote.is_none()
-                && !is_escaped
-                && matches!(char, ' ' | '\t' | '\n' | ';' | '&' | '|' | '<' | '>' | '(' | ')');
-            if is_end && length > 0 && !is_named {
-                return true;
-            }
-            is_named |= !matches!(char, '"' | '\'' | '\\') && !char.is_ascii_whitespace();
-            match (char, quote) {
-                _ if length > MOST_TAG => return true,
-                ('$' | '`', _) => return true,
-                _ if is_escaped => is_escaped = false,
-                ('\\', _) => is_escaped = true,
-                ('"' | '\'', None) => quote = Some(char),
-                (char, Some(open)) if char == open => quote = None,
-                (' ' | '\t' | '\n', None) => return false,
-                _ => {}
-            }
-        }
-        !tag.is_empty() && !is_named
+    let is_here_string = |at: usize| text[at..].starts_with("<<<") && !text[at..].starts_with("<<<<");
+    text.match_indices("<<").any(|(at, _)| {
+        let is_certain = !text[..at].ends_with(['<', '\\']);
+        !(is_certain && is_here_string(at)) && is_odd_tag(text[at..].trim_start_matches('<'))
     })
+}
+
+fn is_odd_tag(behind: &str) -> bool {
+    let tag = behind.trim_start_matches(['-', ' ', '\t', '\\', '\n']);
+    // Inside a substitution the tokenizer takes a second blank for the end of the word.
+    let before = behind[..behind.len() - tag.len()].replace("\\\n", "");
+    if !["", "-", " ", "\t", "- ", "-\t"].contains(&before.trim_end_matches('\\')) {
+        return true;
+    }
+    let name = tag.strip_prefix(['"', '\'']).unwrap_or(tag);
+    if !name.starts_with(|char: char| char.is_ascii_alphanumeric() || "_.!".contains(char)) {
+        return true;
+    }
+    let (mut quote, mut is_escaped) = (None, false);
+    for (length, char) in tag.char_indices() {
+        match (char, quote) {
+            _ if length > MOST_TAG => return true,
+            ('$' | '`', _) => return true,
+            _ if is_escaped => is_escaped = false,
+            ('\\', _) => is_escaped = true,
+            ('"' | '\'', None) => quote = Some(char),
+            (char, Some(open)) if char == open => quote = None,
+            (' ' | '\t' | '\n', None) => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -154,10 +158,17 @@ mod tests {
             "cat <<'a b'$( )t > ",
             "<<\"$( )\"t > ",
             "<<a\\\n$( )t > ",
-            "(<<\u{c}; }",
-            "cat <<\u{c}",
-            "cat <<\"\"",
-            "cat <<-'' a",
+            "(<<\u{c}; } ",
+            "cat <<\r a ",
+            "cat <<\"\" ",
+            "cat <<-'' a ",
+            "$(<< )))>#",
+            "${<<\"\"} ",
+            "$(<<  ",
+            "$(<< ;#",
+            "$(<< <<#",
+            "<<<<<\u{c} ",
+            "\\<<<\u{c} ",
         ];
         for line in endless {
             assert_eq!(tokenizable(line), Err(Doubt::Syntax), "{line:?}");
