@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Cow,
+    convert::Infallible,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use stakpak_redact::{Grant, Redactor, Vaults, placeholders};
+use stakpak_redact::{Grant, Redactor, Vaults, replace_placeholders};
 
 use crate::{
     Address,
@@ -66,20 +67,11 @@ impl Kept {
 
     /// What was written, for the server alone.
     pub(crate) fn reveal<'t>(&self, vaults: &[String], text: &'t str) -> Cow<'t, str> {
-        let mut revealed = String::new();
-        let mut at = 0;
-        for placeholder in placeholders(text) {
+        let Ok(revealed) = replace_placeholders::<_, Infallible>(text, |placeholder| {
             let value = |vault: &String| self.vaults.restore(vault, placeholder.text, Grant::All).ok();
-            let Some(value) = vaults.iter().find_map(value) else { continue };
-            revealed.push_str(&text[at..placeholder.range.start]);
-            revealed.push_str(&value);
-            at = placeholder.range.end;
-        }
-        if at == 0 {
-            return text.into();
-        }
-        revealed.push_str(&text[at..]);
-        revealed.into()
+            Ok(vaults.iter().find_map(value))
+        });
+        revealed
     }
 
     /// The context of a run as it was written.

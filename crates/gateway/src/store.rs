@@ -29,6 +29,7 @@ mod sends;
 mod sessions;
 mod sightings;
 mod strangers;
+mod unconsumed;
 mod undelivered;
 
 use std::path::Path;

@@ -57,7 +57,7 @@ async fn a_part_that_is_refused_goes_plain_and_later_parts_arrive() {
     ))
     .await;
     polled(&bot).await;
-    slack.wait_for_sockets(4).await;
+    slack.wait_for_sockets(2).await;
     discord.wait_for("a session", |seen| seen.identifies.iter().any(|identify| identify.outcome.is_ok())).await;
 
     let on_telegram = async {

@@ -64,7 +64,7 @@ async fn no_token_is_told_anywhere() {
     let config = config(&bot, &slack, &discord, ann);
     let line = Line::new(&config).await;
     bot.wait_for("a poll", |bot| (!bot.offsets().is_empty()).then_some(())).await;
-    slack.wait_for_sockets(4).await;
+    slack.wait_for_sockets(2).await;
     discord.wait_for("a session", |seen| seen.identifies.iter().any(|identify| identify.outcome.is_ok())).await;
 
     bot.say(ANN, "hello");

@@ -14,7 +14,7 @@ mod vault;
 mod vaults;
 
 pub use known::BuildError;
-pub use placeholder::{Placeholder, placeholders};
+pub use placeholder::{Placeholder, placeholders, replace_placeholders};
 pub use redactor::{PortableRedactor, REDACTED, Redactor};
 pub use rules::{CustomRule, RuleError};
 pub use stream::Stream;

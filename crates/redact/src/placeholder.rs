@@ -1,6 +1,6 @@
 //! What stands in place of a secret that a session has met: `[REDACTED_SECRET:<rule-id>:<id>]`.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 const OPENING: &str = "[REDACTED_SECRET:";
 const LONGEST_RULE_ID: usize = 64;
@@ -40,6 +40,28 @@ pub fn placeholders(text: &str) -> impl Iterator<Item = Placeholder<'_>> {
         let range = start..start + OPENING.len() + colon + ID_LENGTH + 2;
         (is_rule_id(rule) && is_id && is_closed).then(|| Placeholder { text: &text[range.clone()], rule, range })
     })
+}
+
+/// `text` with what `with` says in place of its placeholders; where it says nothing they stay. What is put in is not read again.
+///
+/// # Errors
+/// The first of `with`.
+pub fn replace_placeholders<'t, V: AsRef<str>, E>(
+    text: &'t str,
+    mut with: impl FnMut(&Placeholder<'t>) -> Result<Option<V>, E>,
+) -> Result<Cow<'t, str>, E> {
+    let (mut replaced, mut at) = (String::new(), 0);
+    for placeholder in placeholders(text) {
+        let Some(value) = with(&placeholder)? else { continue };
+        replaced.push_str(&text[at..placeholder.range.start]);
+        replaced.push_str(value.as_ref());
+        at = placeholder.range.end;
+    }
+    if at == 0 {
+        return Ok(text.into());
+    }
+    replaced.push_str(&text[at..]);
+    Ok(replaced.into())
 }
 
 /// Where a placeholder begins of which `text` ends within.

@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    placeholder::placeholders,
+    placeholder::replace_placeholders,
     redactor::{PortableRedactor, Redactor},
     rules::RuleError,
     stream::Stream,
@@ -144,19 +144,9 @@ impl Vaults {
     /// # Errors
     /// The first placeholder that cannot be restored.
     pub fn restore<'t>(&self, session: &str, text: &'t str, grant: Grant<'_>) -> Result<Cow<'t, str>, RestoreError> {
-        let mut placeholders = placeholders(text).peekable();
-        if placeholders.peek().is_none() {
-            return Ok(text.into());
-        }
-        let mut restored = String::with_capacity(text.len());
-        let mut at = 0;
-        for placeholder in placeholders {
-            restored.push_str(&text[at..placeholder.range.start]);
-            restored.push_str(&self.value(session, placeholder.text, placeholder.rule, grant)?);
-            at = placeholder.range.end;
-        }
-        restored.push_str(&text[at..]);
-        Ok(restored.into())
+        replace_placeholders(text, |placeholder| {
+            self.value(session, placeholder.text, placeholder.rule, grant).map(Some)
+        })
     }
 
     fn value(

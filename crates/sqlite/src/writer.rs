@@ -105,7 +105,6 @@ impl Tasks {
         match self.queue.recv_timeout(REST) {
             Ok(task) => Some(task),
             Err(RecvTimeoutError::Timeout) => {
-                connection.flush_prepared_statement_cache();
                 if let Err(error) = connection.release_memory() {
                     tracing::debug!(%error, "could not let go of cached pages");
                 }

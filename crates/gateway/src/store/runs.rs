@@ -5,14 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 use stakpak_protocol::{CallerContext, NotifyRoute, RunOverrides};
-use stakpak_redact::{REDACTED, placeholders};
 use stakpak_sqlite::{
     Migration,
     rusqlite::{Connection, OptionalExtension, Row, params},
 };
 use uuid::Uuid;
 
-use super::{GatewayStore, NewPart, SessionMapping, StoreError, outbox, sessions};
+use super::{GatewayStore, NewPart, SessionMapping, StoreError, outbox, sessions, unconsumed};
 use crate::{
     Address, DeliveryContext, MediaAttachment, PeerId, Queued, Sender,
     dispatcher::{KeptFile, Sent},
@@ -280,7 +279,7 @@ impl GatewayStore {
                            WHERE run_id = ?1 AND state = 'open'";
                 let EndedRun { outcome, error, unconsumed } = ended;
                 connection.prepare_cached(sql)?.execute(params![run_id, outcome, now, error])?;
-                wait_again(connection, &run_id, &unconsumed)?;
+                unconsumed::wait_again(connection, &run_id, &unconsumed)?;
                 let sql = "UPDATE inbox SET state = 'done' WHERE run_id = ?1";
                 connection.prepare_cached(sql)?.execute([&run_id])?;
                 outbox::insert(connection, &answer, now)?;
@@ -339,35 +338,6 @@ impl GatewayStore {
             })
             .await
     }
-}
-
-/// The run did not use these messages. Its own placeholders stand for the secrets of a text, so those are all the same.
-fn wait_again(connection: &Connection, run_id: &str, unconsumed: &[String]) -> Result<(), StoreError> {
-    if unconsumed.is_empty() {
-        return Ok(());
-    }
-    let sql = "SELECT id, payload ->> 'text' FROM inbox WHERE run_id = ?1 AND state = 'steered'";
-    let mut statement = connection.prepare_cached(sql)?;
-    let steered = statement.query_map([run_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let steered: Vec<(i64, String)> = steered.collect::<Result<_, _>>()?;
-    let unconsumed: Vec<String> = unconsumed.iter().map(|text| without_names(text)).collect();
-    for (id, _) in steered.into_iter().filter(|(_, text)| unconsumed.contains(&without_names(text))) {
-        let sql = "UPDATE inbox SET state = 'accepted', run_id = NULL WHERE id = ?1";
-        connection.prepare_cached(sql)?.execute([id])?;
-    }
-    Ok(())
-}
-
-fn without_names(text: &str) -> String {
-    let mut without = String::with_capacity(text.len());
-    let mut at = 0;
-    for placeholder in placeholders(text) {
-        without.push_str(&text[at..placeholder.range.start]);
-        without.push_str(REDACTED);
-        at = placeholder.range.end;
-    }
-    without.push_str(&text[at..]);
-    without
 }
 
 fn posting(connection: &Connection, batch_id: &str, options: RunOptions, now: i64) -> Result<Request, StoreError> {

@@ -72,17 +72,17 @@ async fn refreshes_and_lost_sockets_lose_nothing() {
     stage.slack.warn_sockets();
     stage.slack.refresh_one_socket();
     say("on the other socket");
-    stage.slack.wait_for_sockets(4).await;
+    stage.slack.wait_for_sockets(2).await;
     stage.sink.wait_for_texts(2).await;
 
     stage.slack.drop_sockets();
     say("while there is none");
-    stage.slack.wait_for_sockets(4).await;
+    stage.slack.wait_for_sockets(2).await;
     stage.sink.wait_for_texts(3).await;
 
     stage.slack.refresh_sockets();
     say("while both go");
-    stage.slack.wait_for_sockets(4).await;
+    stage.slack.wait_for_sockets(2).await;
     say("after all");
     let mut texts = stage.sink.wait_for_texts(5).await;
     texts.sort();

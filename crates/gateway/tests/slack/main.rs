@@ -67,7 +67,7 @@ impl Stage {
         let stop = cancel.clone();
         let task = tokio::spawn(async move { channel.start_durable(sink, stop).await });
         self.receiving = Some(Receiving { cancel, task });
-        self.slack.wait_for_sockets(4).await;
+        self.slack.wait_for_sockets(2).await;
     }
 
     async fn stop(&mut self) {

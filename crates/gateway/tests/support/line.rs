@@ -54,7 +54,7 @@ impl Line {
             ann = SlackApi::ANN
         ))
         .await;
-        slack.wait_for_sockets(4).await;
+        slack.wait_for_sockets(2).await;
         line
     }
 

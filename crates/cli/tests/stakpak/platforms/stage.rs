@@ -89,7 +89,7 @@ impl Stage {
     /// Started, and every platform heard of.
     pub async fn up(&self) -> Up {
         let up = self.home.up();
-        self.slack.wait_for_sockets(4).await;
+        self.slack.wait_for_sockets(2).await;
         self.discord.wait_for("the session", |seen| seen.identifies.iter().any(|one| one.outcome.is_ok())).await;
         until("the first poll", || (!self.telegram.offsets().is_empty()).then_some(()));
         up

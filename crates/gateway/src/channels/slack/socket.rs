@@ -1,9 +1,8 @@
 //! Socket Mode: the library's sockets, driven by frames.
 //!
 //! * The raw listener of the library is used: its typed one acknowledges what it cannot parse.
-//! * Several sockets, so that some are open while one is asked to come again; and because each hands over one event at a time,
-//!   with its acknowledgement, while the platform spreads them. The library opens and pings them; which one is to be opened
-//!   anew, and when, is decided here.
+//! * Two sockets, so that one is open while the other is asked to come again. The library opens and pings them; which one
+//!   is to be opened anew, and when, is decided here.
 //! * The library only logs that it cannot open a socket, and tries for ever. So the caller asks first whether the token is
 //!   good, and no socket for half a minute is an error that ends the attempt.
 
@@ -36,8 +35,7 @@ use tokio::{
 use super::receive::{Answer, Receiver};
 use crate::{ChannelError, backoff::Backoff};
 
-/// Of the 10 that Slack allows to an app.
-const SOCKETS: u32 = 4;
+const SOCKETS: u32 = 2;
 /// A socket that answers no ping for a minute is dead; a quiet workspace is not.
 const PING_EVERY_S: u64 = 15;
 const PINGS_MISSED: u64 = 4;

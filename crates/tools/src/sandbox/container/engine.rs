@@ -87,15 +87,19 @@ impl Engines {
 
     /// The first that answers and has the image.
     pub(super) fn with_image(&self, image: &str) -> Found {
-        let mut by_image = lock(&self.by_image);
-        if let Some((at, found)) = by_image.get(image)
-            && at.elapsed() < if found.is_ok() { KNOWN } else { UNKNOWN }
-        {
-            return found.clone();
+        if let Some(found) = self.remembered(image) {
+            return found;
         }
+        // Not under the lock: who asks for another image does not wait for an engine that hangs.
         let found = without_holding_up(|| self.look(image));
-        by_image.insert(image.to_owned(), (Instant::now(), found.clone()));
+        lock(&self.by_image).insert(image.to_owned(), (Instant::now(), found.clone()));
         found
+    }
+
+    fn remembered(&self, image: &str) -> Option<Found> {
+        let by_image = lock(&self.by_image);
+        let (at, found) = by_image.get(image)?;
+        (at.elapsed() < if found.is_ok() { KNOWN } else { UNKNOWN }).then(|| found.clone())
     }
 
     fn look(&self, image: &str) -> Found {

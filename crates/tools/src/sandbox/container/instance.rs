@@ -10,6 +10,7 @@ use std::{
 };
 
 use stakpak_protocol::SessionId;
+use uuid::Uuid;
 
 use super::engine::{Engine, Kind};
 
@@ -92,11 +93,7 @@ fn owner_label(id: &str) -> String {
     format!("{LABEL}.owner={id}")
 }
 
-/// Twenty characters that nobody guesses.
+/// No other container, process or call has it.
 pub(super) fn random_id() -> String {
-    let mut bytes = [0; 10];
-    if getrandom::fill(&mut bytes).is_err() {
-        fastrand::fill(&mut bytes);
-    }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Uuid::new_v4().simple().to_string()
 }
