@@ -58,8 +58,9 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use args::{AutopilotCommand, AutopilotTree, Cli, Command, Global};
 use home::Home;
 
-/// How long a thread for blocking work waits for more; with it goes what its work left on it.
-const SPARE_THREADS: Duration = Duration::from_secs(2);
+/// How long a thread for blocking work waits for more; with it goes what its work left on it. They take turns, so that even
+/// looking at the files now and then keeps all of them if this is long.
+const SPARE_THREADS: Duration = Duration::from_millis(600);
 
 fn main() -> ExitCode {
     if tasks::is_shim() {

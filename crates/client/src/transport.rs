@@ -304,6 +304,8 @@ fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// A connection that nobody uses is closed after so long: its buffers cost more than another connection to this machine.
 const UNUSED: Duration = Duration::from_secs(10);
+/// Connections that wait for use; what a burst needed besides is closed at once.
+const MOST_UNUSED: usize = 8;
 
 fn http_client(tls: bool, timing: Timing) -> Result<reqwest::Client, SetupError> {
     // The binary installs a provider at start; a program that only links this crate has none, and building a client
@@ -316,6 +318,7 @@ fn http_client(tls: bool, timing: Timing) -> Result<reqwest::Client, SetupError>
         .redirect(redirect::Policy::none())
         .tcp_nodelay(true)
         .pool_idle_timeout(UNUSED)
+        .pool_max_idle_per_host(MOST_UNUSED)
         .connect_timeout(timing.connect)
         .read_timeout(timing.idle);
     if !tls {

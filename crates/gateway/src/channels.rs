@@ -14,6 +14,9 @@ pub use telegram::TelegramChannel;
 
 use crate::{Channel, ChannelError, GatewayConfig};
 
+/// Connections to a platform that wait for use; what a burst needed besides is closed at once, because each holds buffers.
+const MOST_UNUSED: usize = 4;
+
 /// The adapters of all enabled channels. Connects to nothing.
 pub fn build_channels(config: &GatewayConfig) -> Result<Vec<Arc<dyn Channel>>, ChannelError> {
     let mut built: Vec<Arc<dyn Channel>> = Vec::new();

@@ -54,6 +54,8 @@ impl ProviderKind {
 
 /// Requests at once with one key, unless it is said otherwise.
 const MAX_CONCURRENT: usize = 16;
+/// Connections to a provider that wait for use; what a burst needed besides is closed at once, because each holds buffers.
+const MOST_UNUSED: usize = 4;
 
 /// A provider as configured, with every secret resolved.
 #[derive(Clone)]
@@ -245,6 +247,7 @@ impl Provider {
         let mut http = reqwest::Client::builder()
             .user_agent(concat!("stakpak/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(self.timeouts.connect)
+            .pool_max_idle_per_host(MOST_UNUSED)
             .tcp_nodelay(true)
             // A redirect would carry the key to another place.
             .redirect(reqwest::redirect::Policy::none());

@@ -75,11 +75,13 @@ impl Vault {
         Self(Mutex::new(contents))
     }
 
-    /// With what other processes have added.
+    /// Takes in what other processes have added.
+    pub(crate) fn catch_up(&self) {
+        self.contents().catch_up();
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
-        let mut contents = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        contents.catch_up();
-        contents
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The placeholder of the value that was made for `purpose`; made now if there is none. None: it cannot be kept.

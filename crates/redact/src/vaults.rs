@@ -183,7 +183,14 @@ impl Vaults {
         self.directory.join(format!("{session}.vault"))
     }
 
+    /// The session's vault, with what other processes have added until now.
     fn vault(&self, session: &str) -> io::Result<Arc<Vault>> {
+        let vault = self.opened(session)?;
+        vault.catch_up();
+        Ok(vault)
+    }
+
+    fn opened(&self, session: &str) -> io::Result<Arc<Vault>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(vault) = open.vaults.get(session) {
             return Ok(Arc::clone(vault));

@@ -7,12 +7,15 @@
 //! * A group adds at most about 1 MiB (see `group`), so the log stays under 4 MiB unless one job or a long read
 //!   exceeds it; afterwards it is cut back.
 
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use crate::Error;
 
@@ -33,12 +36,21 @@ pub(crate) struct Checkpointer {
     connection: Arc<Mutex<Connection>>,
     signal: SyncSender<()>,
     thread: JoinHandle<()>,
+    /// Pages in the log after the last commit that wrote; SQLite tells the writer's connection.
+    logged: Arc<AtomicI64>,
     frame: i64,
     restart_at: i64,
 }
 
 impl Checkpointer {
-    pub(crate) fn start(connection: Connection) -> Result<Self, Error> {
+    /// For the log that `writer` writes, with a connection of its own.
+    pub(crate) fn start(connection: Connection, writer: &mut Connection) -> Result<Self, Error> {
+        let logged = Arc::new(AtomicI64::new(0));
+        let told = Arc::clone(&logged);
+        writer.wal_hook(Some(move |_: &mut Wal, pages: c_int| {
+            told.store(pages.into(), Ordering::Relaxed);
+            Ok(())
+        }))?;
         connection.busy_timeout(PATIENCE)?;
         let page: i64 = connection.pragma_query_one(None, "page_size")?;
         let connection = Arc::new(Mutex::new(connection));
@@ -49,21 +61,22 @@ impl Checkpointer {
             .name("sqlite-checkpoint".into())
             .spawn(move || copy_when_told(&signals, &shared))
             .map_err(Error::Thread)?;
-        Ok(Self { connection, signal, thread, frame: page + FRAME_HEADER, restart_at: HARD_LIMIT })
+        Ok(Self { connection, signal, thread, logged, frame: page + FRAME_HEADER, restart_at: HARD_LIMIT })
     }
 
-    /// Looks at the log after a commit of `writer`.
-    pub(crate) fn after_commit(&mut self, writer: &Connection) {
-        let size = match run(writer, "PRAGMA wal_checkpoint(NOOP)") {
-            Ok(log) => log.frames * self.frame,
-            Err(error) => return tracing::warn!(%error, "could not measure the write-ahead log"),
-        };
+    /// Looks at the log after a commit.
+    pub(crate) fn after_commit(&mut self) {
+        let size = self.logged.load(Ordering::Relaxed) * self.frame;
         if size < HARD_LIMIT {
             self.restart_at = HARD_LIMIT;
         }
         if size >= self.restart_at {
-            let restarted = checkpoint(&self.connection, "PRAGMA wal_checkpoint(RESTART)");
-            self.restart_at = if restarted { HARD_LIMIT } else { size + SOFT_LIMIT };
+            if checkpoint(&self.connection, "PRAGMA wal_checkpoint(RESTART)") {
+                self.restart_at = HARD_LIMIT;
+                self.logged.store(0, Ordering::Relaxed);
+            } else {
+                self.restart_at = size + SOFT_LIMIT;
+            }
         } else if size >= SOFT_LIMIT {
             // A full channel is a signal not yet taken.
             self.signal.try_send(()).ok();
@@ -89,20 +102,12 @@ fn copy_when_told(signals: &Receiver<()>, connection: &Mutex<Connection>) {
 /// True if the checkpoint did all that its mode promises.
 fn checkpoint(connection: &Mutex<Connection>, pragma: &str) -> bool {
     let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-    match run(&connection, pragma) {
-        Ok(log) => !log.busy,
-        Err(error) => {
+    // The first column tells whether somebody was in the way.
+    connection.query_row(pragma, [], |row| row.get(0)).map_or_else(
+        |error| {
             tracing::warn!(%error, pragma, "checkpoint failed; the write-ahead log grows until one succeeds");
             false
-        }
-    }
-}
-
-struct Log {
-    busy: bool,
-    frames: i64,
-}
-
-fn run(connection: &Connection, pragma: &str) -> rusqlite::Result<Log> {
-    connection.prepare_cached(pragma)?.query_row([], |row| Ok(Log { busy: row.get(0)?, frames: row.get(1)? }))
+        },
+        |busy: bool| !busy,
+    )
 }

@@ -46,10 +46,10 @@ impl Database {
         migrations: &'static [Migration],
         prepare: impl FnOnce(&Connection) -> rusqlite::Result<()>,
     ) -> Result<Self, Error> {
-        let connection = open::writer(path, migrations.len())?;
+        let mut connection = open::writer(path, migrations.len())?;
         migrate::run(&connection, Some(path), migrations)?;
         prepare(&connection)?;
-        let checkpointer = Checkpointer::start(open::checkpointer(path)?)?;
+        let checkpointer = Checkpointer::start(open::checkpointer(path)?, &mut connection)?;
         let readers = Readers::new(path.into());
         let writer = Writer::start(connection, Some(checkpointer), Some(Arc::clone(&readers)))?;
         Ok(Self { inner: Arc::new(Inner { writer, readers: Some(readers) }) })

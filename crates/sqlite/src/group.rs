@@ -19,8 +19,9 @@ use crate::Error;
 /// than the sync that it has to wait for anyway.
 const MOST_JOBS: usize = 256;
 
-/// Bounds what one commit adds to the write-ahead log, see `checkpoint`. Looked at every [`MEASURE_EVERY`] jobs.
-const MOST_BYTES: i64 = 1 << 20;
+/// Bounds what one commit adds to the write-ahead log, see `checkpoint`: 1 MiB behind its first job. Looked at every
+/// [`MEASURE_EVERY`] jobs.
+const MOST_PAGES: i64 = 256;
 const MEASURE_EVERY: usize = 8;
 
 /// A job in the queue, whatever its types.
@@ -89,20 +90,22 @@ pub(crate) fn commit(
 ) -> rusqlite::Result<()> {
     group.push(first);
     execute(connection, "BEGIN IMMEDIATE")?;
-    let most = bytes(connection)? + MOST_BYTES;
+    let mut most = i64::MAX;
     while let Some(task) = group.last_mut() {
         if task.is_guarded() {
             run_guarded(connection, task.as_mut())?;
         } else {
             run_unguarded(connection, task.as_mut())?;
         }
-        if group.len() >= MOST_JOBS || (group.len().is_multiple_of(MEASURE_EVERY) && bytes(connection)? >= most) {
+        if group.len() >= MOST_JOBS || (group.len().is_multiple_of(MEASURE_EVERY) && pages(connection)? >= most) {
             break;
         }
-        match queue.try_recv() {
-            Ok(next) => group.push(next),
-            Err(_) => break,
+        let Ok(next) = queue.try_recv() else { break };
+        // Alone, a job is not measured: SQLite compiles a pragma anew each time.
+        if group.len() == 1 {
+            most = pages(connection)? + MOST_PAGES;
         }
+        group.push(next);
     }
     execute(connection, "COMMIT")
 }
@@ -139,11 +142,10 @@ pub(crate) fn abandon(connection: &Connection) {
     }
 }
 
-/// The size of the database, with what this transaction has added to it.
-fn bytes(connection: &Connection) -> rusqlite::Result<i64> {
+/// Pages of the database that are in use, with those that this transaction has added.
+fn pages(connection: &Connection) -> rusqlite::Result<i64> {
     let number = |pragma| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
-    let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-    Ok(used * number("PRAGMA page_size")?)
+    Ok(number("PRAGMA page_count")? - number("PRAGMA freelist_count")?)
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

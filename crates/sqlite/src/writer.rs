@@ -92,7 +92,7 @@ fn work(tasks: &Tasks, connection: &Connection, mut checkpointer: Option<Checkpo
             task.settle(committed.clone());
         }
         if let Some(checkpointer) = &mut checkpointer {
-            checkpointer.after_commit(connection);
+            checkpointer.after_commit();
         }
     }
     if let Some(checkpointer) = checkpointer {

@@ -5,7 +5,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use stakpak_protocol::{ToolCallId, Usage};
 use tokio::{
     sync::mpsc,
@@ -22,8 +22,8 @@ use super::{
     spans,
 };
 use crate::{
-    Clock, ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ToolCall, ToolContext, ToolOutcome,
-    Tools, context,
+    Clock, ErrorClass, Model, ModelAnswer, ModelError, ModelEvent, ModelRequest, ModelStream, ToolCall, ToolContext,
+    ToolOutcome, Tools, context,
     port::SessionSecrets,
     session::{DeltaKind, Input, Owed, Session, Summary},
 };
@@ -33,6 +33,9 @@ const REPORTS: usize = 256;
 
 /// Pieces of a call's progress on their way; more are dropped, the result is not.
 const PROGRESS: usize = 64;
+
+/// Pieces of an answer that become one at most.
+const MOST_MERGED: usize = 64;
 
 /// How late a wait may end after the machine slept or its clock was set.
 const LONGEST_LOOK_AWAY: Duration = Duration::from_secs(30);
@@ -237,7 +240,7 @@ async fn stream_answer(ask: Ask, request: u64, report: &mpsc::Sender<Input>, sec
 async fn stream_deltas(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>, hidden: &mut HiddenAnswer) -> Input {
     ask.request.tools = ask.tools.tools().await.specs();
     let mut stream = match ask.model.stream(ask.request).await {
-        Ok(stream) => stream,
+        Ok(stream) => merged(stream),
         Err(error) => return Input::AskFailed { request, error },
     };
     while let Some(event) = stream.next().await {
@@ -253,6 +256,21 @@ async fn stream_deltas(mut ask: Ask, request: u64, report: &mpsc::Sender<Input>,
         }
     }
     Input::AskFailed { request, error: cut_off(ask.model.as_ref()) }
+}
+
+/// Pieces of an answer that have arrived together become one: each costs a search for secrets, a record and an event.
+fn merged(answer: ModelStream) -> impl Stream<Item = Result<ModelEvent, ModelError>> + Unpin {
+    answer.ready_chunks(MOST_MERGED).flat_map(|together| {
+        let mut merged: Vec<Result<ModelEvent, ModelError>> = Vec::new();
+        for event in together {
+            match (merged.last_mut(), event) {
+                (Some(Ok(ModelEvent::Text(text))), Ok(ModelEvent::Text(more)))
+                | (Some(Ok(ModelEvent::Thinking(text))), Ok(ModelEvent::Thinking(more))) => text.push_str(&more),
+                (_, event) => merged.push(event),
+            }
+        }
+        stream::iter(merged)
+    })
 }
 
 /// Sums up; deltas go nowhere.
@@ -336,4 +354,30 @@ async fn run_call(
     hidden::outcome(&secrets, &mut outcome).await;
     spans::record_outcome(&outcome);
     let _ = report.send(Input::CallEnded { call_id, attempt, outcome }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream::unfold};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_that_have_arrived_together_are_one_and_none_waits_for_the_next() {
+        let (provider, pieces) = mpsc::unbounded_channel();
+        let send = |piece| provider.send(Ok(piece)).unwrap();
+        let (text, thinking) =
+            (|piece: &str| ModelEvent::Text(piece.to_owned()), |piece: &str| ModelEvent::Thinking(piece.to_owned()));
+        let pieces = unfold(pieces, |mut pieces| async { pieces.recv().await.map(|piece| (piece, pieces)) });
+        let mut answer = merged(pieces.boxed());
+        for piece in [thinking("a"), thinking("b"), text("c"), text("d"), thinking("e")] {
+            send(piece);
+        }
+        for expected in [thinking("ab"), text("cd"), thinking("e")] {
+            assert_eq!(answer.next().await, Some(Ok(expected)));
+        }
+        send(text("f"));
+        assert_eq!(answer.next().await, Some(Ok(text("f"))), "the provider has not said that there is no more");
+    }
 }

@@ -29,7 +29,7 @@ use teloxide_reqwest::{
 use tokio::time::{Instant, sleep};
 
 use super::failure::Failure;
-use crate::ChannelError;
+use crate::{ChannelError, channels::MOST_UNUSED};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -110,6 +110,7 @@ impl Api {
         let client = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(MOST_UNUSED)
             .timeout(REQUEST_TIMEOUT)
             .redirect(Policy::none());
         let client = if is_loopback(&host) { client.no_proxy() } else { client };

@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, header, redirect};
 use serde_json::Value;
 
-use crate::{ChannelError, SlackConfig};
+use crate::{ChannelError, SlackConfig, channels::MOST_UNUSED};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +58,7 @@ impl Api {
         }
         let client = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(MOST_UNUSED)
             .timeout(REQUEST_TIMEOUT)
             .redirect(redirect::Policy::none());
         let client = if is_loopback(&name) { client.no_proxy() } else { client };

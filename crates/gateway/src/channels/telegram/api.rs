@@ -19,7 +19,7 @@ use super::{
     failure::{Failure, Refusal, network},
     methods::{GetMe, GetUpdates, SendDocument, Sent},
 };
-use crate::ChannelError;
+use crate::{ChannelError, channels::MOST_UNUSED};
 
 /// Of one call.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -83,7 +83,11 @@ impl Api {
         let host = url.host_str().ok_or_else(|| setup("`api_base_url` has no host".to_owned()))?.to_owned();
         let loopback = is_loopback(&host);
         let host = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-        let client = Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(FILE_TIMEOUT).redirect(Policy::none());
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(MOST_UNUSED)
+            .timeout(FILE_TIMEOUT)
+            .redirect(Policy::none());
         let client = if loopback { client.no_proxy() } else { client };
         let client = client.build().map_err(|error| setup(format!("no http client: {error}")))?;
         Ok(Self { bot: Bot::with_client(token, client).set_api_url(url), host, missing: Mutex::default() })
