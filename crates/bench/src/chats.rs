@@ -38,13 +38,12 @@ impl Chats {
         Self { telegram: BotApi::start().await, slack: SlackApi::start().await, discord: FakeDiscord::start().await }
     }
 
-    /// `autopilot.toml` of an instance that talks to everybody, and in which a conversation is idle soon.
+    /// `autopilot.toml` of an instance that talks to everybody.
     pub(crate) fn config(&self) -> String {
         let (telegram, slack, discord) = (self.telegram.base_url(), self.slack.base_url(), self.discord.base_url());
         let (bot, app, token) = (SlackApi::BOT_TOKEN, SlackApi::APP_TOKEN, FakeDiscord::TOKEN);
         format!(
-            "[server.limits]\nidle_after = \"5s\"\n\
-             [channels.telegram]\ntoken = \"123:token\"\napi_base_url = \"{telegram}\"\ndm_policy = \"open\"\n\
+            "[channels.telegram]\ntoken = \"123:token\"\napi_base_url = \"{telegram}\"\ndm_policy = \"open\"\n\
              [channels.slack]\nbot_token = \"{bot}\"\napp_token = \"{app}\"\napi_base_url = \"{slack}\"\ndm_policy = \"open\"\n\
              [channels.discord]\ntoken = \"{token}\"\napi_base_url = \"{discord}\"\ndm_policy = \"open\"\n"
         )

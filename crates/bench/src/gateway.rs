@@ -52,6 +52,8 @@ const APART: Duration = Duration::from_millis(305);
 const SPREAD: Duration = Duration::from_secs(2);
 /// Conversations after which an instance is warm: two waves.
 const WARM: usize = 2 * WAVE;
+/// For the memory part, which need not wait until a conversation is idle; between two rounds none is.
+const SOON_IDLE: &str = "[server.limits]\nidle_after = \"5s\"\n";
 /// New conversations at a time, below what each platform takes in a second.
 const WAVE: usize = 45;
 
@@ -77,7 +79,7 @@ struct Rounds {
 }
 
 async fn latency(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
-    let (chats, instance, _home) = stage(setting, model).await?;
+    let (chats, instance, _home) = stage(setting, model, "").await?;
     let rooms = chats.rooms(args.conversations);
     let mut plain = Plain::open(&instance.target, args.conversations).await?;
     let first = chats.ask(&rooms, Duration::ZERO).await?;
@@ -147,7 +149,7 @@ fn of_platform(rooms: &[Room], rounds: &[Vec<f64>], platform: usize) -> Vec<f64>
 
 async fn memory(setting: &Setting, model: &Companion, args: &Args, report: &mut Report) -> Result<()> {
     let settle = Duration::from_millis(args.settle);
-    let (chats, instance, _home) = stage(setting, model).await?;
+    let (chats, instance, _home) = stage(setting, model, SOON_IDLE).await?;
     let empty = settled(&instance.target, settle).await?;
     // Code, connections and caches of an instance that works, however many conversations there are.
     let begun = args.idle.min(WARM);
@@ -156,7 +158,7 @@ async fn memory(setting: &Setting, model: &Companion, args: &Args, report: &mut 
     converse(&chats, begun..args.idle).await?;
     let idle = settled(&instance.target, settle).await?;
     instance.stop().await?;
-    let (_chats, instance, _home) = stage(setting, model).await?;
+    let (_chats, instance, _home) = stage(setting, model, SOON_IDLE).await?;
     let plain_empty = settled(&instance.target, settle).await?;
     let sessions = u32::try_from(args.idle)?;
     Load { sessions, messages: 1, concurrency: u32::try_from(WAVE)? }.run(&instance.target).await?;
@@ -189,9 +191,13 @@ async fn converse(chats: &Chats, which: Range<usize>) -> Result<()> {
 }
 
 /// Platforms and an instance that hears from them.
-async fn stage<'a>(setting: &'a Setting, model: &Companion) -> Result<(Chats, Instance, crate::instance::Home<'a>)> {
+async fn stage<'a>(
+    setting: &'a Setting,
+    model: &Companion,
+    limits: &str,
+) -> Result<(Chats, Instance, crate::instance::Home<'a>)> {
     let (chats, home) = (Chats::start().await, setting.home(model)?);
-    home.configure(&chats.config())?;
+    home.configure(&format!("{limits}{}", chats.config()))?;
     let instance = home.up().await?;
     chats.connected(&instance).await?;
     Ok((chats, instance, home))
