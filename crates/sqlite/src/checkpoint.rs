@@ -102,12 +102,11 @@ fn copy_when_told(signals: &Receiver<()>, connection: &Mutex<Connection>) {
 /// True if the checkpoint did all that its mode promises.
 fn checkpoint(connection: &Mutex<Connection>, pragma: &str) -> bool {
     let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-    // The first column tells whether somebody was in the way.
-    connection.query_row(pragma, [], |row| row.get(0)).map_or_else(
-        |error| {
+    match connection.query_row(pragma, [], |row| row.get::<_, bool>("busy")) {
+        Ok(busy) => !busy,
+        Err(error) => {
             tracing::warn!(%error, pragma, "checkpoint failed; the write-ahead log grows until one succeeds");
             false
-        },
-        |busy: bool| !busy,
-    )
+        }
+    }
 }

@@ -19,8 +19,8 @@ use crate::Error;
 /// than the sync that it has to wait for anyway.
 const MOST_JOBS: usize = 256;
 
-/// Bounds what one commit adds to the write-ahead log, see `checkpoint`: 1 MiB behind its first job. Looked at every
-/// [`MEASURE_EVERY`] jobs.
+/// Bounds what one commit adds to the write-ahead log, see `checkpoint`: 1 MiB behind its first job, in pages of the
+/// usual size. Looked at every [`MEASURE_EVERY`] jobs.
 const MOST_PAGES: i64 = 256;
 const MEASURE_EVERY: usize = 8;
 
@@ -144,8 +144,8 @@ pub(crate) fn abandon(connection: &Connection) {
 
 /// Pages of the database that are in use, with those that this transaction has added.
 fn pages(connection: &Connection) -> rusqlite::Result<i64> {
-    let number = |pragma| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
-    Ok(number("PRAGMA page_count")? - number("PRAGMA freelist_count")?)
+    let number = |pragma| connection.pragma_query_one::<i64>(None, pragma);
+    Ok(number("page_count")? - number("freelist_count")?)
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {

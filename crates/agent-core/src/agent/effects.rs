@@ -358,9 +358,6 @@ async fn run_call(
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{StreamExt, stream::unfold};
-    use tokio::sync::mpsc;
-
     use super::*;
 
     #[tokio::test]
@@ -369,7 +366,7 @@ mod tests {
         let send = |piece| provider.send(Ok(piece)).unwrap();
         let (text, thinking) =
             (|piece: &str| ModelEvent::Text(piece.to_owned()), |piece: &str| ModelEvent::Thinking(piece.to_owned()));
-        let pieces = unfold(pieces, |mut pieces| async { pieces.recv().await.map(|piece| (piece, pieces)) });
+        let pieces = stream::unfold(pieces, |mut pieces| async { pieces.recv().await.map(|piece| (piece, pieces)) });
         let mut answer = merged(pieces.boxed());
         for piece in [thinking("a"), thinking("b"), text("c"), text("d"), thinking("e")] {
             send(piece);
