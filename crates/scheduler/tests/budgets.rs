@@ -7,6 +7,7 @@ mod support;
 use chrono::TimeDelta;
 use stakpak_protocol::Usd;
 use stakpak_scheduler::{RunStatus, SharedBudget, TriggerOptions};
+use stakpak_test_support::write_executable;
 use support::{
     Running, World, eventually,
     server::{Death, LAST_CALL, Play},
@@ -111,9 +112,8 @@ async fn a_day_has_so_many_tokens() {
 async fn a_check_is_no_run_and_none_is_made_once_the_budget_is_used_up() {
     let directory = tempfile::tempdir().unwrap();
     let (script, log) = (directory.path().join("check"), directory.path().join("log"));
-    std::fs::write(&script, format!("#!/bin/sh\necho x >> {}\nexit $(cat {0}.code)\n", log.display())).unwrap();
+    write_executable(&script, format!("#!/bin/sh\necho x >> {}\nexit $(cat {0}.code)\n", log.display()));
     let answers = |code: &str| std::fs::write(log.with_extension("code"), code).unwrap();
-    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let more = format!("check = '{}'\nbudget = {{ runs_per_day = 1 }}\n", script.display());
     let (world, running) = world(Play::Answer("done"), &format!("{BEAT}{more}")).await;
     answers("0");

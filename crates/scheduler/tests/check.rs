@@ -11,6 +11,7 @@ use std::{
 };
 
 use stakpak_scheduler::{CheckResult, RunRecord, RunStatus, TriggerOptions};
+use stakpak_test_support::write_executable;
 use support::{SECRET, World, eventually, server::Play};
 
 /// A script in a directory of its own.
@@ -31,8 +32,7 @@ impl Script {
     }
 
     fn write(&self, body: &str) {
-        fs::write(self.path(), format!("#!/bin/sh\n{body}\n")).unwrap();
-        chmod(&self.path(), 0o700);
+        write_executable(self.path(), format!("#!/bin/sh\n{body}\n"));
     }
 
     /// A schedule named `beat` that is checked by the script each minute.
@@ -258,10 +258,7 @@ async fn a_script_that_may_not_be_run_fails_the_run() {
     let spoil: [(&str, &dyn Fn()); 4] = [
         ("can be changed by every user", &|| chmod(&script.path(), 0o702)),
         ("is not executable", &|| chmod(&script.path(), 0o600)),
-        ("cannot be started: ", &|| {
-            fs::write(script.path(), "#!/nowhere/sh\n").unwrap();
-            chmod(&script.path(), 0o700);
-        }),
+        ("cannot be started: ", &|| write_executable(script.path(), "#!/nowhere/sh\n")),
         ("does not exist", &|| fs::remove_file(script.path()).unwrap()),
     ];
     for (index, (text, spoil)) in spoil.iter().enumerate() {

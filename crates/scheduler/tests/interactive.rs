@@ -3,11 +3,10 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt};
-
 use serde_json::{Value, json};
 use stakpak_protocol::ToolDecisionAction;
 use stakpak_scheduler::{Decide, RunNumber, RunRecord, RunStatus};
+use stakpak_test_support::write_executable;
 use support::{Running, World, chat::Fate, eventually, server::Play, told};
 
 /// A schedule named `beat` that runs each hour in a chat.
@@ -34,8 +33,7 @@ async fn fired(toml: &str, fates: impl IntoIterator<Item = Fate>) -> (World, Run
 async fn the_gateway_is_asked_for_the_run_of_the_schedule() {
     let directory = tempfile::tempdir().unwrap();
     let check = directory.path().join("check.sh");
-    fs::write(&check, "#!/bin/sh\necho 'disk is 91 % full'\nexit 3\n").unwrap();
-    fs::set_permissions(&check, fs::Permissions::from_mode(0o700)).unwrap();
+    write_executable(&check, "#!/bin/sh\necho 'disk is 91 % full'\nexit 3\n");
     let lines = format!(
         "check = '{}'\nprofile = 'ops'\nmodel = 'a/b'\nmax_turns = 7\nworkdir = '/srv'\nsandbox = true",
         check.display()

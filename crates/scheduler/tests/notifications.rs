@@ -3,13 +3,14 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::fs;
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use stakpak_scheduler::{
     Clock, Event, HeldBy, Hold, Notification, NotificationState, OutboxCounts, RunRecord, RunStatus,
 };
+use stakpak_test_support::write_executable;
 use support::{
     Running, SECRET, World, at,
     chat::Fate,
@@ -82,8 +83,7 @@ async fn headings(world: &World, count: usize) -> Vec<String> {
 fn script(body: &str) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("check.sh");
-    fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    write_executable(&path, format!("#!/bin/sh\n{body}\n"));
     let line = format!("check = '{}'", path.display());
     (directory, line)
 }

@@ -5,9 +5,10 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
+
+use crate::executable::write_executable;
 
 /// A directory for a `PATH`, with one engine in it. Dropped, its containers are gone.
 #[derive(Debug)]
@@ -51,8 +52,7 @@ impl FakeEngine {
         let program = directory.path().join("bin").join(name);
         fs::create_dir(directory.path().join("bin")).expect("a directory");
         let script = include_str!("engine/engine.sh").replace("@STATE@", &state.display().to_string());
-        fs::write(&program, script).expect("a program");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a program");
+        write_executable(program, script);
         Self { directory, name }
     }
 

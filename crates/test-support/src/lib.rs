@@ -2,6 +2,7 @@
 
 mod discord;
 mod engine;
+mod executable;
 mod llm;
 mod mcp;
 mod slack;
@@ -12,6 +13,7 @@ pub use discord::{
     Followup, GatewayFault, Identify, InteractionAnswer, Resume, Said,
 };
 pub use engine::{FakeEngine, Trouble};
+pub use executable::{copy_executable, write_executable};
 pub use llm::{Gate, LlmRequest, Reply, ScriptedLlm};
 pub use mcp::ScriptedMcp;
 pub use slack::{Saying, SlackApi, SlackCall, SlackEnvelope, SlackFault, SlackFile, SlackMessage};

@@ -29,6 +29,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use serde_json::{Value, json};
 use setting::{Setting, completed};
 use stakpak_agent_core::{Sandbox, SandboxLevel, Tools};
+use stakpak_test_support::copy_executable;
 
 /// An ordinary user where the tests run as root.
 const NOBODY: u32 = 65534;
@@ -61,7 +62,7 @@ impl Scene {
             fs::write(outside.path().join(file), "theirs").unwrap();
         }
         symlink(outside.path(), setting.cwd().join("way-out")).unwrap();
-        fs::copy(env::current_exe().unwrap(), setting.cwd().join("attacker")).unwrap();
+        copy_executable(env::current_exe().unwrap(), setting.cwd().join("attacker"));
         let abstract_name = format!("stakpak-test-{}", setting.session);
         let address = SocketAddr::from_abstract_name(&abstract_name).unwrap();
         Self {
@@ -157,7 +158,7 @@ fn nothing_gets_out_of_an_ordinary_users_sandbox() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let (program, own) = (directory.path().join("tests"), directory.path().join("own"));
-    fs::copy(env::current_exe().unwrap(), &program).unwrap();
+    copy_executable(env::current_exe().unwrap(), &program);
     fs::create_dir(&own).unwrap();
     chown(&own, Some(NOBODY), Some(NOBODY)).unwrap();
     let output = Command::new(program)

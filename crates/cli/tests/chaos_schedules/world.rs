@@ -2,7 +2,6 @@
 
 use std::{
     fs::OpenOptions,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, atomic::Ordering},
@@ -14,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
-use stakpak_test_support::ScriptedLlm;
+use stakpak_test_support::{ScriptedLlm, write_executable};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
@@ -67,8 +66,7 @@ impl World {
         std::fs::write(home.path().join(".stakpak/config.toml"), config).unwrap();
         std::fs::write(home.path().join(".stakpak/autopilot.toml"), file(schedules)).unwrap();
         let check = home.path().join("check.sh");
-        std::fs::write(&check, CHECK).unwrap();
-        std::fs::set_permissions(&check, PermissionsExt::from_mode(0o755)).unwrap();
+        write_executable(&check, CHECK);
         let (times, processes, samples) = (Times::default(), Vec::new(), Vec::new());
         let mut world = Self { home, book, offset: 0, shown_since: start, times, processes, samples, _llm: llm };
         world.set(start);

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use serde_json::Value;
+use stakpak_test_support::write_executable;
 
 use crate::support::{Home, stderr, stdout, until};
 
@@ -210,8 +211,7 @@ const PRICED: &str = "[profiles.default.providers.my]\ntype = \"custom\"\napi_en
 fn each_probe_of_the_files_passes_where_all_is_well() {
     let home = Home::new();
     let check = home.path("check");
-    fs::write(&check, "#!/bin/sh\n").unwrap();
-    fs::set_permissions(&check, fs::Permissions::from_mode(0o700)).unwrap();
+    write_executable(&check, "#!/bin/sh\n");
     home.write(
         "config.toml",
         &format!(

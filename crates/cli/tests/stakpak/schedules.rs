@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
-use stakpak_test_support::{Reply, ScriptedLlm};
+use stakpak_test_support::{Reply, ScriptedLlm, write_executable};
 
 use crate::{
     support::{Home, stderr, stdout, until},
@@ -331,8 +331,7 @@ async fn what_a_schedule_found_is_told_in_the_chat() {
     const USER: i64 = 42;
     let stage = Stage::new().await;
     let check = stage.home.path("disk.sh");
-    std::fs::write(&check, "#!/bin/sh\necho '/srv is 97 % full'\nexit 2\n").unwrap();
-    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    write_executable(&check, "#!/bin/sh\necho '/srv is 97 % full'\nexit 2\n");
     let file = stage.home.path(".stakpak/autopilot.toml");
     let mut text = std::fs::read_to_string(&file).unwrap();
     text.push_str(&format!(
@@ -399,8 +398,7 @@ async fn what_a_schedule_found_is_told_in_the_chat() {
 fn a_dry_run_tells_all_and_writes_nothing() {
     let desk = Desk::new("");
     let check = desk.0.path("check.sh");
-    std::fs::write(&check, "#!/bin/sh\necho 97 percent\nexit 3\n").unwrap();
-    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    write_executable(&check, "#!/bin/sh\necho 97 percent\nexit 3\n");
     let schedule =
         "[[schedules]]\nname = \"disk\"\ncron = \"@daily\"\nprompt = \"look at it\"\nmodel = \"builtin/offline\"\n";
     desk.0.write("autopilot.toml", &format!("{schedule}check = \"{}\"\n", check.display()));
@@ -414,7 +412,7 @@ fn a_dry_run_tells_all_and_writes_nothing() {
 
     let without = desk.json(&["trigger", "disk", "--dry-run", "--no-check"]);
     assert_eq!((&without["preview"]["check"], &without["preview"]["would_start"]), (&Value::Null, &json!(true)));
-    std::fs::write(&check, "#!/bin/sh\nexit 0\n").unwrap();
+    write_executable(&check, "#!/bin/sh\nexit 0\n");
     let idle = desk.json(&["trigger", "disk", "--dry-run"]);
     assert_eq!(idle["preview"]["would_start"], false);
     desk.refused(&["trigger", "disk", "--dry-run", "--wait"], 2);
@@ -425,8 +423,7 @@ fn a_dry_run_tells_all_and_writes_nothing() {
 fn trigger_takes_no_check_and_force() {
     let desk = Desk::new("");
     let check = desk.0.path("check.sh");
-    std::fs::write(&check, "#!/bin/sh\nexit 3\n").unwrap();
-    std::fs::set_permissions(&check, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    write_executable(&check, "#!/bin/sh\nexit 3\n");
     let schedule = "[[schedules]]\nname = \"a\"\ncron = \"@yearly\"\nprompt = \"status\"\ntrigger_on = \"success\"\n";
     desk.0.write("autopilot.toml", &format!("{schedule}check = \"{}\"\n", check.display()));
     let up = desk.0.up();
@@ -451,7 +448,7 @@ fn trigger_takes_no_check_and_force() {
     assert!(desk.refused(&["history", "a", "--status", "done"], 2).contains("expected one of pending"));
 
     let go = desk.0.path("go");
-    std::fs::write(&check, format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexit 3\n", go.display())).unwrap();
+    write_executable(&check, format!("#!/bin/sh\nuntil [ -e {} ]; do sleep 0.05; done\nexit 3\n", go.display()));
     desk.json(&["trigger", "a"]);
     let active = || desk.json(&["history", "a"])["runs"][0]["status"] == "running";
     until("the check of the first", || active().then_some(()));

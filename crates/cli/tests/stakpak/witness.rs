@@ -7,7 +7,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use std::{
 use serde_json::{Value, json};
 use stakpak_client::{ClientError, Message, RunOverrides, SendMessageOptions, ToolDecisionAction, ToolDecisionInput};
 use stakpak_protocol::AutoApproveOverride;
-use stakpak_test_support::{Reply, ScriptedLlm};
+use stakpak_test_support::{Reply, ScriptedLlm, write_executable};
 
 use crate::{
     crash::{configured, until_name},
@@ -182,8 +182,7 @@ impl Stage {
             Append | Create => {}
             Read => {
                 nix::unistd::mkfifo(&stage.work("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-                fs::write(stage.work("uptime"), "#!/bin/sh\necho once >> witness\nexec cat pipe\n").unwrap();
-                fs::set_permissions(stage.work("uptime"), fs::Permissions::from_mode(0o755)).unwrap();
+                write_executable(stage.work("uptime"), "#!/bin/sh\necho once >> witness\nexec cat pipe\n");
             }
             Replace | Remove => fs::write(stage.work("file"), "a").unwrap(),
         }
